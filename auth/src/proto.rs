@@ -1,0 +1,11 @@
+//! The generated form of `proto/auth.proto`, which holds the commented contract.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code; the contract is documented in auth.proto"
+)]
+
+tonic::include_proto!("touchstone.auth.v1");

@@ -1,0 +1,1 @@
+//! Resources: the YAML kinds that administrators write, strictly parsed.

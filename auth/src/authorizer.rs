@@ -30,7 +30,6 @@ use crate::{
     resource::LockingMode,
 };
 
-
 /// What somebody asks for.
 #[derive(Clone, Debug)]
 pub struct SessionRequest {
@@ -100,7 +99,8 @@ impl Authorizer {
     ) -> Result<Permit, AccessDenied> {
         let (snapshot, now) = (self.0.replica.snapshot(), self.0.clock.now());
         let certificate = certificate(chain, &snapshot, now)?;
-        let denied = |identity: &Identity, reason| AccessDenied { reason, identity: Some(Box::new(identity.clone())) };
+        let denied =
+            |identity: &Identity, reason| AccessDenied { reason, identity: Some(Box::new(identity.clone())) };
 
         let mfa = check_route(&certificate.identity, request)
             .and_then(|()| verify_mfa(&certificate, &snapshot))
@@ -161,7 +161,9 @@ fn verify_mfa(certificate: &VerifiedCertificate, snapshot: &Snapshot) -> Result<
         return Err(DenyReason::DeviceOfAnotherUser { device });
     }
     match (&known.kind, receipt) {
-        (DeviceKind::Webauthn(key), Some(receipt)) => verify_receipt(certificate, receipt, device, key, snapshot)?,
+        (DeviceKind::Webauthn(key), Some(receipt)) => {
+            verify_receipt(certificate, receipt, device, key, snapshot)?
+        }
         (DeviceKind::Webauthn(_), None) => return Err(DenyReason::ReceiptMissing { device }),
         (DeviceKind::Totp, Some(_)) => return Err(DenyReason::ReceiptUnexpected { device }),
         (DeviceKind::Totp, None) => {

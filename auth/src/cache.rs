@@ -49,7 +49,9 @@ impl RoleSetCache {
         now: SystemTime,
     ) -> Result<Arc<CompiledRoles>, PolicyError> {
         let key = (identity.roles.clone(), identity.traits.clone(), snapshot.generation());
-        if let Some(known) = self.0.get(&key).filter(|roles| roles.expires.is_none_or(|expires| now < expires)) {
+        if let Some(known) =
+            self.0.get(&key).filter(|roles| roles.expires.is_none_or(|expires| now < expires))
+        {
             return Ok(known);
         }
         let live = |name: &RoleName| snapshot.role(name).filter(|role| !role.metadata.is_expired(now));

@@ -20,7 +20,6 @@ use crate::{
     resource::LockingMode,
 };
 
-
 /// However far away the next thing is, the wall clock is looked at this often: it may have been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 

@@ -17,7 +17,6 @@ use crate::{clock::Clock, proto};
 mod follow;
 mod snapshot;
 
-
 pub use follow::{EVENT_DEADLINE, follow};
 pub use snapshot::{DeviceKind, KnownDevice, Snapshot};
 

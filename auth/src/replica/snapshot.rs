@@ -170,8 +170,7 @@ impl Snapshot {
         self.facts = None;
         let cluster = ClusterName::new(facts.cluster_name.clone())
             .map_err(|_| ReplicaError::Name { kind: "cluster".to_owned(), name: facts.cluster_name })?;
-        let relying_party =
-            RelyingParty { rp_id: facts.webauthn_rp_id, origins: facts.webauthn_origins };
+        let relying_party = RelyingParty { rp_id: facts.webauthn_rp_id, origins: facts.webauthn_origins };
         self.facts = Some(Arc::new(Facts { cluster, relying_party }));
         Ok(())
     }
@@ -184,8 +183,11 @@ impl Snapshot {
             Arc::make_mut(&mut self.unreadable_locks).insert(event.name.clone());
         }
         let (kind, name) = (event.kind.clone(), event.name.clone());
-        let resource = Resource::from_json(&event.json)
-            .map_err(|source| ReplicaError::Resource { kind: kind.clone(), name: name.clone(), source })?;
+        let resource = Resource::from_json(&event.json).map_err(|source| ReplicaError::Resource {
+            kind: kind.clone(),
+            name: name.clone(),
+            source,
+        })?;
         if resource.kind().as_str() != kind || resource.name() != name {
             return Err(ReplicaError::Misnamed { kind, name });
         }
@@ -217,17 +219,16 @@ impl Snapshot {
     }
 
     fn put_device(&mut self, device: &proto::DeviceKey) -> Result<(), ReplicaError> {
-        let name = |kind: &str, name: &str| ReplicaError::Name { kind: kind.to_owned(), name: name.to_owned() };
+        let name =
+            |kind: &str, name: &str| ReplicaError::Name { kind: kind.to_owned(), name: name.to_owned() };
         let id = Uuid::try_parse(&device.id).map_err(|_| name("device_key", &device.id))?;
         let devices = Arc::make_mut(&mut self.devices);
         devices.remove(&DeviceId(id));
         let kind = match device.kind() {
             proto::DeviceKind::Totp => DeviceKind::Totp,
-            proto::DeviceKind::Webauthn => {
-                DeviceKey::from_cose(&device.cose_public_key).map(DeviceKind::Webauthn).map_err(|source| {
-                    ReplicaError::DeviceKey { device: device.id.clone(), source }
-                })?
-            }
+            proto::DeviceKind::Webauthn => DeviceKey::from_cose(&device.cose_public_key)
+                .map(DeviceKind::Webauthn)
+                .map_err(|source| ReplicaError::DeviceKey { device: device.id.clone(), source })?,
             proto::DeviceKind::Unspecified => {
                 return Err(ReplicaError::UnknownEvent { what: format!("the kind of device {id}") });
             }

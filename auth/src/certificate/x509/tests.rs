@@ -417,6 +417,8 @@ fn what_is_not_a_sidecar_is_refused_as_one() {
     assert_eq!(error(&world.host_ca, &nameless, now()), CertificateError::NotSidecar);
     let server_alone = Draft { purposes: vec![SERVER_AUTH], ..good.clone() };
     assert_eq!(error(&world.host_ca, &server_alone, now()), CertificateError::NotForClients);
+    let silent = Draft { purposes: vec![], ..good.clone() };
+    assert_eq!(error(&world.host_ca, &silent, now()), CertificateError::NotForClients);
     let expired = error(&world.host_ca, &good, now() + HOUR * 2);
     assert!(matches!(expired, CertificateError::Expired { .. }));
 }

@@ -13,9 +13,8 @@ use std::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::{Channel, Endpoint};
 
+use self::dial::Dial;
 use crate::identity::TargetName;
-
-use dial::Dial;
 
 mod dial;
 mod pin;

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The auth service of Touchstone: the only code that can sign.
+
+pub mod ca;

@@ -130,15 +130,23 @@ async fn every_call_takes_its_callers_and_no_others() {
     let get = GetResourcesRequest { kind: "role".into(), ..Default::default() };
     let delete = DeleteResourceRequest { kind: "role".into(), name: "none".into() };
     let admin = [NotLoggedIn, NoRule, Open, SessionCertificate, OtherCaller, BadCertificate];
-    check!(callers, AdminClient.status(StatusRequest {}), admin);
+    // What every user must know of the cluster, the implicit role lets every user read.
+    let known = [NotLoggedIn, Open, Open, SessionCertificate, OtherCaller, BadCertificate];
+    check!(callers, AdminClient.status(StatusRequest {}), known);
     check!(callers, AdminClient.add_user(AddUserRequest::default()), admin);
     check!(callers, AdminClient.reset_user(ResetUserRequest::default()), admin);
     check!(callers, AdminClient.put_resource(put.clone()), admin);
     check!(callers, AdminClient.get_resources(get.clone()), admin);
     check!(callers, AdminClient.delete_resource(delete.clone()), admin);
     check!(callers, AdminClient.add_token(AddTokenRequest::default()), admin);
-    check!(callers, AdminClient.sign_database_certificate(SignDatabaseCertificateRequest::default()), admin);
-    check!(callers, AdminClient.list_authorities(ListAuthoritiesRequest::default()), admin);
+    // An editor signs nothing: who can make a database's certificate can pose as the database.
+    let root_alone = [NotLoggedIn, NoRule, NoRule, SessionCertificate, OtherCaller, BadCertificate];
+    check!(
+        callers,
+        AdminClient.sign_database_certificate(SignDatabaseCertificateRequest::default()),
+        root_alone
+    );
+    check!(callers, AdminClient.list_authorities(ListAuthoritiesRequest::default()), known);
     check!(callers, AdminClient.list_all_targets(ListTargetsRequest::default()), admin);
     check!(callers, AdminClient.explain_access(ExplainAccessRequest::default()), admin);
     check!(callers, AdminClient.list_audit(ListAuditRequest::default()), admin);

@@ -196,6 +196,7 @@ async fn on_disk_and_in_memory_no_session_outlives_the_login() {
     let world = world().await;
     let (person, mut users) = logged_in(&world, true).await;
     world.clock.advance(Duration::from_secs(11 * 3600));
+    world.guard("dev-pg", &[("env", "dev")]).await;
     let login = verify(&world, &person.certificate).await.identity.not_after;
     for requester in [SessionRequester::Disk, SessionRequester::LocalProxy] {
         let issue = proto::IssueSessionCertificateRequest {

@@ -7,6 +7,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
+    audit,
     ca::{P256PublicKey, SshPublicKey},
     challenge::Scope,
     cluster::Cluster,
@@ -84,7 +85,7 @@ impl Cluster {
             "user": user, "addr.remote": client,
         });
         if let Some(device) = proof.device() {
-            event["mfa_device"] = mfa::audit_fields(device).into();
+            audit::set(&mut event, "mfa_device", mfa::audit_fields(device));
         }
         Ok(self.audit.emit(event).await?)
     }

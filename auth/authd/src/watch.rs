@@ -136,10 +136,9 @@ async fn tell(cluster: &Cluster, out: &Outgoing, change: Change) -> Result<(), E
             if let Some(Event::Put(proto::watch_event::Put {
                 item: Some(proto::watch_event::put::Item::Resource(resource)),
             })) = &put
+                && let Ok(Resource::AuthPreference(preference)) = Resource::from_json(&resource.json)
             {
-                if let Ok(Resource::AuthPreference(preference)) = Resource::from_json(&resource.json) {
-                    out.send(facts(cluster, &preference)).await?;
-                }
+                out.send(facts(cluster, &preference)).await?;
             }
             put
         }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use auth::proto;
+use auth::{certificate::openssh, proto};
 use tonic::Code;
 
 use crate::world::*;
@@ -14,7 +14,17 @@ async fn an_invitation_a_login_and_two_certificates() {
     let twelve_hours = auth::clock::unix_millis(world.time.now() + Duration::from_secs(12 * 3600));
     assert!((certificates.not_after - twelve_hours).abs() < 1000);
     let ssh = ssh_key::Certificate::from_openssh(&certificates.ssh_certificate).unwrap();
-    assert_eq!((ssh.key_id(), ssh.valid_principals()), ("jerry", &["root".to_owned()][..]));
+    let request = proto::ListAuthoritiesRequest { r#type: "user".into() };
+    let list = world.admin().await.list_authorities(request).await.unwrap().into_inner().authorities;
+    let authority = ssh_key::PublicKey::from_openssh(&list[0].ssh_public_keys[0]).unwrap();
+    let client = "127.0.0.1".parse().unwrap();
+    let presented = openssh::Presented { certificate: &ssh, login: "root", client };
+    let cluster = "main".to_owned().try_into().unwrap();
+    let verified = openssh::verify_user(&presented, &[authority], &cluster, world.time.now()).unwrap();
+    assert_eq!(
+        (verified.identity.user.as_str(), &verified.identity.logins),
+        ("jerry", &vec!["root".to_owned()])
+    );
 
     let mut users = world.users(jerry.identity()).await;
     let devices = users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await.unwrap().into_inner().devices;

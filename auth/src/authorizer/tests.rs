@@ -388,6 +388,26 @@ fn what_no_role_allows_is_refused() {
 }
 
 #[test]
+fn roles_that_contradict_each_other_about_the_database_let_nobody_in() {
+    let world = World::new();
+    for (name, json, value) in [
+        ("access-dev", crate::testing::world::ACCESS_DEV, "30s"),
+        ("access-prod", crate::testing::world::ACCESS_PROD, "60s"),
+    ] {
+        let settings =
+            format!(r#""spec":{{"options":{{"db_session_settings":{{"statement_timeout":"{value}"}}}},"#);
+        let bare = json.replace(r#""options":{"require_session_mfa":true},"#, "");
+        world.apply(resource("role", name, &bare.replacen(r#""spec":{"#, &settings, 1))).unwrap();
+    }
+    let conflict = DenyReason::SettingConflict {
+        setting: "statement_timeout".to_owned(),
+        first: role("access-dev"),
+        second: role("access-prod"),
+    };
+    assert_eq!(world.refusal(&world.login(), "dev-pg"), conflict);
+}
+
+#[test]
 fn a_change_of_a_role_is_in_force_at_once() {
     let world = World::new();
     assert!(world.authorize(&world.login(), "dev-pg").is_ok());

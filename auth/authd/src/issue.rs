@@ -38,7 +38,7 @@ pub(crate) use session::SessionCaller;
 pub(crate) const MAX_LOGIN: Duration = Duration::from_secs(12 * 3600);
 /// Certificates begin this much before they are made, for machines whose clocks are behind. Less than the minute that a
 /// receipt's time may lie after the beginning of its certificate, since both are rounded to seconds.
-const BACKDATED: Duration = Duration::from_secs(30);
+pub(crate) const BACKDATED: Duration = Duration::from_secs(30);
 /// A principal that is nobody's account, for users without logins: OpenSSH reads an empty list as "everybody".
 const NO_LOGIN: &str = "-touchstone-no-login";
 

@@ -97,6 +97,10 @@ impl Cluster {
         client: IpAddr,
         refused: Refused,
     ) -> Result<Refused, Refused> {
+        // A closed account can be knocked at for free; recording each knock would let strangers fill the disk.
+        if matches!(refused, Refused::LockedOut(_)) {
+            return Ok(refused);
+        }
         let event = json!({
             "event": "user.login", "code": "T1000W", "method": "local", "success": false,
             "user": user, "addr.remote": client, "error": refused.to_string(),

@@ -34,11 +34,11 @@ mod spool;
 mod trail;
 mod writer;
 
-pub use self::event::{Denied, Ending, Subject};
 pub(crate) use self::{
-    shipper::{Shipper, Uplink},
+    event::{Denied, Ending, Subject},
+    shipper::{Shipped, Shipper, Uplink},
     spool::Record,
-    trail::{Trail, TrailTap},
+    trail::Trail,
 };
 use self::{
     spool::{MAX_RECORD_BYTES, SpoolRoot},
@@ -191,6 +191,16 @@ impl Audit {
     #[must_use]
     pub fn spool_bytes(&self) -> u64 {
         self.state.bytes.load(Ordering::Acquire)
+    }
+
+    /// Denied events of clients without a genuine certificate are bounded in rate: true where there is room for one.
+    pub(crate) fn has_room_for_unknown(&self) -> bool {
+        self.unknown.take()
+    }
+
+    /// Events of this process that are on disk.
+    pub(crate) fn durable_events(&self) -> u64 {
+        self.state.durable.borrow().sequence
     }
 
     /// Makes everything sent so far durable and stops the writer. Events sent later are refused.

@@ -150,18 +150,14 @@ const REFUSED: &[(&str, &str)] =
 
 impl AuthPreference {
     pub(super) fn from_fields(mut fields: Fields<'_>) -> Result<Self, ResourceError> {
-        let metadata: Metadata<ResourceName> = metadata::header(&mut fields, "v2")?;
-        let spec_field = fields.required("spec")?;
+        metadata::version(&mut fields, "v2")?;
+        let metadata_field = fields.required("metadata")?;
+        let metadata = Metadata::<ResourceName>::from_field(&metadata_field)?;
         if metadata.name.as_str() != AUTH_PREFERENCE_NAME {
-            return Err(ResourceError {
-                line: None,
-                field: "metadata.name".to_owned(),
-                problem: Problem::Value {
-                    value: metadata.name.as_str().to_owned(),
-                    expected: AUTH_PREFERENCE_NAME,
-                },
-            });
+            let value = metadata.name.as_str().to_owned();
+            return Err(metadata_field.error(Problem::Value { value, expected: AUTH_PREFERENCE_NAME }));
         }
+        let spec_field = fields.required("spec")?;
         let mut spec = spec_field.fields()?;
         let mut kept = spec.keep(KEPT);
         spec.refuse(&mut kept, REFUSED)?;

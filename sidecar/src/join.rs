@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 mod file;
 
-pub(crate) use self::file::IdentityError;
+pub use self::file::IdentityError;
 use crate::{backoff::Backoff, chain::Chain, link::Link, tls::ServerCertificate};
 
 /// A certificate, its key, and whom it makes us trust.

@@ -19,10 +19,10 @@
 //! | `refusal` | what a client may read when it is turned away: one exhaustive match |
 //! | `listener`, `admission` | accepting; a silent client costs only its own connection |
 //! | `upstream` | what we prove to the upstream, and how it proves itself |
-//! | [`audit`] | start, queries and end, on disk before they happen; shipped to authd for ever |
-//! | [`tls`] | a handshake that proves a key and judges nothing |
+//! | `audit` | start, queries and end, on disk before they happen; shipped to authd for ever |
+//! | `tls` | a handshake that proves a key and judges nothing |
 //! | `join`, `link`, `announce` | who this sidecar is, its way to authd, what it says there |
-//! | [`config`], [`metrics`], [`health`] | what it is told, what it counts, whether it could start a session |
+//! | [`config`], `metrics`, `health` | what it is told, what it counts, whether it could start a session |
 //! | `process` | what is started in which order, and stopped in which order |
 //!
 //! # When authd is away
@@ -33,24 +33,24 @@
 
 mod admission;
 mod announce;
-pub mod audit;
+mod audit;
 mod backoff;
 mod chain;
 pub mod config;
-pub mod health;
+mod health;
 mod join;
 mod link;
 mod listener;
-pub mod metrics;
+mod metrics;
 mod process;
 mod refusal;
 mod session;
-pub mod tls;
+mod tls;
 mod upstream;
 
 pub use self::{
     admission::Room,
-    join::JoinError,
+    join::{IdentityError, JoinError},
     process::{Sidecar, StartError},
     upstream::UpstreamError,
 };

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sidecar::{
     Sidecar,
     config::{
-        Config, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_ROOM, DEFAULT_SPOOL_BOUND, Labels, TargetConfig,
-        Tls, Token, UpstreamConfig, Uri, parse_duration,
+        Config, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_ROOM, DEFAULT_SPOOL_BOUND, Labels,
+        TargetConfig, Tls, Token, UpstreamConfig, Uri, parse_duration,
     },
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -144,7 +144,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let config = Config::read(&path)?;
             for target in &config.targets {
                 let UpstreamConfig { address, tls, credential, .. } = &target.upstream;
-                println!("{}: {} on {} → {address} ({tls:?}, {credential:?})", target.name, target.protocol, target.listen);
+                println!(
+                    "{}: {} on {} → {address} ({tls:?}, {credential:?})",
+                    target.name, target.protocol, target.listen
+                );
             }
             println!("{} is valid", path.display());
             Ok(())
@@ -209,7 +212,11 @@ impl Start {
             labels: self.labels.as_ref().map_or_else(BTreeMap::new, |labels| labels.0.clone()),
             listen,
             public_addr: self.public_addr.clone(),
-            upstream: UpstreamConfig::new(uri.0.clone(), self.upstream_tls.as_ref().map(|tls| tls.0), password_file),
+            upstream: UpstreamConfig::new(
+                uri.0.clone(),
+                self.upstream_tls.as_ref().map(|tls| tls.0),
+                password_file,
+            ),
         };
         let literal = self.token.clone().map(|token| Token::Literal(Zeroizing::new(token)));
         let config = Config {

@@ -15,7 +15,7 @@ mod certificate;
 mod verifier;
 
 pub(crate) use self::certificate::{CertificateCache, Issue, Issued};
-pub use self::verifier::Roots;
+pub(crate) use self::verifier::Roots;
 use self::verifier::upstream_verifier;
 use crate::{
     config::{CredentialSource, TlsMode, UpstreamConfig, read_secret},
@@ -24,7 +24,7 @@ use crate::{
 
 /// Why there is nothing to prove to the upstream with.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialError {
+pub(crate) enum CredentialError {
     /// authd did not issue a client certificate.
     #[error("authd did not issue a certificate for the upstream")]
     Issue(#[source] Arc<dyn std::error::Error + Send + Sync>),

@@ -5,7 +5,6 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use auth::{
@@ -115,10 +114,4 @@ fn replace(data_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     File::open(data_dir)?.sync_all()
-}
-
-/// When this identity was issued, to the precision of the file.
-#[cfg(test)]
-pub(super) fn to_millis(at: SystemTime) -> SystemTime {
-    from_unix_millis(unix_millis(at)).unwrap_or(at)
 }

@@ -18,7 +18,7 @@ use crate::{config::TlsMode, tls::provider};
 
 /// Whom to believe about the upstream.
 #[derive(Clone)]
-pub enum Roots {
+pub(crate) enum Roots {
     /// The cluster's db authorities, as the replica has them at each handshake: a rotation needs no restart.
     Cluster(Arc<Replica>),
     /// The certificates of a file, read at start.

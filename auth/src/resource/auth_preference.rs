@@ -143,7 +143,6 @@ const KEPT: &[&str] = &[
     "piv_slot",
     "signature_algorithm_suite",
     "stable_unix_user_config",
-    "u2f",
 ];
 const REFUSED: &[(&str, &str)] =
     &[("hardware_key", "hardware private keys cannot be attested; the restriction could not be enforced")];
@@ -170,6 +169,9 @@ impl AuthPreference {
             Ok(kept)
         })? {
             kept.insert("device_trust".to_owned(), trust.into_iter().collect());
+        }
+        if let Some(u2f) = spec.optional("u2f", u2f)? {
+            kept.insert("u2f".to_owned(), u2f.into_iter().collect());
         }
         let webauthn = spec.optional("webauthn", webauthn)?;
         let (rp_id, webauthn_kept) = webauthn.unwrap_or_default();
@@ -258,15 +260,27 @@ fn local_only(spec: &mut Fields<'_>, kept: &mut Kept) -> Result<(), ResourceErro
     Ok(())
 }
 
-fn webauthn(field: &Field<'_>) -> Result<(Option<String>, Kept), ResourceError> {
-    const ATTESTATION: &str =
-        "attestation of security keys is not checked; the restriction could not be enforced";
+const ATTESTATION: &str =
+    "attestation of security keys is not checked; the restriction could not be enforced";
+
+/// The forerunner of `webauthn`.
+fn u2f(field: &Field<'_>) -> Result<Kept, ResourceError> {
     let mut fields = field.fields()?;
-    let mut kept = fields.keep(&["disabled"]);
-    fields.refuse(
-        &mut kept,
-        &[("attestation_allowed_cas", ATTESTATION), ("attestation_denied_cas", ATTESTATION)],
-    )?;
+    let mut kept = fields.keep(&["app_id", "facets"]);
+    fields.refuse(&mut kept, &[("device_attestation_cas", ATTESTATION)])?;
+    fields.finish()?;
+    Ok(kept)
+}
+
+fn webauthn(field: &Field<'_>) -> Result<(Option<String>, Kept), ResourceError> {
+    let mut fields = field.fields()?;
+    let mut kept = Kept::new();
+    let refused = [
+        ("attestation_allowed_cas", ATTESTATION),
+        ("attestation_denied_cas", ATTESTATION),
+        ("disabled", "write second_factor: otp"),
+    ];
+    fields.refuse(&mut kept, &refused)?;
     let rp_id = fields.optional("rp_id", |f| f.text().map(str::to_owned))?.filter(|id| !id.is_empty());
     fields.finish()?;
     Ok((rp_id, kept))

@@ -73,3 +73,11 @@ fn a_file_cut_anywhere_does_not_panic() {
         }
     }
 }
+
+#[test]
+fn line_ends_and_byte_order_marks_of_other_systems_are_no_matter() {
+    let unix = parse_documents(fixtures::PAGE_ROLES).unwrap();
+    assert_eq!(parse_documents(&fixtures::PAGE_ROLES.replace('\n', "\r\n")).unwrap(), unix);
+    assert_eq!(parse_documents(&format!("\u{feff}{}", fixtures::PAGE_ROLES)).unwrap(), unix);
+    assert_eq!(parse_documents(fixtures::PAGE_ROLES.trim_end()).unwrap(), unix);
+}

@@ -251,3 +251,6 @@ async fn send<U: Stream>(
     }
     if allowed > 0 { upstream.flush().await } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

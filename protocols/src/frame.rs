@@ -66,7 +66,7 @@ pub struct Frame<'a> {
 
 /// The next step through a batch of client bytes.
 #[derive(Debug)]
-pub(crate) enum Step<'a> {
+pub enum Step<'a> {
     /// The rest is the beginning of a frame: more bytes are needed.
     Starved,
     /// So many bytes may be forwarded.
@@ -79,24 +79,29 @@ pub(crate) enum Step<'a> {
 
 /// Walks through client bytes, frame by frame.
 #[derive(Debug)]
-pub(crate) struct Splitter<F> {
+pub struct Splitter<F> {
     framing: F,
     /// Bytes of the current frame that pass unseen.
     passing: u64,
 }
 
 impl<F: Framing> Splitter<F> {
-    pub(crate) fn new(framing: F) -> Self {
+    /// At the beginning of a frame.
+    pub fn new(framing: F) -> Self {
         Self { framing, passing: 0 }
     }
 
-    pub(crate) fn framing(&self) -> &F {
+    /// How it cuts.
+    pub fn framing(&self) -> &F {
         &self.framing
     }
 
     /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved, with the
     /// same bytes and more. Never starved when `bytes` holds [`SHOWN`] bytes.
-    pub(crate) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
+    ///
+    /// # Errors
+    /// The client broke the protocol: nothing of `bytes` may be forwarded.
+    pub fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
         if self.passing > 0 && !bytes.is_empty() {
             let now = clamp(self.passing, bytes.len());
             self.passing -= now as u64;
@@ -128,7 +133,7 @@ impl<F: Framing> Splitter<F> {
 
 /// Knows, while upstream bytes flow by, whether the last one ended a frame.
 #[derive(Debug)]
-pub(crate) struct Boundaries<F> {
+pub struct Boundaries<F> {
     header: [u8; 8],
     /// Bytes of `header` that are there; 0 at a boundary.
     collected: usize,
@@ -138,18 +143,21 @@ pub(crate) struct Boundaries<F> {
 }
 
 impl<F: Framing> Boundaries<F> {
-    pub(crate) fn new() -> Self {
+    /// At a boundary.
+    #[must_use]
+    pub fn new() -> Self {
         Self { header: [0; 8], collected: 0, remaining: 0, framing: std::marker::PhantomData }
     }
 
     /// True when everything seen so far ends with a frame.
-    pub(crate) fn at_boundary(&self) -> bool {
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
         self.collected == 0 && self.remaining == 0
     }
 
     /// Follows these bytes. Returns where, in them, a frame ended last: 0 when the first byte starts one, `None` when they
     /// all lie within a frame.
-    pub(crate) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut last = self.at_boundary().then_some(0);
         let mut offset = 0;
         while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
@@ -184,6 +192,12 @@ impl<F: Framing> Boundaries<F> {
             self.collected = 0;
         }
         now
+    }
+}
+
+impl<F: Framing> Default for Boundaries<F> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -185,10 +185,10 @@ fn target_names(certificate: &X509Certificate<'_>) -> Result<Vec<TargetName>, Ce
         .collect()
 }
 
-/// Without the zero that DER puts before a number that would read as negative.
+/// All 16 bytes, whatever zeros DER dropped or put before them.
 fn serial_hex(certificate: &X509Certificate<'_>) -> String {
     let serial = certificate.raw_serial();
-    hex::encode(serial.strip_prefix(&[0]).unwrap_or(serial))
+    format!("{:0>32}", hex::encode(serial.strip_prefix(&[0]).unwrap_or(serial)))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

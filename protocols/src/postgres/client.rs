@@ -116,10 +116,9 @@ fn compose(
 }
 
 /// Closes the upstream. When we are the ones who end the session, what still runs there is cancelled first: PostgreSQL notices
-/// a closed connection only when it next has something to say.
+/// a closed connection only when it next has something to say. A client that went away by itself cancels nothing, as without us.
 async fn stop_upstream(upstream: &mut PostgresUpstream, outcome: &Outcome, close: std::time::Duration) {
-    let ours = matches!(outcome.transferred.end, End::Refused(_)) || outcome.fault.is_some();
-    if ours
+    if let End::Refused(_) = outcome.transferred.end
         && let Some(route) = &upstream.route
         && let Err(error) = upstream::cancel(route, close).await
     {

@@ -142,3 +142,6 @@ fn poll_fill<S: Stream>(
     ready!(result)?;
     Poll::Ready(Ok(Filled::End))
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,7 @@ fn every_kind_of_identity_reads_back() {
         assert_eq!(verified.identity, identity);
         assert_eq!(verified.public_key_sha256, sha256(&world.spki));
         assert_eq!(verified.not_before, now() - MINUTE);
-        assert_eq!(verified.serial_hex, "1234");
+        assert_eq!(verified.serial_hex, "00000000000000000000000000001234");
     }
 }
 

@@ -1,7 +1,8 @@
 //! `spec.options`: what the administrator wrote. How several roles combine is `policy::options`' business.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use super::db_settings;
 use crate::resource::{
     error::{Problem, ResourceError},
     fields::{Field, Fields},
@@ -59,10 +60,14 @@ impl RecordingMode {
         }
     }
 
+    /// Nothing records, so that nothing ends a session either: `strict` promises what does not happen.
     fn from_field(field: &Field<'_>) -> Result<Self, ResourceError> {
         match field.text()? {
             "best_effort" => Ok(Self::BestEffort),
-            "strict" => Ok(Self::Strict),
+            "strict" => {
+                field.notice();
+                Ok(Self::Strict)
+            }
             _ => Err(field.invalid("best_effort or strict")),
         }
     }
@@ -110,6 +115,11 @@ pub struct RoleOptions {
     pub pin_source_ip: Option<bool>,
     /// What to do when recording fails.
     pub record_session: Option<SessionRecording>,
+    /// Ours: settings of the database that hold for each session, by name in lower case. At most 64; a name is one or two
+    /// words of at most 63 bytes, a value at most 1,024 bytes without control characters. None changes who the session is.
+    pub db_session_settings: BTreeMap<String, String>,
+    /// Ours: replication connections to PostgreSQL (`replication` at start-up), and reading the binary log of MySQL.
+    pub db_replication: Option<bool>,
     /// Options of what we do not have: Kubernetes, desktops, host users.
     pub kept: Kept,
 }
@@ -148,18 +158,22 @@ impl RoleOptions {
                 f.duration()?.ok_or_else(|| f.invalid("a duration longer than zero"))
             })?,
             forward_agent: fields.optional("forward_agent", |f| f.truth())?,
-            port_forwarding: fields.optional("port_forwarding", |f| f.truth())?,
-            ssh_file_copy: fields.optional("ssh_file_copy", |f| f.truth())?,
+            port_forwarding: fields.optional("port_forwarding", |f| ssh_permission(f))?,
+            ssh_file_copy: fields.optional("ssh_file_copy", |f| ssh_permission(f))?,
             permit_x11_forwarding: fields.optional("permit_x11_forwarding", |f| f.truth())?,
             client_idle_timeout: fields.optional("client_idle_timeout", |f| f.duration())?,
             disconnect_expired_cert: fields.optional("disconnect_expired_cert", |f| f.truth())?,
-            max_sessions: fields.optional("max_sessions", |f| f.count())?,
+            max_sessions: fields.optional("max_sessions", |f| ssh_limit(f))?,
             max_connections: fields.optional("max_connections", |f| f.count())?,
             require_session_mfa: fields.optional("require_session_mfa", |f| session_mfa(f))?,
             mfa_verification_interval: fields.optional("mfa_verification_interval", |f| f.duration())?,
             lock: fields.optional("lock", |f| LockingMode::from_field(f))?,
             pin_source_ip: fields.optional("pin_source_ip", |f| f.truth())?,
             record_session: fields.optional("record_session", |f| SessionRecording::from_field(f))?,
+            db_session_settings: fields
+                .optional("db_session_settings", |f| db_settings::read(f))?
+                .unwrap_or_default(),
+            db_replication: fields.optional("db_replication", |f| f.truth())?,
             kept,
         };
         fields.finish()?;
@@ -182,9 +196,32 @@ impl RoleOptions {
             .put_some("lock", self.lock.map(LockingMode::as_str))
             .put_some("pin_source_ip", self.pin_source_ip)
             .put_some("record_session", self.record_session.as_ref().map(SessionRecording::to_value))
+            .put_map(
+                "db_session_settings",
+                self.db_session_settings.iter().map(|(name, value)| (name.clone(), value.as_str().into())),
+            )
+            .put_some("db_replication", self.db_replication)
             .put_kept(&self.kept)
             .into_value()
     }
+}
+
+/// Reads what SSH sessions may do unless a role says no. To say no restricts, and no SSH session is there to heed it.
+fn ssh_permission(field: &Field<'_>) -> Result<bool, ResourceError> {
+    let permitted = field.truth()?;
+    if !permitted {
+        field.notice();
+    }
+    Ok(permitted)
+}
+
+/// Reads a limit for SSH sessions, of which there are none to be limited. Zero is no limit.
+fn ssh_limit(field: &Field<'_>) -> Result<u32, ResourceError> {
+    let limit = field.count()?;
+    if limit > 0 {
+        field.notice();
+    }
+    Ok(limit)
 }
 
 /// Reads `require_session_mfa`. A value that asks for a private key policy which we cannot attest is refused: to take

@@ -1,0 +1,13 @@
+//! authd as its callers meet it: the real server on a port of its own, the real client, real assertions of a software
+//! security key, and a clock that the tests move.
+
+mod admin;
+mod audit;
+mod callers;
+mod login;
+mod mfa;
+mod server;
+mod session;
+mod sidecars;
+mod watch;
+mod world;

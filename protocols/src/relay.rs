@@ -101,15 +101,22 @@ where
         refusal = &mut ended => Stop::Ended(refusal),
     };
     if let Stop::Client(last @ (ClientStop::Closed | ClientStop::Goodbye)) = stop {
-        // The upstream answers what it was asked before, and then closes.
-        let answers = async {
+        // Not after a goodbye: nothing follows it, not even TLS's own. An upstream that leaves that unread would reset the
+        // connection in closing it, and its last answers would be lost.
+        let half_close = async {
             if let ClientStop::Closed = last {
                 // A failure shows up when the answers are read.
-                let _ = timeout(close, upstream.shutdown()).await;
+                let _ = upstream.shutdown().await;
             }
-            // After a goodbye nothing more is written, not even TLS's: an upstream that leaves it unread would reset the
-            // connection in closing it, and its last answers would be lost.
-            downstream.pump(&upstream, &client).await
+            std::future::pending().await
+        };
+        let answers = async {
+            // The upstream answers what it was asked before, and then closes. An upstream that is stuck in its answers takes
+            // no goodbye, so neither of the two waits for the other.
+            tokio::select! {
+                result = downstream.pump(&upstream, &client) => result,
+                never = half_close => never,
+            }
         };
         stop = tokio::select! {
             // The client wants no more: whatever happens to either connection now is no fault.

@@ -45,6 +45,19 @@ async fn the_client_hears_what_the_upstream_said_but_for_the_cancel_key() {
 }
 
 #[tokio::test]
+async fn a_session_takes_little_memory() {
+    let sidecar = Sidecar::start().await;
+    let (endpoint, _upstream) = scripted(listens).await;
+    let config = sidecar.authority.client_config(&[]);
+    let client = tokio::spawn(RawClient::log_in(sidecar.connect().await, config, 0));
+    let accepted = sidecar.accept().await;
+    let upstream = sidecar.dial(&endpoint).await;
+    let session = accepted.client.relay(upstream, Memory::default(), never());
+    assert!(size_of_val(&session) <= 4096, "{}", size_of_val(&session));
+    drop(client.await.unwrap());
+}
+
+#[tokio::test]
 async fn a_client_of_protocol_3_2_gets_a_long_key_and_a_newer_one_is_told_what_we_speak() {
     for (minor, kinds, key) in [(2, "RSKZ", 36), (9999, "vRSKZ", 36), (0, "RSKZ", 8)] {
         let sidecar = Sidecar::start().await;

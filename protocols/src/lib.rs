@@ -20,8 +20,8 @@
 //! what the tap is shown is decoded from the very bytes that are forwarded, and a message that the upstream would not accept is not forwarded.
 //!
 //! **Bytes stay what they are.** A message is forwarded as received and never encoded again: `decode` followed by `encode` loses
-//! encodings, order and everything that a library does not know. The upstream's bytes are not looked into at all, but for the
-//! places where a message ends: only there can a client be told why its session ends.
+//! encodings, order and everything that a library does not know. The upstream's bytes are followed by their headers
+//! alone: to know where a message ends, because only there can a client be told why its session ends, and how a statement came out.
 //!
 //! **Nobody waits for somebody else's peer.** Every length is checked before memory is taken, every wait before and after a session has a
 //! deadline ([`Limits`]), and the two directions of a session do not wait for each other: a client that sends on while a large
@@ -88,6 +88,7 @@
 //!
 //! A further protocol brings its own `accept`, `dial` and [`frame::Framing`]; relay, refusals, TLS and endpoints are shared.
 
+mod answer;
 mod endpoint;
 mod error;
 mod event;
@@ -99,6 +100,7 @@ pub mod relay;
 mod secret;
 mod starttls;
 
+pub use answer::{Answer, Answers, CAPTURED};
 pub use endpoint::{Credential, Endpoint, UpstreamAddress, UpstreamTls};
 pub use error::{AcceptError, DialError, RelayError, RelayFault, UpstreamReport};
 pub use event::{Event, Malformed, Parameter, Parameters, PreparedKind, Verdict};
@@ -185,6 +187,11 @@ pub trait Tap: Send {
     /// # Errors
     /// [`TapClosed`] when nothing can be recorded any more: the session ends.
     fn observe(&mut self, event: Event<'_>) -> impl Future<Output = Result<Verdict, TapClosed>> + Send;
+
+    /// Who hears what the upstream answers; asked once, when the session starts. Nobody, unless a tap says otherwise.
+    fn answers(&mut self) -> Option<Box<dyn Answers>> {
+        None
+    }
 }
 
 /// The tap can record nothing any more.

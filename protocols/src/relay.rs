@@ -91,7 +91,7 @@ where
 {
     let (client, upstream) = (Shared::new(client), Shared::new(upstream));
     let mut splitter = Splitter::new(framing);
-    let mut downstream = Downstream::<F>::new();
+    let mut downstream = Downstream::<F>::new(tap.answers());
     let mut from_client = 0;
     let mut ended = pin!(ended);
 

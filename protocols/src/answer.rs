@@ -1,7 +1,8 @@
-//! What the upstream answered, as far as audit wants to know: how each statement came out, and when the upstream waits for the client.
+//! What the upstream answered, as far as audit wants to know: how each statement came out, and when the
+//! upstream waits for the client.
 //!
-//! Decoded from message headers and the first bytes of the few messages that say so. Nothing waits for it, and nothing is
-//! held back: the bytes are on their way to the client already.
+//! Decoded from message headers and the first bytes of the few messages that say so. Nothing waits for it,
+//! and nothing is held back: the bytes are on their way to the client already.
 
 use crate::refusal::SqlState;
 
@@ -13,7 +14,8 @@ pub const CAPTURED: usize = 128;
 pub enum Answer<'a> {
     /// A statement is done.
     Completed {
-        /// Its command tag, which ends with the number of rows where there is one (`SELECT 5`); empty for an empty statement.
+        /// Its command tag, which ends with the number of rows where there is one (`SELECT 5`); empty for an
+        /// empty statement.
         tag: &'a [u8],
     },
     /// A portal gave as many rows as it was asked for, and has more.

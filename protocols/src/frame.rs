@@ -1,9 +1,9 @@
 //! HOT: cuts a stream into frames by their headers alone, without copying and without allocating.
 //!
-//! Client frames pass a [`Splitter`], which shows the few that audit wants and lets the others through by length. What it
-//! shows does not depend on how the bytes were split on their way: a frame is shown when it is complete, or when exactly
-//! [`SHOWN`] bytes of a longer one are there. Upstream frames pass a [`Boundaries`], which knows where one ends, and hears the few that say how
-//! a statement came out.
+//! Client frames pass a [`Splitter`], which shows the few that audit wants and lets the others through by
+//! length. What it shows does not depend on how the bytes were split on their way: a frame is shown when it
+//! is complete, or when exactly [`SHOWN`] bytes of a longer one are there. Upstream frames pass a
+//! [`Boundaries`], which knows where one ends, and hears the few that say how a statement came out.
 
 use crate::Malformed;
 use crate::answer::{Answer, Answers, CAPTURED};
@@ -30,10 +30,12 @@ pub trait Framing: Send {
     /// The frame does not hold what it says.
     fn event<'a>(&mut self, frame: Frame<'a>) -> Result<Event<'a>, Malformed>;
 
-    /// Bytes of the upstream frame, header included, that starts with these [`Framing::HEADER`] bytes; `None` when none does.
+    /// Bytes of the upstream frame, header included, that starts with these [`Framing::HEADER`] bytes; `None`
+    /// when none does.
     fn upstream_length(header: &[u8]) -> Option<u64>;
 
-    /// Bytes of content, at most [`CAPTURED`], that say what the upstream frame with this header answers; `None` when it is no answer.
+    /// Bytes of content, at most [`CAPTURED`], that say what the upstream frame with this header answers;
+    /// `None` when it is no answer.
     fn answer_bytes(header: &[u8]) -> Option<usize>;
 
     /// What it answers, from so many bytes of its content, or fewer when it has fewer.
@@ -104,8 +106,8 @@ impl<F: Framing> Splitter<F> {
         &self.framing
     }
 
-    /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved, with the
-    /// same bytes and more. Never starved when `bytes` holds [`SHOWN`] bytes.
+    /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved,
+    /// with the same bytes and more. Never starved when `bytes` holds [`SHOWN`] bytes.
     ///
     /// # Errors
     /// The client broke the protocol: nothing of `bytes` may be forwarded.
@@ -144,7 +146,8 @@ pub struct Boundaries<F> {
     header: [u8; 8],
     /// Bytes of `header` that are there; 0 at a boundary.
     collected: usize,
-    /// Bytes until the current frame ends, once its header is known. `u64::MAX` once the upstream broke the protocol.
+    /// Bytes until the current frame ends, once its header is known. `u64::MAX` once the upstream broke the
+    /// protocol.
     remaining: u64,
     /// The beginning of an answer's content, until enough of it is there.
     capture: Option<Capture>,
@@ -185,8 +188,8 @@ impl<F: Framing> Boundaries<F> {
         self.collected == 0 && self.remaining == 0
     }
 
-    /// Follows these bytes. Returns where, in them, a frame ended last: 0 when the first byte starts one, `None` when they
-    /// all lie within a frame.
+    /// Follows these bytes. Returns where, in them, a frame ended last: 0 when the first byte starts one,
+    /// `None` when they all lie within a frame.
     pub fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut last = self.at_boundary().then_some(0);
         let mut offset = 0;

@@ -1,8 +1,8 @@
 //! HOT: client messages after login, as borrowed views (PostgreSQL documentation, "Message Formats").
 //!
-//! A message is a type byte, a length that counts itself and what follows, and the content. Only the six messages that make the
-//! upstream do something are looked into; a message that PostgreSQL would not accept is not forwarded either, because
-//! then what the tap saw and what the upstream reads could differ.
+//! A message is a type byte, a length that counts itself and what follows, and the content. Only the six
+//! messages that make the upstream do something are looked into; a message that PostgreSQL would not accept
+//! is not forwarded either, because then what the tap saw and what the upstream reads could differ.
 
 use crate::answer::{Answer, CAPTURED};
 use crate::event::{Event, Malformed, Parameters, PreparedKind};
@@ -154,8 +154,8 @@ fn function_call(mut reader: Reader<'_>, cut: u64) -> Result<Event<'_>, Short> {
     Ok(Event::FunctionCall { function, arguments, cut })
 }
 
-/// Format codes, then values. Every value is walked over once, so that iterating later cannot fail. When the message is cut, the
-/// values may end anywhere.
+/// Format codes, then values. Every value is walked over once, so that iterating later cannot fail. When the
+/// message is cut, the values may end anywhere.
 fn parameters<'a>(reader: &mut Reader<'a>, cut: u64) -> Result<Parameters<'a>, Short> {
     let formats = reader.u16()?;
     let formats = reader.take(usize::from(formats) * 2)?;

@@ -13,7 +13,8 @@ use crate::support::{Memory, RawClient, Sidecar, message, never, scripted};
 
 const BIG: usize = 64 * 1024 * 1024;
 
-/// Lets the client in, then answers nothing, and returns everything it is sent until it is told goodbye or left alone.
+/// Lets the client in, then answers nothing, and returns everything it is sent until it is told goodbye or
+/// left alone.
 async fn listens(mut socket: TcpStream) -> Vec<u8> {
     let_in(&mut socket).await;
     let mut received = Vec::new();
@@ -149,7 +150,8 @@ async fn a_client_that_pipelines_while_a_huge_result_flows_does_not_deadlock() {
     let (endpoint, upstream) = scripted(answers_hugely).await;
     let (mut client, session) = sidecar.session(sidecar.dial(&endpoint), Memory::default(), never()).await;
     client.until_ready().await;
-    // More than all socket buffers hold, written while nothing is read: the upstream is stuck in its answer meanwhile.
+    // More than all socket buffers hold, written while nothing is read: the upstream is stuck in its answer
+    // meanwhile.
     let mut text = vec![b'x'; 4 * 1024 * 1024];
     text.push(0);
     let query = message(b'Q', &text);

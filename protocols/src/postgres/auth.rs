@@ -1,7 +1,8 @@
 //! What we prove to the upstream, and what we refuse to tell it.
 //!
-//! SCRAM-SHA-256, bound to the TLS channel where the upstream can (RFC 5802, RFC 5929 `tls-server-end-point`). A password in clear
-//! goes through TLS alone; MD5 is done only where the configuration names it.
+//! SCRAM-SHA-256, bound to the TLS channel where the upstream can (RFC 5802, RFC 5929
+//! `tls-server-end-point`). A password in clear goes through TLS alone; MD5 is done only where the
+//! configuration names it.
 
 use std::io;
 
@@ -154,14 +155,15 @@ fn binding(stream: &UpstreamStream, plus: bool) -> (&'static str, ChannelBinding
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     match leaf.and_then(end_point) {
         Some(hash) if plus => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash)),
-        // We could bind and it did not offer: an upstream that did offer then knows that somebody took the offer out.
+        // We could bind and it did not offer: an upstream that did offer then knows that somebody took the
+        // offer out.
         Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
         None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
     }
 }
 
-/// The hash of the certificate by the hash of its signature, SHA-256 in place of the broken ones (RFC 5929 §4.1). `None` for signatures
-/// that have no single hash (Ed25519, RSA-PSS).
+/// The hash of the certificate by the hash of its signature, SHA-256 in place of the broken ones (RFC 5929
+/// §4.1). `None` for signatures that have no single hash (Ed25519, RSA-PSS).
 fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
     let signature = &parsed.signature_algorithm.algorithm;

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use auth::proto;
+use auth::{certificate::openssh, proto};
 use tonic::Code;
+use webauthn_authenticator_rs::softtoken::SoftToken;
 
 use crate::world::*;
 
@@ -14,7 +15,17 @@ async fn an_invitation_a_login_and_two_certificates() {
     let twelve_hours = auth::clock::unix_millis(world.time.now() + Duration::from_secs(12 * 3600));
     assert!((certificates.not_after - twelve_hours).abs() < 1000);
     let ssh = ssh_key::Certificate::from_openssh(&certificates.ssh_certificate).unwrap();
-    assert_eq!((ssh.key_id(), ssh.valid_principals()), ("jerry", &["root".to_owned()][..]));
+    let request = proto::ListAuthoritiesRequest { r#type: "user".into() };
+    let list = world.admin().await.list_authorities(request).await.unwrap().into_inner().authorities;
+    let authority = ssh_key::PublicKey::from_openssh(&list[0].ssh_public_keys[0]).unwrap();
+    let client = "127.0.0.1".parse().unwrap();
+    let presented = openssh::Presented { certificate: &ssh, login: "root", client };
+    let cluster = "main".to_owned().try_into().unwrap();
+    let verified = openssh::verify_user(&presented, &[authority], &cluster, world.time.now()).unwrap();
+    assert_eq!(
+        (verified.identity.user.as_str(), &verified.identity.logins),
+        ("jerry", &vec!["root".to_owned()])
+    );
 
     let mut users = world.users(jerry.identity()).await;
     let devices = users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await.unwrap().into_inner().devices;
@@ -279,6 +290,35 @@ async fn a_reset_takes_password_and_devices_and_the_older_invitation() {
     world.accept(&newer, Some(device)).await.unwrap();
     world.clock.advance(Duration::from_secs(60));
     world.login(&mut jerry).await;
+}
+
+#[tokio::test]
+async fn a_reset_and_a_new_account_of_the_same_name_end_earlier_logins() {
+    let world = World::new().await;
+    let mut jerry = world.person_with_totp("jerry", &["access"]).await;
+    world.login(&mut jerry).await;
+    let mut users = world.users(jerry.identity()).await;
+    users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    let request = proto::DeleteResourceRequest { kind: "user".into(), name: "jerry".into() };
+    world.admin().await.delete_resource(request).await.unwrap();
+    world.invite("jerry", &["access"]).await;
+    let (code, text) = refused(users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await);
+    assert_eq!(code, Code::Unauthenticated);
+    assert!(text.contains("log in again"), "{text}");
+}
+
+#[tokio::test]
+async fn a_cloned_security_key_is_refused_once_its_counter_is_behind() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let clone = olga.token.as_ref().unwrap().to_cbor().unwrap();
+    world.login(&mut olga).await;
+    world.login(&mut olga).await;
+    olga.token = Some(SoftToken::from_cbor(&clone).unwrap());
+    let challenge = world.begin_login("olga", PASSWORD).await.unwrap();
+    let mfa = Some(olga.answer(&challenge, &world));
+    assert_eq!(refused(world.finish_login(&olga.key, &challenge.challenge_id, mfa).await).1, CREDENTIALS);
 }
 
 #[tokio::test]

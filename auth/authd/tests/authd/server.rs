@@ -1,4 +1,10 @@
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use auth::{clock::Clock, proto};
 use authd::{
@@ -66,4 +72,52 @@ async fn the_data_directory_is_one_authds_and_one_clusters() {
     assert!(refused.is_err_and(|error| error.to_string().contains("belongs to cluster")));
     // Without a name it is what it was.
     Server::start(&config, Clock::system()).await.unwrap().stop().await;
+}
+
+/// The program itself, up and listening.
+fn program(data: &Path) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_authd"))
+        .args(["start", "--listen=127.0.0.1:0", "--log-format=json", "--cluster-name=main", "--data-dir"])
+        .arg(data)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listening = log.find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        (line["fields"]["message"] == "listening").then(|| line["fields"].clone())
+    });
+    assert_eq!(listening.unwrap()["listener"], "api");
+    // Keep the pipe open: the program must not die of writing its log.
+    std::thread::spawn(move || log.for_each(drop));
+    child
+}
+
+async fn roles(data: &Path) -> Vec<String> {
+    let channel = auth::api::connect_unix(&data.join("admin.sock")).await.unwrap();
+    let request = proto::GetResourcesRequest { kind: "role".into(), ..Default::default() };
+    let mut admin = proto::admin_client::AdminClient::new(channel);
+    let resources = admin.get_resources(request).await.unwrap().into_inner().resources;
+    resources.into_iter().map(|role| role.name).collect()
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_kill_9_and_sigterm_ends_it_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut child = program(&data);
+    let channel = auth::api::connect_unix(&data.join("admin.sock")).await.unwrap();
+    let json = r#"{"kind":"role","version":"v7","metadata":{"name":"new"},"spec":{}}"#.to_owned();
+    let resource = Some(proto::Resource { json, ..Default::default() });
+    let put = proto::PutResourceRequest { resource, ..Default::default() };
+    proto::admin_client::AdminClient::new(channel).put_resource(put).await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let mut child = program(&data);
+    assert!(roles(&data).await.contains(&"new".to_owned()));
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!data.join("admin.sock").exists());
 }

@@ -1,0 +1,305 @@
+//! One sidecar, from its configuration to its end: what is started in which order, and stopped in which order.
+//!
+//! Start: data directory, audit spool, diagnostics, listeners bound, identity, replica, doors opened. Readiness follows the
+//! replica. Stop: no new clients, live sessions end by themselves or are ended, audit on disk, then the rest.
+
+use std::{
+    fs::File,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use auth::{
+    authorizer::Authorizer,
+    clock::Clock,
+    identity::TargetName,
+    policy::{Target, TargetKind},
+    replica::{self, Replica},
+};
+use protocols::{Limits, UpstreamAddress, postgres::Postgres};
+use rustls::ServerConfig;
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+mod address;
+mod error;
+mod files;
+mod status;
+
+pub use self::error::StartError;
+use self::{
+    address::{Bound, announcement, bind, hosts},
+    files::{lock, read_token},
+    status::Status,
+};
+use crate::{
+    admission::Admission,
+    announce,
+    audit::{Audit, AuditSpool, Shipper},
+    backoff::Backoff,
+    chain::Chain,
+    config::{Config, TargetConfig, TlsMode},
+    health,
+    join::{self, Identity, Invitation, Names},
+    link::Link,
+    listener::{self, Stops},
+    metrics::Metrics,
+    session::Door,
+    tls::{self, ServerCertificate},
+    upstream::{Roots, Upstream},
+};
+
+/// From accept to the whole login request.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// After the drain timeout: for sessions to say goodbye, and for audit to reach authd.
+const LAST_DEADLINE: Duration = Duration::from_secs(10);
+const SHIP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A sidecar that serves.
+pub struct Sidecar {
+    /// Where each target's clients are awaited.
+    pub addresses: Vec<(TargetName, SocketAddr)>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub diag: Option<SocketAddr>,
+    core: Core,
+    drain_timeout: Duration,
+}
+
+/// What everything else hangs on.
+struct Core {
+    clock: Clock,
+    replica: Arc<Replica>,
+    audit: Audit,
+    metrics: Metrics,
+    status: Arc<Status>,
+    stops: Stops,
+    /// Cancelled when live sessions must end.
+    closing: CancellationToken,
+    /// Cancelled last: health page, renewal, shipper.
+    background: CancellationToken,
+    sessions: TaskTracker,
+    tasks: TaskTracker,
+    shipper: TaskTracker,
+    /// Held as long as the process lives.
+    _lock: File,
+}
+
+impl Sidecar {
+    /// Starts. Waits for authd where there is no identity yet.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, the host, or the join token.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let config = config.checked()?;
+        let (core, spool) = Core::new(&config)?;
+        let diag = match config.diag_addr {
+            Some(address) => Some(core.serve_health(address).await?),
+            None => None,
+        };
+        let mut bound = Vec::new();
+        for target in &config.targets {
+            bound.push(Bound::new(target).await?);
+        }
+        let identity = Arc::new(core.identity(&config, &bound).await?);
+        let server = Arc::new(
+            ServerCertificate::new(identity.chain(), identity.private_key()).map_err(StartError::Tls)?,
+        );
+        let link = Link::new(config.auth_server.clone(), Arc::clone(&identity));
+        core.follow(&config, &link, &identity, &server, &bound, spool);
+        let tls = tls::server_config(server).map_err(StartError::Tls)?;
+        let addresses = core.open_doors(&config, bound, &link, &identity, &tls)?;
+        Ok(Self { addresses, diag, core, drain_timeout: config.drain_timeout })
+    }
+
+    /// Stops: no new clients; live sessions may go on for the drain timeout, then they are ended and told why; audit is
+    /// flushed to disk, and to authd if it answers.
+    pub async fn drain(self) {
+        let Self { core, drain_timeout, .. } = self;
+        info!(sessions = core.sessions.len(), timeout = ?drain_timeout, "draining");
+        core.stops.accepting.cancel();
+        core.sessions.close();
+        if !within(drain_timeout, core.sessions.wait()).await {
+            core.closing.cancel();
+            if !within(LAST_DEADLINE, core.sessions.wait()).await {
+                core.stops.abort.cancel();
+                let _ = within(LAST_DEADLINE, core.sessions.wait()).await;
+            }
+        }
+        core.audit.close().await;
+        core.background.cancel();
+        for tasks in [&core.shipper, &core.tasks] {
+            tasks.close();
+            if !within(SHIP_DEADLINE, tasks.wait()).await {
+                warn!("some background work was not finished; audit that authd has not stays on disk");
+            }
+        }
+        info!("stopped");
+    }
+}
+
+async fn within(time: Duration, work: impl Future<Output = ()>) -> bool {
+    tokio::time::timeout(time, work).await.is_ok()
+}
+
+impl Core {
+    fn new(config: &Config) -> Result<(Self, AuditSpool), StartError> {
+        let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+        let lock = lock(&config.data_dir)?;
+        let (audit, spool) = Audit::open(&config.data_dir, config.spool_bound).map_err(data_dir)?;
+        let clock = Clock::system();
+        let replica = Replica::new(clock.clone());
+        let metrics = Metrics::new().map_err(StartError::Metrics)?;
+        let stops = Stops { accepting: CancellationToken::new(), abort: CancellationToken::new() };
+        let status = Arc::new(Status {
+            replica: Arc::clone(&replica),
+            audit: audit.clone(),
+            draining: stops.accepting.clone(),
+            shipped: Arc::default(),
+            certificates: OnceLock::new(),
+        });
+        let core = Self {
+            clock,
+            replica,
+            audit,
+            metrics,
+            status,
+            stops,
+            closing: CancellationToken::new(),
+            background: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+            shipper: TaskTracker::new(),
+            _lock: lock,
+        };
+        Ok((core, spool))
+    }
+
+    async fn serve_health(&self, address: SocketAddr) -> Result<SocketAddr, StartError> {
+        let (listener, address) = bind(address).await?;
+        let (metrics, status) = (self.metrics.clone(), Arc::clone(&self.status));
+        self.tasks.spawn(health::serve(listener, metrics, status, self.background.clone()));
+        info!(addr = %address, listener = "diag", "listening");
+        Ok(address)
+    }
+
+    async fn identity(&self, config: &Config, bound: &[Bound]) -> Result<Identity, StartError> {
+        let names = Names {
+            targets: config.targets.iter().map(|target| target.name.clone()).collect(),
+            hosts: hosts(bound),
+        };
+        let token = config.token.as_ref().map(read_token).transpose()?;
+        let invitation = Invitation { auth_server: &config.auth_server, pins: &config.ca_pins, token };
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        loop {
+            match join::identity(&config.data_dir, &invitation, &names, self.clock.now()).await {
+                Err(error) if error.is_passing() => {
+                    let wait = backoff.next();
+                    warn!(error = %Chain(&error), retry_in = ?wait, "not joined yet");
+                    sleep(wait).await;
+                }
+                joined => return Ok(joined?),
+            }
+        }
+    }
+
+    /// Everything that keeps up with authd.
+    fn follow(
+        &self,
+        config: &Config,
+        link: &Arc<Link>,
+        identity: &Arc<Identity>,
+        server: &Arc<ServerCertificate>,
+        bound: &[Bound],
+        spool: AuditSpool,
+    ) {
+        let stop = || self.background.clone();
+        let channel = {
+            let link = Arc::clone(link);
+            move || {
+                let link = Arc::clone(&link);
+                async move { link.channel().await }
+            }
+        };
+        self.tasks.spawn(replica::follow(Arc::clone(&self.replica), channel, stop()));
+        let targets =
+            config.targets.iter().zip(bound).map(|(target, bound)| announcement(target, bound)).collect();
+        self.tasks.spawn(announce::keep_announced(Arc::clone(link), targets, stop()));
+        let (identity, link_, server) = (Arc::clone(identity), Arc::clone(link), Arc::clone(server));
+        let (data_dir, stop_) = (config.data_dir.clone(), stop());
+        self.tasks.spawn(async move { join::keep_fresh(identity, &data_dir, &link_, &server, stop_).await });
+        let shipper = Shipper::new(spool, Arc::clone(link), Arc::clone(&self.status.shipped));
+        self.shipper.spawn(shipper.run(stop()));
+    }
+
+    fn open_doors(
+        &self,
+        config: &Config,
+        bound: Vec<Bound>,
+        link: &Arc<Link>,
+        identity: &Identity,
+        tls: &Arc<ServerConfig>,
+    ) -> Result<Vec<(TargetName, SocketAddr)>, StartError> {
+        let server_id = identity.sidecar.id.to_string();
+        let authorizer =
+            Authorizer::for_sidecar(Arc::clone(&self.replica), self.clock.clone(), Some(server_id.clone()));
+        let (mut addresses, mut certificates, mut doors) = (Vec::new(), Vec::new(), Vec::new());
+        for (target, bound) in config.targets.iter().zip(bound) {
+            let door = self.door(target, link, &authorizer, &server_id, tls)?;
+            certificates.extend(door.upstream.certificates());
+            addresses.push((target.name.clone(), bound.address));
+            doors.push((bound, Arc::new(door)));
+        }
+        for cache in &certificates {
+            let (cache, stop) = (Arc::clone(cache), self.background.clone());
+            self.tasks.spawn(async move { cache.keep_fresh(stop).await });
+        }
+        let _ = self.status.certificates.set(certificates);
+        for (bound, door) in doors {
+            info!(addr = %bound.address, listener = %door.target.name, "listening");
+            let admission = Admission::new(config.room);
+            let (tasks, stops) = (self.sessions.clone(), self.stops.clone());
+            self.tasks.spawn(listener::serve(bound.listener, door, admission, tasks, stops));
+        }
+        Ok(addresses)
+    }
+
+    fn door(
+        &self,
+        target: &TargetConfig,
+        link: &Arc<Link>,
+        authorizer: &Authorizer,
+        server_id: &str,
+        tls: &Arc<ServerConfig>,
+    ) -> Result<Door<Postgres>, StartError> {
+        match (target.upstream.tls, &target.upstream.address) {
+            (TlsMode::VerifyFull, _) | (TlsMode::Plaintext, UpstreamAddress::Unix(_)) => {}
+            (tls, _) => {
+                warn!(target = %target.name, ?tls, "nobody verifies that the upstream is the one that was meant")
+            }
+        }
+        let roots = Roots::Cluster(Arc::clone(&self.replica));
+        let upstream = Upstream::new(&target.upstream, &target.name, roots, Arc::new(Arc::clone(link)))
+            .map_err(|source| StartError::Upstream { target: target.name.clone(), source })?;
+        let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
+        Ok(Door {
+            protocol: Postgres::new(Arc::clone(tls), limits),
+            target: Arc::new(Target {
+                kind: TargetKind::Database,
+                name: target.name.clone(),
+                protocol: target.protocol,
+                labels: target.labels.clone(),
+            }),
+            authorizer: authorizer.clone(),
+            replica: Arc::clone(&self.replica),
+            upstream,
+            audit: self.audit.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.target(target.name.as_str(), target.protocol.as_str()),
+            process_metrics: self.metrics.clone(),
+            server_id: server_id.to_owned(),
+            closing: self.closing.clone(),
+        })
+    }
+}

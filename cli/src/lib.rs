@@ -14,6 +14,7 @@
 pub mod connect;
 pub mod files;
 pub mod home;
+pub mod logging;
 pub mod output;
 pub mod profile;
 pub mod proxy_address;

@@ -78,7 +78,8 @@ pub enum LoginError {
 /// The command that logs in to a profile again.
 #[must_use]
 pub fn login_command(profile: &Profile) -> String {
-    let user = shlex::try_quote(profile.user.as_str()).map_or_else(|_| "USER".into(), |user| user.into_owned());
+    let user =
+        shlex::try_quote(profile.user.as_str()).map_or_else(|_| "USER".into(), |user| user.into_owned());
     format!("tsh login --proxy={} --user={user}", profile.proxy)
 }
 
@@ -111,7 +112,8 @@ impl Profile {
         };
         let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
         paths.sort();
-        for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
+        for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        {
             profiles.extend(read_profile(path)?);
         }
         Ok(profiles)

@@ -101,7 +101,19 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", ":3080", "host:", "host:0", "host:70000", "ho st:1", "a/b:1", "[::1", "::1", "[::1]x", "http://h"] {
+        for text in [
+            "",
+            ":3080",
+            "host:",
+            "host:0",
+            "host:70000",
+            "ho st:1",
+            "a/b:1",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "http://h",
+        ] {
             assert!(text.parse::<ProxyAddress>().is_err(), "{text}");
         }
     }

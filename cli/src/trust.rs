@@ -110,7 +110,9 @@ pub async fn establish(
 
 fn approve(proxy: &ProxyAddress, pin: CaPin, terminal: &Terminal) -> anyhow::Result<()> {
     if !terminal.is_controlling() {
-        bail!("the authority of {proxy} is not known yet: name it with --ca-pin=sha256:... (shown by: tctl status)");
+        bail!(
+            "the authority of {proxy} is not known yet: name it with --ca-pin=sha256:... (shown by: tctl status)"
+        );
     }
     terminal.say(&format!("The authenticity of {proxy} can't be established. Its CA pin is {pin}."))?;
     let answer = terminal
@@ -137,7 +139,7 @@ mod tests {
         let proxy = "h:1".parse().unwrap();
         let authorities = [CertificateDer::from(vec![1, 2, 3]), CertificateDer::from(vec![4; 200])];
         save(&home, &proxy, &ClusterName::new("main").unwrap(), &authorities).unwrap();
-        assert_eq!(super::saved(&home, &proxy).unwrap(), authorities);
+        assert_eq!(saved(&home, &proxy).unwrap(), authorities);
     }
 
     #[test]
@@ -147,6 +149,6 @@ mod tests {
         let proxy = "h:1".parse().unwrap();
         let damaged = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
         home::write(&home.authorities(&proxy).join("main.pem"), damaged.as_bytes()).unwrap();
-        assert!(matches!(super::saved(&home, &proxy), Err(HomeError::Damaged { .. })));
+        assert!(matches!(saved(&home, &proxy), Err(HomeError::Damaged { .. })));
     }
 }

@@ -44,7 +44,8 @@ impl Table {
 }
 
 fn padded(line: &[String], widths: &[usize]) -> String {
-    let cells: Vec<String> = line.iter().zip(widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+    let cells: Vec<String> =
+        line.iter().zip(widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
     cells.join(" ").trim_end().to_owned()
 }
 

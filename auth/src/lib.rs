@@ -7,4 +7,5 @@ pub mod identity;
 pub mod key;
 pub mod policy;
 pub mod proto;
+pub mod receipt;
 pub mod resource;

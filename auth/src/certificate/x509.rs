@@ -19,7 +19,7 @@ use crate::identity::{ClusterName, TargetName};
 mod extension;
 mod subject;
 
-pub use extension::{RECEIPT_OID_DER, receipt_extension};
+pub use extension::{RECEIPT_OID_DER, receipt_extension_value};
 pub use subject::{SubjectAttribute, USAGE_DATABASE, subject};
 
 /// Organisation (O) of a sidecar's certificate. No role may have this name.
@@ -60,7 +60,7 @@ pub fn verify_user(
         identity,
         public_key_sha256: sha256(certificate.public_key().raw),
         not_before: life.not_before,
-        serial_hex: hex::encode(certificate.raw_serial()),
+        serial_hex: serial_hex(&certificate),
     })
 }
 
@@ -172,6 +172,12 @@ fn target_names(certificate: &X509Certificate<'_>) -> Result<Vec<TargetName>, Ce
                 .map_err(|source| CertificateError::Name { attribute: "target name", source })
         })
         .collect()
+}
+
+/// Without the zero that DER puts before a number that would read as negative.
+fn serial_hex(certificate: &X509Certificate<'_>) -> String {
+    let serial = certificate.raw_serial();
+    hex::encode(serial.strip_prefix(&[0]).unwrap_or(serial))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

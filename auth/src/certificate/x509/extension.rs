@@ -11,15 +11,13 @@ pub const RECEIPT_OID_DER: &[u8] = &[
     0xf7, 0xdf, 0x84, 0x95, 0x12,
 ];
 
-const SEQUENCE: u8 = 0x30;
 const OCTET_STRING: u8 = 0x04;
 
-/// The whole extension, DER: `SEQUENCE { RECEIPT_OID, extnValue OCTET STRING { OCTET STRING { receipt } } }`. Not critical: a
+/// What extnValue of the receipt extension contains: a receipt as one DER OCTET STRING. The extension is not critical: a
 /// sidecar reads it, everybody else may pass it over.
 #[must_use]
-pub fn receipt_extension(receipt: &[u8]) -> Vec<u8> {
-    let value = element(OCTET_STRING, &element(OCTET_STRING, receipt));
-    element(SEQUENCE, &[RECEIPT_OID_DER, &value].concat())
+pub fn receipt_extension_value(receipt: &[u8]) -> Vec<u8> {
+    element(OCTET_STRING, receipt)
 }
 
 /// The receipt of a certificate, if it has one.
@@ -85,7 +83,7 @@ mod tests {
             assert_eq!(octet_string(&good[..end]), None, "cut at {end}");
         }
         assert_eq!(octet_string(&[good.as_slice(), &[0]].concat()), None, "trailing byte");
-        assert_eq!(octet_string(&element(SEQUENCE, &[7])), None, "another tag");
+        assert_eq!(octet_string(&element(0x30, &[7])), None, "another tag");
         assert_eq!(octet_string(&[OCTET_STRING, 0x81, 1, 7]), None, "length in more octets than needed");
     }
 }

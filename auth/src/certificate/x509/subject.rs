@@ -125,7 +125,7 @@ impl Attribute {
 }
 
 /// The subject that says an identity, in writing order; what is repeated stands once for each value. The receipt is not
-/// in it (see [`super::receipt_extension`]), nor is the certificate's own life.
+/// in it (see [`super::receipt_extension_value`]), nor is the certificate's own life.
 #[must_use]
 pub fn subject(identity: &Identity) -> Vec<SubjectAttribute> {
     let mut attributes = vec![

@@ -25,4 +25,5 @@ pub mod session;
 pub mod terminal;
 pub mod times;
 pub mod trust;
+pub mod tsh;
 pub mod tunnel;

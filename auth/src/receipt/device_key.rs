@@ -1,0 +1,112 @@
+//! The public key of a security key: COSE_Key (RFC 9052 §7, RFC 9053 §2 and §7, RFC 8230 §4) to something that verifies.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents,
+};
+
+use super::cbor::{self, Value};
+
+/// Larger than any COSE key of the supported algorithms.
+const MAX_COSE_KEY_BYTES: usize = 2 * 1024;
+
+/// Not a public key that we can verify with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceKeyError {
+    /// Not a COSE_Key in CBOR.
+    #[error("the device key is not a COSE key")]
+    Malformed,
+    /// Another algorithm than ES256, ES384 and RS256.
+    #[error("the device key is of an unsupported algorithm")]
+    Unsupported,
+    /// The point is not on its curve, or the modulus is too short.
+    #[error("the device key is not valid")]
+    Invalid,
+}
+
+/// The public key of a WebAuthn device.
+#[derive(Clone)]
+pub struct DeviceKey(ParsedPublicKey);
+
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceKey").finish_non_exhaustive()
+    }
+}
+
+// Labels of a COSE_Key and what they may say.
+const KTY: i64 = 1;
+const ALG: i64 = 3;
+const FIRST: i64 = -1; // crv, or n
+const SECOND: i64 = -2; // x, or e
+const THIRD: i64 = -3; // y
+const KTY_EC2: i64 = 2;
+const KTY_RSA: i64 = 3;
+const ES256: i64 = -7;
+const ES384: i64 = -35;
+const RS256: i64 = -257;
+const P256: i64 = 1;
+const P384: i64 = 2;
+
+impl DeviceKey {
+    /// Reads a COSE_Key. Members that the algorithm does not know are refused.
+    ///
+    /// # Errors
+    /// [`DeviceKeyError`].
+    pub fn from_cose(cose: &[u8]) -> Result<Self, DeviceKeyError> {
+        if cose.len() > MAX_COSE_KEY_BYTES {
+            return Err(DeviceKeyError::Malformed);
+        }
+        let mut entries = cbor::map(cose).ok_or(DeviceKeyError::Malformed)?;
+        // In the order of the labels, whatever the order of writing.
+        entries.sort_by_key(|(label, _)| *label);
+        match entries.as_slice() {
+            [
+                (THIRD, Value::Bytes(y)),
+                (SECOND, Value::Bytes(x)),
+                (FIRST, Value::Integer(curve)),
+                (KTY, Value::Integer(KTY_EC2)),
+                (ALG, Value::Integer(algorithm)),
+            ] => elliptic(*algorithm, *curve, x, y),
+            [
+                (SECOND, Value::Bytes(exponent)),
+                (FIRST, Value::Bytes(modulus)),
+                (KTY, Value::Integer(KTY_RSA)),
+                (ALG, Value::Integer(RS256)),
+            ] => rsa(modulus, exponent),
+            _ => Err(DeviceKeyError::Unsupported),
+        }
+    }
+
+    /// True where `signature` is this device's over `message`.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.0.verify_sig(message, signature).is_ok()
+    }
+}
+
+fn elliptic(algorithm: i64, curve: i64, x: &[u8], y: &[u8]) -> Result<DeviceKey, DeviceKeyError> {
+    let (algorithm, coordinate) = match (algorithm, curve) {
+        (ES256, P256) => (&ECDSA_P256_SHA256_ASN1, 32),
+        (ES384, P384) => (&ECDSA_P384_SHA384_ASN1, 48),
+        _ => return Err(DeviceKeyError::Unsupported),
+    };
+    if x.len() != coordinate || y.len() != coordinate {
+        return Err(DeviceKeyError::Malformed);
+    }
+    // SEC 1 §2.3.3: 4 and both coordinates.
+    let key = ParsedPublicKey::new(algorithm, [&[4], x, y].concat());
+    key.map(DeviceKey).map_err(|_| DeviceKeyError::Invalid)
+}
+
+fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<DeviceKey, DeviceKeyError> {
+    // 2048 to 8192 bits: what the algorithm takes.
+    if !(256..=1024).contains(&modulus.len()) {
+        return Err(DeviceKeyError::Invalid);
+    }
+    let key =
+        RsaPublicKeyComponents { n: modulus, e: exponent }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
+    key.map(DeviceKey).map_err(|_| DeviceKeyError::Invalid)
+}

@@ -19,6 +19,7 @@ pub mod output;
 pub mod profile;
 pub mod proxy_address;
 pub mod report;
+pub mod tctl;
 pub mod terminal;
 pub mod times;
 pub mod trust;

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The auth service of Touchstone: the only code that can sign.
+
+pub mod ca;
+mod password;
+pub mod store;

@@ -1,0 +1,114 @@
+//! Regular expressions as Teleport's users write them: Go's RE2 syntax, run by the `regex` crate.
+//!
+//! The two agree but for a few corners, and each corner would let a pattern match other texts than its author meant:
+//! `\d`, `\w`, `\s` and `\b` are ASCII in Go and Unicode here; inside brackets `[`, `&&` and `~~` are plain characters in
+//! Go and set operations here. They are rewritten. Everything that only one of the two knows is an error.
+
+use regex::{Regex, RegexBuilder};
+
+/// Bytes of a pattern. A label's pattern is a line.
+const MAX_PATTERN: usize = 1024;
+/// Bytes of a compiled pattern; bounds what nested repetitions can cost.
+const MAX_COMPILED: usize = 256 << 10;
+
+/// Compiles a pattern.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+    if pattern.len() > MAX_PATTERN {
+        return Err(format!("longer than {MAX_PATTERN} bytes"));
+    }
+    RegexBuilder::new(&translate(pattern)?)
+        .size_limit(MAX_COMPILED)
+        .dfa_size_limit(MAX_COMPILED)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => format!("compiled it is larger than {limit} bytes"),
+            // The library draws the pattern over several lines; the last one says what is wrong.
+            error => {
+                error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            }
+        })
+}
+
+fn translate(pattern: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(pattern.len() + 16);
+    let mut chars = pattern.chars().peekable();
+    let mut in_brackets = false;
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some(escaped) => escape(escaped, in_brackets, &mut out)?,
+                None => return Err("ends with a backslash".to_owned()),
+            },
+            '[' if in_brackets && chars.peek() == Some(&':') => {
+                // A class such as [:alpha:], up to its own closing bracket.
+                out.push('[');
+                for c in chars.by_ref() {
+                    out.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+            }
+            '[' if in_brackets => out.push_str(r"\["),
+            '[' => {
+                in_brackets = true;
+                out.push('[');
+                if chars.next_if_eq(&'^').is_some() {
+                    out.push('^');
+                }
+                // The first bracket is a character, as in []a].
+                if chars.next_if_eq(&']').is_some() {
+                    out.push_str(r"\]");
+                }
+            }
+            ']' if in_brackets => {
+                in_brackets = false;
+                out.push(']');
+            }
+            '&' | '~' if in_brackets => out.extend(['\\', c]),
+            '-' if in_brackets && chars.peek() == Some(&'-') => {
+                return Err("two hyphens inside brackets; escape one of them".to_owned());
+            }
+            '(' if !in_brackets && chars.peek() == Some(&'?') => group(&mut chars, &mut out)?,
+            _ => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+fn escape(escaped: char, in_brackets: bool, out: &mut String) -> Result<(), String> {
+    let class = match escaped {
+        'd' => "[0-9]",
+        'D' => "[^0-9]",
+        'w' => "[0-9A-Za-z_]",
+        'W' => "[^0-9A-Za-z_]",
+        's' => r"[\t\n\f\r ]",
+        'S' => r"[^\t\n\f\r ]",
+        'b' if !in_brackets => r"(?-u:\b)",
+        'B' | 'b' => return Err(format!(r"\{escaped} is not supported there")),
+        '<' | '>' => return Err(format!(r"\{escaped} is not known")),
+        other => {
+            out.extend(['\\', other]);
+            return Ok(());
+        }
+    };
+    out.push_str(class);
+    Ok(())
+}
+
+/// The start of a group with flags or a name. Go knows the flags i, m, s and U.
+fn group(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) -> Result<(), String> {
+    out.push('(');
+    for c in chars.by_ref() {
+        out.push(c);
+        match c {
+            '?' | 'i' | 'm' | 's' | 'U' | '-' => {}
+            ':' | ')' | 'P' | '<' => return Ok(()),
+            other => return Err(format!("unknown flag {other:?}")),
+        }
+    }
+    Err("a group is not closed".to_owned())
+}

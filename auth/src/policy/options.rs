@@ -1,0 +1,86 @@
+//! How the options of several roles combine into those of a session.
+
+use std::time::Duration;
+
+use crate::resource::{AuthPreference, LockingMode, RecordingMode, Role, RoleOptions};
+
+/// The longest that any certificate may live where no role says less.
+const MAX_SESSION_TTL: Duration = Duration::from_secs(30 * 3600);
+
+/// The options of a session: those of all roles together, and of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Longest life of a certificate. The shortest of the roles, at most 30 h.
+    pub max_session_ttl: Duration,
+    /// SSH agent forwarding. One role that gives it suffices.
+    pub forward_agent: bool,
+    /// SSH port forwarding. One role that gives it suffices; a role that does not say gives it.
+    pub port_forwarding: bool,
+    /// SFTP and SCP. One role that forbids it suffices.
+    pub ssh_file_copy: bool,
+    /// X11 forwarding. One role that gives it suffices.
+    pub permit_x11_forwarding: bool,
+    /// How long a session may be silent. The shortest of the roles.
+    pub client_idle_timeout: Option<Duration>,
+    /// End the session when the certificate expires. One role, or the cluster, suffices.
+    pub disconnect_expired_cert: bool,
+    /// Session channels on one SSH connection. The smallest of the roles.
+    pub max_sessions: Option<u32>,
+    /// Sessions at a time. The smallest of the roles.
+    pub max_connections: Option<u32>,
+    /// How long a session certificate that stays in memory may live. The shortest of the roles.
+    pub mfa_verification_interval: Option<Duration>,
+    /// What to do while locks are not known. One strict role suffices; a role's word goes before the cluster's.
+    pub lock: LockingMode,
+    /// A certificate is good only at the address that logged in. One role suffices.
+    pub pin_source_ip: bool,
+    /// What to do when a database session cannot be recorded. The strictest of the roles.
+    pub record_session: RecordingMode,
+    /// What to do when an SSH session cannot be recorded. The strictest of the roles.
+    pub record_ssh_session: RecordingMode,
+}
+
+impl SessionOptions {
+    /// Combines the options of all roles that an identity has, whether they match the target or not.
+    pub(super) fn merge<'r>(
+        roles: impl Iterator<Item = &'r Role> + Clone,
+        preference: &AuthPreference,
+    ) -> Self {
+        let options = roles.map(|role| &role.spec.options);
+        let any = |of: fn(&RoleOptions) -> Option<bool>, default: bool| {
+            options.clone().any(|options| of(options).unwrap_or(default))
+        };
+        let shortest = |of: fn(&RoleOptions) -> Option<Duration>| options.clone().filter_map(of).min();
+        let smallest =
+            |of: fn(&RoleOptions) -> Option<u32>| options.clone().filter_map(of).filter(|&n| n > 0).min();
+        let recording = |of: fn(&RoleOptions) -> Option<RecordingMode>| {
+            options.clone().filter_map(of).max().unwrap_or_default()
+        };
+        Self {
+            max_session_ttl: shortest(|o| o.max_session_ttl).unwrap_or(MAX_SESSION_TTL).min(MAX_SESSION_TTL),
+            forward_agent: any(|o| o.forward_agent, false),
+            port_forwarding: any(|o| o.port_forwarding, true),
+            ssh_file_copy: options.clone().all(|o| o.ssh_file_copy.unwrap_or(true)),
+            permit_x11_forwarding: any(|o| o.permit_x11_forwarding, false),
+            client_idle_timeout: shortest(|o| o.client_idle_timeout.flatten()),
+            disconnect_expired_cert: preference.disconnect_expired_cert
+                || any(|o| o.disconnect_expired_cert, false),
+            max_sessions: smallest(|o| o.max_sessions),
+            max_connections: smallest(|o| o.max_connections),
+            mfa_verification_interval: shortest(|o| o.mfa_verification_interval.flatten()),
+            lock: lock(options.clone(), preference.locking_mode),
+            pin_source_ip: any(|o| o.pin_source_ip, false),
+            record_session: recording(|o| o.record_session.as_ref()?.default),
+            record_ssh_session: recording(|o| o.record_session.as_ref().and_then(|r| r.ssh.or(r.default))),
+        }
+    }
+}
+
+fn lock<'r>(options: impl Iterator<Item = &'r RoleOptions>, cluster: LockingMode) -> LockingMode {
+    let modes: Vec<LockingMode> = options.filter_map(|options| options.lock).collect();
+    if modes.contains(&LockingMode::Strict) {
+        LockingMode::Strict
+    } else {
+        modes.first().copied().unwrap_or(cluster)
+    }
+}

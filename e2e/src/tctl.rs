@@ -97,7 +97,7 @@ impl Tctl {
     /// # Errors
     /// When authd does not say.
     pub fn audit(&self, event: &str) -> Result<Vec<serde_json::Value>> {
-        let lines = self.ok(&["audit", "ls", "--format=json", "--event", event])?;
-        Ok(serde_json::from_str(&lines)?)
+        let lines = self.ok(&["audit", "ls", "--format=json", "--limit=1000", "--event", event])?;
+        lines.lines().map(|line| serde_json::from_str(line).context("an event")).collect()
     }
 }

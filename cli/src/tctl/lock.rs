@@ -7,7 +7,7 @@ use auth::{
     proto::{self, PutResourceRequest},
     resource::{Kind, Resource},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{Admin, ttl};
@@ -63,28 +63,24 @@ impl Lock {
     }
 
     fn resource(&self, name: &str, now: SystemTime) -> Result<Resource> {
-        let targets = [
-            ("user", &self.target.user),
-            ("role", &self.target.role),
-            ("login", &self.target.login),
-            ("mfa_device", &self.target.mfa_device),
-            ("server_id", &self.target.server_id),
-        ];
-        let target: serde_json::Map<_, _> = targets
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))))
-            .collect();
-        let mut spec = json!({ "target": target });
-        if let Some(message) = &self.message {
-            spec["message"] = json!(message);
-        }
-        if let Some(ttl) = self.ttl {
-            let expires = now.checked_add(ttl).context("that is too long")?;
-            spec["expires"] = json!(times::rfc3339(expires));
-        }
+        let expires = self.ttl.map(|ttl| now.checked_add(ttl).context("that is too long")).transpose()?;
+        let target = fields([
+            ("user", self.target.user.clone()),
+            ("role", self.target.role.clone()),
+            ("login", self.target.login.clone()),
+            ("mfa_device", self.target.mfa_device.clone()),
+            ("server_id", self.target.server_id.clone()),
+        ]);
+        let mut spec = fields([("message", self.message.clone()), ("expires", expires.map(times::rfc3339))]);
+        spec.insert("target".to_owned(), Value::Object(target));
         let lock = json!({ "kind": "lock", "version": "v2", "metadata": { "name": name }, "spec": spec });
         Ok(Resource::from_json(&lock.to_string())?)
     }
+}
+
+/// The fields that have a value.
+fn fields<const N: usize>(fields: [(&str, Option<String>); N]) -> Map<String, Value> {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?)))).collect()
 }
 
 #[cfg(test)]
@@ -103,7 +99,7 @@ mod tests {
         let lock =
             Lock { target, message: Some("Suspicious".to_owned()), ttl: Some(Duration::from_secs(3600)) };
         let name = "dc7cee9d-fe5e-4534-a90d-db770f0234a1";
-        let json: serde_json::Value =
+        let json: Value =
             serde_json::from_str(&lock.resource(name, SystemTime::UNIX_EPOCH).unwrap().to_json()).unwrap();
         assert_eq!(json["metadata"]["name"], name);
         assert_eq!(json["spec"]["target"], json!({ "user": "jerry" }));

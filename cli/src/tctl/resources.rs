@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     path::PathBuf,
 };
 
@@ -88,7 +88,8 @@ pub(super) async fn create(admin: &mut Admin, command: &Create, documents: Vec<P
     for Parsed { resource, notices } in documents {
         let (kind, name) = (resource.kind(), resource.name().to_owned());
         for notice in notices {
-            eprintln!("NOTICE: {kind} {:?}: {}", printable(&name), printable(&notice));
+            // On standard error: a pipe reads the answers alone. Nobody may be left to read it.
+            let _ = writeln!(io::stderr(), "NOTICE: {kind} {:?}: {}", printable(&name), printable(&notice));
         }
         let request = PutResourceRequest {
             resource: Some(proto::Resource {

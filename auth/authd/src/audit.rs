@@ -1,0 +1,114 @@
+//! The audit trail: one JSON object a line, a file a day, on disk before anybody is told.
+//!
+//! One thread writes. It takes what has queued up, appends it, calls `fsync` once, remembers how far each sidecar's spool
+//! has come, then answers. A crash between `fsync` and remembering loses nothing and doubles nothing: on the next start
+//! the lines after the last checkpoint are read again, and each line of a sidecar says where in its spool it was.
+
+mod file;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use auth::clock::{Clock, rfc3339};
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::store::Store;
+
+pub(crate) use file::Query;
+
+/// Batches that may wait for the writer; more make their senders wait.
+const QUEUE: usize = 256;
+/// The longest line that is taken, in bytes: what a sidecar cuts queries to, with room for the rest.
+pub(crate) const MAX_LINE: usize = 256 * 1024;
+
+/// Why an event is not in the trail.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// Writing or reading the file failed.
+    #[error("audit log failed")]
+    File(#[source] std::io::Error),
+    /// The store failed.
+    #[error("audit position could not be kept")]
+    Store(#[source] crate::store::StoreError),
+    /// The writer is gone.
+    #[error("the audit log is closed")]
+    Closed,
+}
+
+/// Where in which spool a line was.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Position {
+    pub(crate) sidecar: Uuid,
+    pub(crate) spool: Uuid,
+    pub(crate) sequence: u64,
+}
+
+struct Append {
+    lines: Vec<Line>,
+    done: oneshot::Sender<Result<(), AuditError>>,
+}
+
+/// One event, ready to be written.
+pub(crate) struct Line {
+    pub(crate) event: Map<String, Value>,
+    pub(crate) position: Option<Position>,
+}
+
+/// The trail. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AuditLog {
+    queue: mpsc::Sender<Append>,
+    directory: Arc<PathBuf>,
+    clock: Clock,
+    cluster: Arc<str>,
+}
+
+impl AuditLog {
+    /// Opens the trail in a directory: mends the end of the newest file, and reads on from the checkpoint.
+    pub(crate) async fn open(
+        directory: &Path,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        cluster: &str,
+    ) -> Result<Self, AuditError> {
+        let writer = file::Writer::open(directory, store, clock.clone()).await?;
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new()
+            .name("audit-writer".to_owned())
+            .spawn(move || writer.run(commands, &runtime))
+            .map_err(AuditError::File)?;
+        Ok(Self { queue, directory: Arc::new(directory.to_owned()), clock, cluster: cluster.into() })
+    }
+
+    /// Writes one event of authd's own. `fields` hold `event`, `code` and whatever belongs to it.
+    pub(crate) async fn emit(&self, fields: Value) -> Result<(), AuditError> {
+        let Value::Object(mut event) = fields else { return Ok(()) };
+        event.insert("uid".into(), Uuid::new_v4().to_string().into());
+        event.insert("time".into(), rfc3339(self.clock.now()).into());
+        event.insert("cluster_name".into(), (*self.cluster).into());
+        event.entry("ei").or_insert_with(|| 0.into());
+        self.append(vec![Line { event, position: None }]).await
+    }
+
+    /// Writes events of a sidecar, in their order; those that are there already are dropped. Answers once they are on disk.
+    pub(crate) async fn append(&self, lines: Vec<Line>) -> Result<(), AuditError> {
+        let (done, answer) = oneshot::channel();
+        self.queue.send(Append { lines, done }).await.map_err(|_| AuditError::Closed)?;
+        answer.await.map_err(|_| AuditError::Closed)?
+    }
+
+    /// The newest events that match, oldest first.
+    pub(crate) async fn list(&self, query: Query) -> Result<Vec<String>, AuditError> {
+        let directory = Arc::clone(&self.directory);
+        let task = tokio::task::spawn_blocking(move || file::list(&directory, &query));
+        task.await.map_err(|_| AuditError::Closed)?.map_err(AuditError::File)
+    }
+}
+
+#[cfg(test)]
+mod tests;

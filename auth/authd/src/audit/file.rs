@@ -1,0 +1,275 @@
+//! The files of the audit trail: appending, mending after a crash, reading.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use auth::clock::{Clock, parse_rfc3339, rfc3339};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::{runtime::Handle, sync::mpsc};
+use uuid::Uuid;
+
+use super::{Append, AuditError, Line, MAX_LINE, Position};
+use crate::store::{self, Condition, Op, Store};
+
+/// Batches that share one `fsync` at most.
+const BATCH: usize = 64;
+/// Answers of one listing at most, in bytes: well below the 4 MiB that gRPC clients take.
+const MAX_LIST_BYTES: usize = 3 * 1024 * 1024;
+/// The field that says where in a sidecar's spool a line was: `<spool>/<sequence>`.
+const SPOOL_FIELD: &str = "spool";
+
+/// What is surely remembered in the store: everything before this place.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Checkpoint {
+    file: String,
+    offset: u64,
+}
+
+/// What to list.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    pub(crate) since: Option<SystemTime>,
+    pub(crate) limit: usize,
+    pub(crate) event: Option<String>,
+}
+
+type Spools = HashMap<(Uuid, Uuid), u64>;
+
+pub(super) struct Writer {
+    directory: PathBuf,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    /// The last sequence of each spool that is on disk.
+    spools: Spools,
+    open: Option<(String, File)>,
+}
+
+impl Writer {
+    pub(super) async fn open(
+        directory: &Path,
+        store: Arc<dyn Store>,
+        clock: Clock,
+    ) -> Result<Self, AuditError> {
+        make_directory(directory).map_err(AuditError::File)?;
+        let checkpoint: Option<store::Stored<Checkpoint>> =
+            store::read(&*store, &checkpoint_key()).await.map_err(AuditError::Store)?;
+        let mut spools = Spools::new();
+        let kept = store.range(&[store::below(&["audit-spool"])]).await.map_err(AuditError::Store)?;
+        for item in &kept.items {
+            let sequence = store::decode::<u64>(item).map_err(AuditError::Store)?.value;
+            if let Some(spool) = parse_spool_key(&item.key) {
+                spools.insert(spool, sequence);
+            }
+        }
+        let checkpoint = checkpoint.map(|stored| stored.value).unwrap_or_default();
+        recover(directory, &checkpoint, &mut spools).map_err(AuditError::File)?;
+        Ok(Self { directory: directory.to_owned(), store, clock, spools, open: None })
+    }
+
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>, runtime: &Handle) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH {
+                match queue.try_recv() {
+                    Ok(next) => batch.push(next),
+                    Err(_) => break,
+                }
+            }
+            self.append(batch, runtime);
+        }
+    }
+
+    fn append(&mut self, batch: Vec<Append>, runtime: &Handle) {
+        let mut text = Vec::new();
+        let mut seen = Spools::new();
+        for line in batch.iter().flat_map(|append| &append.lines) {
+            if let Some(position) = &line.position {
+                let spool = (position.sidecar, position.spool);
+                let last = seen.get(&spool).or_else(|| self.spools.get(&spool)).copied().unwrap_or(0);
+                if position.sequence <= last {
+                    continue;
+                }
+                seen.insert(spool, position.sequence);
+            }
+            text.extend_from_slice(render(line).as_bytes());
+            text.push(b'\n');
+        }
+        let written = if text.is_empty() { Ok(None) } else { self.write(&text).map(Some) };
+        match written.map_err(AuditError::File).and_then(|place| match place {
+            // Sequences only move once the lines are on disk; authd's own events move none.
+            Some(place) if !seen.is_empty() => self.remember(&seen, place, runtime),
+            Some(_) | None => Ok(()),
+        }) {
+            Ok(()) => batch.into_iter().for_each(|append| drop(append.done.send(Ok(())))),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the audit trail is not written");
+                // What reached the file is found again by position, should the sender repeat it.
+                batch.into_iter().for_each(|append| drop(append.done.send(Err(AuditError::Closed))));
+            }
+        }
+    }
+
+    fn write(&mut self, text: &[u8]) -> Result<Checkpoint, io::Error> {
+        let name = file_name(self.clock.now());
+        let mut file = match self.open.take() {
+            Some((open, file)) if open == name => file,
+            _ => open_append(&self.directory, &name)?,
+        };
+        let before = file.seek(SeekFrom::End(0))?;
+        let result = file.write_all(text).and_then(|()| file.sync_data());
+        if let Err(error) = result {
+            // Half a line must not be glued to the next one. The file is opened anew by the next batch.
+            let _ = file.set_len(before);
+            return Err(error);
+        }
+        self.open = Some((name.clone(), file));
+        Ok(Checkpoint { file: name, offset: before + text.len() as u64 })
+    }
+
+    fn remember(&mut self, seen: &Spools, place: Checkpoint, runtime: &Handle) -> Result<(), AuditError> {
+        self.spools.extend(seen.iter().map(|(spool, sequence)| (*spool, *sequence)));
+        let mut ops = vec![Op::put(checkpoint_key(), Condition::Any, &place).map_err(AuditError::Store)?];
+        for ((sidecar, spool), sequence) in seen {
+            let key = store::key(&["audit-spool", &sidecar.to_string(), &spool.to_string()]);
+            ops.push(Op::put(key, Condition::Any, sequence).map_err(AuditError::Store)?);
+        }
+        runtime.block_on(self.store.commit(ops)).map_err(AuditError::Store)?;
+        Ok(())
+    }
+}
+
+/// Reads what was written after the checkpoint, and cuts off a last line that a crash left unfinished. Nobody was told
+/// that such a line is there.
+fn recover(directory: &Path, checkpoint: &Checkpoint, spools: &mut Spools) -> Result<(), io::Error> {
+    for name in file_names(directory)?.into_iter().filter(|name| *name >= checkpoint.file) {
+        let path = directory.join(&name);
+        let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let start = if name == checkpoint.file { checkpoint.offset } else { 0 };
+        file.seek(SeekFrom::Start(start))?;
+        let mut reader = BufReader::new(&file);
+        let mut good_until = start;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let length = reader.by_ref().take(2 * MAX_LINE as u64).read_until(b'\n', &mut line)?;
+            let event = line.strip_suffix(b"\n").map(serde_json::from_slice::<Map<String, Value>>);
+            match event {
+                Some(Ok(event)) => recover_position(&event, spools),
+                // A whole line that is no event: left by hand or by a damaged disk. Kept, and skipped in listings.
+                Some(Err(_)) => tracing::warn!(file = %path.display(), "a line of the audit trail is damaged"),
+                None => break,
+            }
+            good_until += length as u64;
+        }
+        if !line.is_empty() {
+            tracing::warn!(file = %path.display(), bytes = line.len(), "cut off an unfinished line");
+            file.set_len(good_until)?;
+            file.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+fn recover_position(event: &Map<String, Value>, spools: &mut Spools) {
+    let text = |field: &str| event.get(field).and_then(Value::as_str);
+    let position = text(SPOOL_FIELD).and_then(|place| {
+        let (spool, sequence) = place.split_once('/')?;
+        let sidecar = text("server_id")?;
+        Some(((sidecar.parse().ok()?, spool.parse().ok()?), sequence.parse::<u64>().ok()?))
+    });
+    if let Some((spool, sequence)) = position {
+        let last = spools.entry(spool).or_default();
+        *last = sequence.max(*last);
+    }
+}
+
+fn render(line: &Line) -> String {
+    let mut event = line.event.clone();
+    if let Some(Position { sidecar, spool, sequence }) = &line.position {
+        // authd's word for who sent it.
+        event.insert("server_id".into(), sidecar.to_string().into());
+        event.insert(SPOOL_FIELD.into(), format!("{spool}/{sequence}").into());
+    }
+    // A map of JSON values always has a text, and line breaks in it are escaped.
+    Value::Object(event).to_string()
+}
+
+pub(super) fn list(directory: &Path, query: &Query) -> Result<Vec<String>, io::Error> {
+    let first = query.since.map(file_name).unwrap_or_default();
+    let mut found = VecDeque::new();
+    let mut bytes = 0;
+    for name in file_names(directory)?.into_iter().filter(|name| *name >= first) {
+        for line in BufReader::new(File::open(directory.join(name))?).split(b'\n') {
+            let Some(line) = matching(line?, query) else { continue };
+            bytes += line.len();
+            found.push_back(line);
+            while found.len() > query.limit || bytes > MAX_LIST_BYTES {
+                bytes -= found.pop_front().map_or(bytes, |gone: String| gone.len());
+            }
+        }
+    }
+    Ok(found.into())
+}
+
+fn matching(line: Vec<u8>, query: &Query) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        event: &'a str,
+        time: &'a str,
+    }
+    let line = String::from_utf8(line).ok()?;
+    let head: Head<'_> = serde_json::from_str(&line).ok()?;
+    let named = query.event.as_ref().is_none_or(|event| event == head.event);
+    let recent = query.since.is_none_or(|since| parse_rfc3339(head.time).is_some_and(|at| at >= since));
+    (named && recent).then_some(line)
+}
+
+fn checkpoint_key() -> String {
+    store::key(&["audit-checkpoint"])
+}
+
+fn parse_spool_key(key: &str) -> Option<(Uuid, Uuid)> {
+    let (sidecar, spool) = key.strip_prefix("audit-spool/")?.split_once('/')?;
+    Some((sidecar.parse().ok()?, spool.parse().ok()?))
+}
+
+/// `<YYYY-MM-DD>.log`, UTC.
+fn file_name(at: SystemTime) -> String {
+    let day: String = rfc3339(at).chars().take(10).collect();
+    format!("{day}.log")
+}
+
+/// In the order of days.
+fn file_names(directory: &Path) -> Result<BTreeSet<String>, io::Error> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if let Some(name) = name.to_str().filter(|name| name.ends_with(".log")) {
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn make_directory(directory: &Path) -> Result<(), io::Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+fn open_append(directory: &Path, name: &str) -> Result<File, io::Error> {
+    let path = directory.join(name);
+    let is_new = !path.exists();
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    if is_new {
+        // The new name itself must survive a power cut.
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(file)
+}

@@ -1,0 +1,107 @@
+use std::{io::Write, time::Duration};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::Sqlite;
+
+const DAY: u64 = 1_700_000_000;
+
+struct Trail {
+    log: AuditLog,
+    directory: TempDir,
+}
+
+async fn open_in(directory: TempDir) -> Trail {
+    let (clock, _handle) = Clock::fixed(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(DAY));
+    let store = Arc::new(Sqlite::open(&directory.path().join("store"), clock.clone()).unwrap());
+    let log = AuditLog::open(&directory.path().join("log"), store, clock, "main").await.unwrap();
+    Trail { log, directory }
+}
+
+async fn open() -> Trail {
+    open_in(tempfile::tempdir().unwrap()).await
+}
+
+impl Trail {
+    async fn send(&self, spool: Uuid, sequences: impl IntoIterator<Item = u64>) {
+        let lines = sequences.into_iter().map(|sequence| {
+            let event = json!({"event": "db.session.query", "time": "2023-11-14T22:13:20Z", "n": sequence});
+            let Value::Object(event) = event else { unreachable!() };
+            Line { event, position: Some(Position { sidecar: Uuid::nil(), spool, sequence }) }
+        });
+        self.log.append(lines.collect()).await.unwrap();
+    }
+
+    async fn numbers(&self) -> Vec<u64> {
+        let query = Query { since: None, limit: 1000, event: Some("db.session.query".into()) };
+        let lines = self.log.list(query).await.unwrap();
+        lines.iter().map(|l| serde_json::from_str::<Value>(l).unwrap()["n"].as_u64().unwrap()).collect()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("log/2023-11-14.log")
+    }
+}
+
+#[tokio::test]
+async fn an_event_sent_twice_is_there_once() {
+    let trail = open().await;
+    let spool = Uuid::new_v4();
+    trail.send(spool, [1, 2, 3]).await;
+    trail.send(spool, [2, 3, 4]).await;
+    trail.send(Uuid::new_v4(), [1]).await;
+    assert_eq!(trail.numbers().await, [1, 2, 3, 4, 1]);
+}
+
+#[tokio::test]
+async fn an_event_sent_again_after_a_restart_is_there_once() {
+    let trail = open().await;
+    let spool = Uuid::new_v4();
+    trail.send(spool, [1, 2]).await;
+    let trail = open_in(trail.directory).await;
+    trail.send(spool, [1, 2, 3]).await;
+    assert_eq!(trail.numbers().await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn lines_written_after_the_last_checkpoint_are_recognised() {
+    let trail = open().await;
+    let spool = Uuid::new_v4();
+    trail.send(spool, [1]).await;
+    // What a crash after fsync, before the commit, leaves.
+    let line = json!({"event": "db.session.query", "time": "2023-11-14T22:13:20Z", "n": 2,
+        "server_id": Uuid::nil(), "spool": format!("{spool}/2")});
+    let mut file = std::fs::OpenOptions::new().append(true).open(trail.file()).unwrap();
+    writeln!(file, "{line}").unwrap();
+    let trail = open_in(trail.directory).await;
+    trail.send(spool, [2, 3]).await;
+    assert_eq!(trail.numbers().await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn an_unfinished_last_line_is_cut_off() {
+    let trail = open().await;
+    let spool = Uuid::new_v4();
+    trail.send(spool, [1]).await;
+    let whole = std::fs::read(trail.file()).unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).open(trail.file()).unwrap();
+    file.write_all(br#"{"event":"db.session.query","n":2,"spo"#).unwrap();
+    let trail = open_in(trail.directory).await;
+    assert_eq!(std::fs::read(trail.file()).unwrap(), whole);
+    trail.send(spool, [2]).await;
+    assert_eq!(trail.numbers().await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_listing_is_the_newest_oldest_first() {
+    let trail = open().await;
+    trail.send(Uuid::new_v4(), 1..=10).await;
+    let query = Query { since: None, limit: 2, event: None };
+    let lines = trail.log.list(query).await.unwrap();
+    assert!(lines[0].contains(r#""n":9"#) && lines[1].contains(r#""n":10"#));
+    let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(DAY + 1);
+    let query = Query { since: Some(later), limit: 2, event: None };
+    assert!(trail.log.list(query).await.unwrap().is_empty());
+}

@@ -1,0 +1,208 @@
+//! What every part of authd works with: the store, the clock, the authorities, the audit trail, and who we are.
+
+use std::sync::Arc;
+
+use auth::{
+    api::CaPin,
+    clock::Clock,
+    identity::{ClusterName, RoleName, UserName},
+    resource::{AUTH_PREFERENCE_NAME, AuthPreference, Kind, Lock, Resource, Role, User, preset},
+};
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    audit::AuditLog,
+    ca::{Authority, AuthorityKind, AuthorityRecord},
+    error::Refused,
+    keys,
+    password::Passwords,
+    store::{self, Condition, Op, Store, StoreError},
+};
+
+/// Everything shared. One per process; behind an `Arc`.
+pub(crate) struct Cluster {
+    pub(crate) name: ClusterName,
+    /// Where users reach us: HOST:PORT.
+    pub(crate) public_addr: String,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) authorities: Authorities,
+    pub(crate) passwords: Passwords,
+    pub(crate) audit: AuditLog,
+}
+
+/// The four authorities. They do not change while authd runs.
+pub(crate) struct Authorities {
+    pub(crate) user: Authority,
+    pub(crate) host: Authority,
+    pub(crate) db: Authority,
+    pub(crate) db_client: Authority,
+}
+
+impl Authorities {
+    pub(crate) fn of(&self, kind: AuthorityKind) -> &Authority {
+        match kind {
+            AuthorityKind::User => &self.user,
+            AuthorityKind::Host => &self.host,
+            AuthorityKind::Db => &self.db,
+            AuthorityKind::DbClient => &self.db_client,
+        }
+    }
+
+    pub(crate) fn certificates(&self, kind: AuthorityKind) -> Vec<CertificateDer<'static>> {
+        vec![self.of(kind).certificate().clone()]
+    }
+
+    pub(crate) fn certificate_bytes(&self, kind: AuthorityKind) -> Vec<Vec<u8>> {
+        vec![self.of(kind).certificate().to_vec()]
+    }
+}
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundingError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Keys cannot be made or read.
+    #[error(transparent)]
+    Ca(#[from] crate::ca::CaError),
+    /// The directory is another cluster's.
+    #[error("this data directory belongs to cluster {found:?}, not {asked:?}")]
+    OtherCluster {
+        /// Whose it is.
+        found: ClusterName,
+        /// Whose it should be.
+        asked: ClusterName,
+    },
+}
+
+/// A resource as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct ResourceRecord(serde_json::Value);
+
+/// What a new cluster begins with: its name, its authorities, the preset roles, the preference. Does nothing that is done
+/// already; whole or not at all, so that a crash in between leaves nothing half made.
+pub(crate) async fn found(
+    store: &dyn Store,
+    clock: &Clock,
+    asked: Option<ClusterName>,
+    default: impl FnOnce() -> ClusterName,
+) -> Result<(ClusterName, Authorities), FoundingError> {
+    let key = store::key(&["cluster"]);
+    let name = match (store::read::<ClusterName>(store, &key).await?, asked) {
+        (Some(found), Some(asked)) if found.value != asked => {
+            return Err(FoundingError::OtherCluster { found: found.value, asked });
+        }
+        (Some(found), _) => found.value,
+        (None, asked) => {
+            let name = asked.unwrap_or_else(default);
+            let mut ops = vec![Op::put(key, Condition::Absent, &name)?];
+            for kind in AuthorityKind::ALL {
+                let authority = Authority::generate(kind, name.as_str(), clock.now())?;
+                ops.push(Op::put(keys::authority(kind), Condition::Absent, &authority.to_record())?);
+            }
+            let preference = Resource::AuthPreference(AuthPreference::default());
+            let presets = [preset::access(), preset::editor(), preset::auditor()].map(Resource::Role);
+            for resource in presets.iter().chain([&preference]) {
+                ops.push(put_op(resource, Condition::Absent)?);
+            }
+            store.commit(ops).await?;
+            tracing::info!(cluster = %name, "a new cluster");
+            name
+        }
+    };
+    let authorities = Authorities {
+        user: load(store, AuthorityKind::User).await?,
+        host: load(store, AuthorityKind::Host).await?,
+        db: load(store, AuthorityKind::Db).await?,
+        db_client: load(store, AuthorityKind::DbClient).await?,
+    };
+    Ok((name, authorities))
+}
+
+async fn load(store: &dyn Store, kind: AuthorityKind) -> Result<Authority, FoundingError> {
+    let record = store::read::<AuthorityRecord>(store, &keys::authority(kind)).await?;
+    let record = record.ok_or(crate::ca::CaError::Damaged(kind))?;
+    Ok(Authority::from_record(kind, &record.value)?)
+}
+
+/// The operation that stores a resource, with its own expiry.
+pub(crate) fn put_op(resource: &Resource, condition: Condition) -> Result<Op, StoreError> {
+    let expires = match resource {
+        Resource::Role(role) => role.metadata.expires,
+        Resource::User(user) => user.metadata.expires,
+        Resource::Token(token) => token.metadata.expires,
+        // A lock is over at the earlier of its two ends.
+        Resource::Lock(lock) => match (lock.metadata.expires, lock.expires) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        },
+        Resource::AuthPreference(_) | Resource::Database(_) | Resource::Node(_) => None,
+    };
+    let key = keys::resource(resource.kind(), resource.name());
+    Op::put_until(key, condition, &ResourceRecord(resource.to_value()), expires)
+}
+
+/// Reads a resource from a stored item.
+pub(crate) fn read_resource(item: &store::Item) -> Result<Resource, Refused> {
+    let record: ResourceRecord = store::decode(item)?.value;
+    Ok(Resource::from_json(&record.0.to_string())?)
+}
+
+impl Cluster {
+    /// What `--ca-pin` is compared with.
+    pub(crate) fn ca_pins(&self) -> Vec<String> {
+        CaPin::of(self.authorities.host.certificate()).map(|pin| pin.to_string()).into_iter().collect()
+    }
+
+    /// The host of the public address, without its port.
+    pub(crate) fn public_host(&self) -> &str {
+        let host = self.public_addr.rsplit_once(':').map_or(self.public_addr.as_str(), |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(crate) async fn resource(&self, kind: Kind, name: &str) -> Result<Option<(Resource, u64)>, Refused> {
+        let item = self.store.get(&keys::resource(kind, name)).await?;
+        item.map(|item| Ok((read_resource(&item)?, item.revision))).transpose()
+    }
+
+    pub(crate) async fn resources(&self, kind: Kind) -> Result<Vec<Resource>, Refused> {
+        self.store.range(&[keys::resources(kind)]).await?.items.iter().map(read_resource).collect()
+    }
+
+    pub(crate) async fn user(&self, name: &UserName) -> Result<Option<User>, Refused> {
+        match self.resource(Kind::User, name.as_str()).await? {
+            Some((Resource::User(user), _)) => Ok(Some(user)),
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) async fn roles(&self, names: &[RoleName]) -> Result<Vec<Arc<Role>>, Refused> {
+        let mut roles = Vec::new();
+        for name in names {
+            if let Some((Resource::Role(role), _)) = self.resource(Kind::Role, name.as_str()).await? {
+                roles.push(Arc::new(role));
+            }
+        }
+        Ok(roles)
+    }
+
+    /// The preference in force. There always is one.
+    pub(crate) async fn preference(&self) -> Result<AuthPreference, Refused> {
+        match self.resource(Kind::AuthPreference, AUTH_PREFERENCE_NAME).await? {
+            Some((Resource::AuthPreference(preference), _)) => Ok(preference),
+            _ => Ok(AuthPreference::default()),
+        }
+    }
+
+    pub(crate) async fn locks(&self) -> Result<Vec<Lock>, Refused> {
+        let locks = self.resources(Kind::Lock).await?.into_iter().filter_map(|resource| match resource {
+            Resource::Lock(lock) => Some(lock),
+            _ => None,
+        });
+        Ok(locks.collect())
+    }
+}

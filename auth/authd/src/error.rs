@@ -1,0 +1,181 @@
+//! Why a call was refused, and what its caller may read about it: one exhaustive match.
+
+use std::time::SystemTime;
+
+use auth::{certificate::CertificateError, clock::rfc3339};
+use tonic::{Code, Status};
+
+use crate::{audit::AuditError, ca::CaError, password::PasswordError, store::StoreError};
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// Wrong password, code or assertion; or no such user.
+    #[error("invalid username, password or second factor")]
+    Credentials,
+    /// The client certificate is not one that we take.
+    #[error("client certificate refused: {0}")]
+    Certificate(CertificateError),
+    /// The call needs a certificate.
+    #[error("not logged in: this call needs the certificate of a {0}")]
+    NotLoggedIn(&'static str),
+    /// The caller is known, but of another kind.
+    #[error("this call is for a {0}")]
+    OtherCaller(&'static str),
+    /// A session certificate can get no further certificates.
+    #[error("a session certificate opens its own session and nothing else")]
+    SessionCertificate,
+    /// An administrator's lock.
+    #[error("{0}")]
+    Locked(String),
+    /// No rule of the user's roles allows it.
+    #[error("access denied to perform action {verb:?} on {resource:?}")]
+    Rule {
+        /// Kind of resource.
+        resource: &'static str,
+        /// What was asked.
+        verb: &'static str,
+    },
+    /// None of the certificate's roles is still the user's.
+    #[error("user {0:?} no longer has any of the roles of this certificate; log in again")]
+    NoRoles(String),
+    /// Policy asks for MFA and none was shown.
+    #[error("access to resource requires MFA")]
+    MfaRequired,
+    /// A certificate on disk cannot serve a session that needs MFA.
+    #[error(
+        "per-session MFA is required, but a certificate on disk cannot carry it; use tsh db connect or tsh proxy db --tunnel"
+    )]
+    MfaOnDisk,
+    /// There is none, or none that this caller may know of.
+    #[error("{kind} {name:?} not found")]
+    NotFound {
+        /// Kind of thing.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Wrong, used or expired; never said which.
+    #[error("{0} is invalid, expired or used")]
+    Secret(&'static str),
+    /// The name is taken.
+    #[error("{kind} {name:?} already exists")]
+    Exists {
+        /// Kind of thing.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A field of the request.
+    #[error("{field}: {problem}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A resource that cannot be read.
+    #[error("{0}")]
+    Resource(#[from] auth::resource::ResourceError),
+    /// Somebody else changed it first.
+    #[error("{0} was changed meanwhile; try again")]
+    Changed(&'static str),
+    /// Used, expired, somebody else's, or for something else.
+    #[error("challenge is invalid, expired or used; start again")]
+    Challenge,
+    /// The user has no device of a kind that the cluster accepts.
+    #[error("no MFA devices registered for {0:?}")]
+    NoDevices(String),
+    /// WebAuthn needs a host name.
+    #[error("WebAuthn is not configured: the cluster has no relying party id")]
+    NoWebauthn,
+    /// The cluster asks for a second factor and this is the last.
+    #[error("cannot delete the last MFA device for this user; add a replacement device first")]
+    LastDevice,
+    /// Users would be left without.
+    #[error("role {role:?} is used by user {user:?}")]
+    RoleInUse {
+        /// The role.
+        role: String,
+        /// One of its users.
+        user: String,
+    },
+    /// After five failures.
+    #[error("too many incorrect attempts, please try again later (locked until {})", rfc3339(*.0))]
+    LockedOut(SystemTime),
+    /// Somebody begins and never finishes.
+    #[error("too many unfinished {0}, try again in five minutes")]
+    TooMany(&'static str),
+    /// Passwords.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The store failed.
+    #[error("storage is not available")]
+    Store(#[from] StoreError),
+    /// The audit trail cannot be written; nothing happens unrecorded.
+    #[error("the audit trail cannot be written")]
+    Audit(#[from] AuditError),
+    /// Signing failed.
+    #[error("certificate could not be issued")]
+    Ca(#[source] CaError),
+    /// A bug, or the system is out of randomness.
+    #[error("internal error")]
+    Internal(&'static str),
+}
+
+impl Refused {
+    pub(crate) fn field(field: &'static str, problem: impl ToString) -> Self {
+        Self::Field { field, problem: problem.to_string() }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Credentials | Self::Certificate(_) | Self::NotLoggedIn(_) => Code::Unauthenticated,
+            Self::OtherCaller(_)
+            | Self::SessionCertificate
+            | Self::Locked(_)
+            | Self::Rule { .. }
+            | Self::NoRoles(_)
+            | Self::MfaRequired
+            | Self::MfaOnDisk => Code::PermissionDenied,
+            Self::NotFound { .. } | Self::Secret(_) => Code::NotFound,
+            Self::Exists { .. } => Code::AlreadyExists,
+            Self::Field { .. } | Self::Resource(_) | Self::Password(PasswordError::Length) => {
+                Code::InvalidArgument
+            }
+            Self::Changed(_)
+            | Self::Challenge
+            | Self::NoDevices(_)
+            | Self::NoWebauthn
+            | Self::LastDevice
+            | Self::RoleInUse { .. } => Code::FailedPrecondition,
+            Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {
+                Code::ResourceExhausted
+            }
+            Self::Store(StoreError::Conflict { .. }) => Code::FailedPrecondition,
+            Self::Store(_) | Self::Audit(_) => Code::Unavailable,
+            Self::Ca(_) | Self::Internal(_) | Self::Password(PasswordError::Failed) => Code::Internal,
+        }
+    }
+}
+
+impl From<CaError> for Refused {
+    fn from(error: CaError) -> Self {
+        match error {
+            CaError::PublicKey => Self::field("public_key", error),
+            CaError::SshPublicKey => Self::field("ssh_public_key", error),
+            other => Self::Ca(other),
+        }
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let code = refused.code();
+        if matches!(code, Code::Internal | Code::Unavailable) {
+            // The chain is for us alone; the caller reads the outermost sentence.
+            tracing::error!(error = &refused as &dyn std::error::Error, "a call failed");
+        }
+        Self::new(code, refused.to_string())
+    }
+}

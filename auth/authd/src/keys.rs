@@ -1,0 +1,92 @@
+//! Where things are in the store.
+//!
+//! What changes at every use (counters, last use) is kept apart from what sidecars watch, so that a login does not look
+//! like a change of policy.
+
+use auth::{identity::UserName, resource::Kind};
+use uuid::Uuid;
+
+use crate::{
+    ca::AuthorityKind,
+    store::{below, key},
+};
+
+/// Everything below is a resource: `resource/<kind>/<name>`.
+pub(crate) const RESOURCE: &str = "resource";
+/// Authorities with their private keys: `authority/<type>`.
+pub(crate) const AUTHORITY: &str = "authority";
+/// MFA devices, the part that sidecars know: `device/<user>/<id>`.
+pub(crate) const DEVICE: &str = "device";
+
+pub(crate) fn resource(kind: Kind, name: &str) -> String {
+    match kind {
+        // A token's name is its secret: found by hash, so that looking it up takes the same time whatever it is.
+        Kind::Token => key(&[RESOURCE, kind.as_str(), &crate::secret::hash(name)]),
+        _ => key(&[RESOURCE, kind.as_str(), name]),
+    }
+}
+
+pub(crate) fn resources(kind: Kind) -> String {
+    below(&[RESOURCE, kind.as_str()])
+}
+
+pub(crate) fn authority(kind: AuthorityKind) -> String {
+    key(&[AUTHORITY, kind.as_str()])
+}
+
+pub(crate) fn account(user: &UserName) -> String {
+    key(&["account", user.as_str()])
+}
+
+pub(crate) fn device(user: &UserName, id: Uuid) -> String {
+    key(&[DEVICE, user.as_str(), &id.to_string()])
+}
+
+pub(crate) fn devices(user: &UserName) -> String {
+    below(&[DEVICE, user.as_str()])
+}
+
+/// Secrets and counters of a device.
+pub(crate) fn device_state(user: &UserName, id: Uuid) -> String {
+    key(&["device-state", user.as_str(), &id.to_string()])
+}
+
+pub(crate) fn device_states(user: &UserName) -> String {
+    below(&["device-state", user.as_str()])
+}
+
+pub(crate) fn invitation(token: &str) -> String {
+    key(&["invitation", &crate::secret::hash(token)])
+}
+
+pub(crate) fn challenge(user: &UserName, id: &str) -> String {
+    key(&["challenge", user.as_str(), id])
+}
+
+pub(crate) fn challenges(user: &UserName) -> String {
+    below(&["challenge", user.as_str()])
+}
+
+pub(crate) fn registration(user: &UserName, id: &str) -> String {
+    key(&["registration", user.as_str(), id])
+}
+
+pub(crate) fn registrations(user: &UserName) -> String {
+    below(&["registration", user.as_str()])
+}
+
+pub(crate) fn sidecar(id: Uuid) -> String {
+    key(&["sidecar", &id.to_string()])
+}
+
+pub(crate) fn target(kind: &str, name: &str, sidecar: Uuid) -> String {
+    key(&["target", kind, name, &sidecar.to_string()])
+}
+
+pub(crate) fn targets_named(kind: &str, name: &str) -> String {
+    below(&["target", kind, name])
+}
+
+pub(crate) fn targets() -> String {
+    below(&["target"])
+}

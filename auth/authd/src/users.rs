@@ -1,0 +1,140 @@
+//! Accounts: what authd keeps about a user beside the resource, and the count of failed attempts.
+
+use std::time::{Duration, SystemTime};
+
+use auth::identity::UserName;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    cluster::Cluster,
+    error::Refused,
+    keys, secret,
+    store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
+};
+
+/// Failures (passwords, codes, assertions) before an account is closed for a while.
+pub(crate) const MAX_FAILURES: u32 = 5;
+/// For how long.
+pub(crate) const LOCK_OUT: Duration = Duration::from_secs(20 * 60);
+/// Failures that are longer ago than this are forgotten.
+const FAILURE_MEMORY: Duration = Duration::from_secs(30 * 60);
+
+/// Password and identity of an account. Every change of the set of its devices rewrites it, so that two changes at once
+/// cannot both think that they leave a device behind.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// The WebAuthn user handle.
+    pub(crate) handle: Uuid,
+    /// PHC string; `None` until the invitation is accepted.
+    pub(crate) password: Option<String>,
+    /// Hash of the one invitation that is open.
+    pub(crate) invitation: Option<String>,
+}
+
+impl Account {
+    pub(crate) fn new() -> Self {
+        Self { handle: Uuid::new_v4(), password: None, invitation: None }
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Failures {
+    count: u32,
+    last: SystemTime,
+}
+
+impl Cluster {
+    pub(crate) async fn account(&self, user: &UserName) -> Result<Option<Stored<Account>>, Refused> {
+        Ok(store::read(&*self.store, &keys::account(user)).await?)
+    }
+
+    /// Counts an attempt *before* it is judged, so that attempts at the same time cannot outnumber the limit. The caller
+    /// forgives it when it turns out right.
+    pub(crate) async fn count_attempt(&self, user: &UserName) -> Result<(), Refused> {
+        let key = self.failure_key(user).await?;
+        self.update_failures(&key, |failures, now| {
+            if failures.count >= MAX_FAILURES {
+                let until = failures.last + LOCK_OUT;
+                if now < until {
+                    return Err(Refused::LockedOut(until));
+                }
+                failures.count = 0;
+            }
+            failures.count += 1;
+            failures.last = now;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The attempt just counted was right, but the login is not finished: earlier failures stand.
+    pub(crate) async fn forgive_attempt(&self, user: &UserName) -> Result<(), Refused> {
+        let key = self.failure_key(user).await?;
+        self.update_failures(&key, |failures, _| {
+            failures.count = failures.count.saturating_sub(1);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Password and second factor were right: all failures are forgotten.
+    pub(crate) async fn forget_failures(&self, user: &UserName) -> Result<(), Refused> {
+        let key = self.failure_key(user).await?;
+        self.store.commit(vec![Op::delete(key, Condition::Any)]).await?;
+        Ok(())
+    }
+
+    /// Is the account closed after failures?
+    pub(crate) async fn is_locked_out(&self, user: &UserName) -> Result<bool, Refused> {
+        let key = self.failure_key(user).await?;
+        let failures: Option<Stored<Failures>> = store::read(&*self.store, &key).await?;
+        Ok(failures.is_some_and(|f| {
+            f.value.count >= MAX_FAILURES && self.clock.now() < f.value.last + LOCK_OUT
+        }))
+    }
+
+    /// Unknown users are locked out like known ones, or the lock-out would tell who exists. They share 65,536 counters, so
+    /// that made-up names cannot fill the store.
+    async fn failure_key(&self, user: &UserName) -> Result<String, Refused> {
+        if self.account(user).await?.is_some() {
+            return Ok(store::key(&["failures", user.as_str()]));
+        }
+        let bucket: String = secret::hash(user.as_str()).chars().take(4).collect();
+        Ok(store::key(&["failures-unknown", &bucket]))
+    }
+
+    async fn update_failures(
+        &self,
+        key: &str,
+        change: impl Fn(&mut Failures, SystemTime) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        for _ in 0..RACE_ATTEMPTS {
+            let now = self.clock.now();
+            let stored: Option<Stored<Failures>> = store::read(&*self.store, key).await?;
+            let condition = stored.as_ref().map_or(Condition::Absent, Stored::unchanged);
+            let mut failures = stored.map_or(Failures { count: 0, last: now }, |stored| stored.value);
+            change(&mut failures, now)?;
+            let until = Some(failures.last + FAILURE_MEMORY);
+            let op = Op::put_until(key.to_owned(), condition, &failures, until)?;
+            match self.store.commit(vec![op]).await {
+                // Another attempt on the same account was counted between our reading and writing: count on top of it.
+                Err(StoreError::Conflict { .. }) => {}
+                other => return other.map(drop).map_err(Into::into),
+            }
+        }
+        Err(Refused::TooMany("attempts at the same time"))
+    }
+
+    /// Everything that belongs to an account, to be removed with it.
+    pub(crate) async fn belongings(&self, user: &UserName) -> Result<Vec<Op>, Refused> {
+        let prefixes = [
+            keys::devices(user),
+            keys::device_states(user),
+            keys::challenges(user),
+            keys::registrations(user),
+        ];
+        let range = self.store.range(&prefixes).await?;
+        Ok(range.items.into_iter().map(|item| Op::delete(item.key, Condition::Any)).collect())
+    }
+}

@@ -15,6 +15,7 @@ pub mod connect;
 pub mod files;
 pub mod home;
 pub mod logging;
+pub mod mfa;
 pub mod output;
 pub mod profile;
 pub mod proxy_address;

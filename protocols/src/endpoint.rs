@@ -1,0 +1,65 @@
+//! Where the upstream is, how it proves itself, and what we prove to it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+
+use crate::secret::Secret;
+
+/// The address of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamAddress {
+    /// TCP; the host is a name or an address.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port, 1 to 65535.
+        port: u16,
+    },
+    /// The socket file itself (`/run/postgresql/.s.PGSQL.5432`), not its directory.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// TLS towards the upstream. When it is set, there is no fallback to plaintext.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// Verification of the upstream, and our client certificate, if any.
+    pub config: Arc<ClientConfig>,
+    /// The name that the upstream's certificate must carry.
+    pub server_name: ServerName<'static>,
+}
+
+/// What we may prove to the upstream, beside a client certificate.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Nothing: client certificate, peer credentials of a Unix socket, or `trust`.
+    None,
+    /// A password, spoken by SCRAM; in clear over TLS alone; never by MD5.
+    Password(Secret),
+    /// The same, and MD5 is good enough where the upstream asks for it.
+    PasswordEvenByMd5(Secret),
+}
+
+/// Everything needed to open a connection to the upstream.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: UpstreamAddress,
+    /// How it proves itself; `None` is plaintext, for Unix sockets and loopback.
+    pub tls: Option<UpstreamTls>,
+    /// What we prove.
+    pub credential: Credential,
+}

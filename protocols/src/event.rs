@@ -1,0 +1,122 @@
+//! What the tap sees of a client's messages: borrowed views, decoded from the bytes that are forwarded.
+//!
+//! A message longer than the relay's buffer is shown by its first bytes; `cut` says how many bytes of the last field
+//! are not shown (0: everything is). Text is in the client's own encoding, which need not be UTF-8.
+
+use crate::refusal::Refusal;
+
+/// One thing that a client did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A simple query: one or more statements.
+    Query {
+        /// The text.
+        text: &'a [u8],
+        /// Bytes of the text that are not shown.
+        cut: u64,
+    },
+    /// A statement is prepared.
+    Parse {
+        /// Its name; empty for the unnamed one.
+        statement: &'a [u8],
+        /// The text.
+        text: &'a [u8],
+        /// Bytes of the text that are not shown, together with the parameter types behind it.
+        cut: u64,
+    },
+    /// A prepared statement is given its values.
+    Bind {
+        /// The portal; empty for the unnamed one.
+        portal: &'a [u8],
+        /// The statement; empty for the unnamed one.
+        statement: &'a [u8],
+        /// The values.
+        parameters: Parameters<'a>,
+        /// Bytes of the message that are not shown.
+        cut: u64,
+    },
+    /// A portal is run.
+    Execute {
+        /// The portal; empty for the unnamed one.
+        portal: &'a [u8],
+        /// Rows at most; 0 is all.
+        max_rows: u32,
+    },
+    /// A prepared statement or portal is closed.
+    Close {
+        /// Which of the two.
+        kind: PreparedKind,
+        /// Its name.
+        name: &'a [u8],
+    },
+    /// A function is called by its number (the "fast path").
+    FunctionCall {
+        /// The function's OID.
+        function: u32,
+        /// Its arguments.
+        arguments: Parameters<'a>,
+        /// Bytes of the message that are not shown.
+        cut: u64,
+    },
+    /// The client broke the protocol. The message is not forwarded, and the session ends.
+    Malformed {
+        /// How.
+        reason: Malformed,
+    },
+}
+
+/// What a name in [`Event::Close`] belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreparedKind {
+    /// A prepared statement.
+    Statement,
+    /// A portal.
+    Portal,
+}
+
+/// How a client broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Malformed {
+    /// A type byte that no client message has.
+    #[error("unknown message type 0x{0:02x}")]
+    UnknownType(u8),
+    /// A length that this message cannot have.
+    #[error("message of type 0x{kind:02x} has the impossible length {length}")]
+    Length {
+        /// The type byte.
+        kind: u8,
+        /// The length field as sent.
+        length: u32,
+    },
+    /// A field inside the message runs past its end, or bytes are left behind the last one.
+    #[error("message of type 0x{0:02x} does not hold what it says")]
+    Content(u8),
+}
+
+/// What the tap decides about an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Forward the message.
+    Forward,
+    /// Do not forward it; end the session and tell the client why.
+    End(Refusal),
+}
+
+/// Parameter values as sent: each is NULL or bytes, in text or binary format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters<'a> {
+    pub(crate) formats: &'a [u8],
+    pub(crate) count: u16,
+    pub(crate) values: &'a [u8],
+}
+
+/// One parameter value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter<'a> {
+    /// The bytes; `None` is NULL.
+    pub value: Option<&'a [u8]>,
+    /// Sent in binary format.
+    pub binary: bool,
+    /// Bytes of the value that are not shown.
+    pub cut: u64,
+}

@@ -1,0 +1,238 @@
+//! The audit trail: nothing happens in a session that was not written down first.
+//!
+//! ```text
+//! session ── Trail ──▶ queue, bounded in bytes ──▶ writer thread ──▶ spool on disk ──▶ shipper ──▶ authd
+//!              waits here while it is full          fdatasync         survives kill -9    retries for ever
+//! ```
+//!
+//! - `db.session.start` is on disk before the upstream is dialled; when it cannot be written there is no session.
+//! - A query is in the queue before it is forwarded. A full queue slows the client; a dead writer ends the session.
+//! - `db.session.end` is written on every way out, a panic and a cancelled task included ([`Trail`] sees to it).
+//! - The disk space is bounded: beyond the bound no session starts; live ones go on for a quarter of it, then end.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::timeout,
+};
+use uuid::Uuid;
+
+mod event;
+mod shipper;
+mod spool;
+mod trail;
+mod writer;
+
+pub use self::event::{Denied, Ending, Subject};
+pub(crate) use self::{
+    shipper::{Shipper, Uplink},
+    spool::Record,
+    trail::{Trail, TrailTap},
+};
+use self::{
+    spool::{MAX_RECORD_BYTES, SpoolRoot},
+    writer::{Command, Item, State, WriteFailed, Writer},
+};
+
+/// Bytes of events that may wait for the writer. A client that sends more is slowed to the speed of the disk.
+const QUEUE_BYTES: u32 = 8 * 1024 * 1024;
+/// Longest wait for the disk before a session is refused, or ended.
+const DISK_DEADLINE: Duration = Duration::from_secs(10);
+/// Denied events of clients without a genuine certificate: this many at once …
+const UNKNOWN_BURST: u64 = 100;
+/// … and one more in this time. The rest is only counted, so that strangers cannot fill the disk.
+const UNKNOWN_REFILL: Duration = Duration::from_millis(100);
+
+/// Why an event could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The disk refused it, or took longer than ten seconds.
+    #[error("the audit spool does not take events")]
+    NotWritten,
+    /// The writer thread is gone.
+    #[error("the audit writer has stopped")]
+    WriterStopped,
+    /// authd has been away for so long that the spool has reached its bound.
+    #[error("the audit spool holds {bytes} bytes, its bound is {bound}")]
+    Full {
+        /// Bytes on disk.
+        bytes: u64,
+        /// The configured bound.
+        bound: u64,
+    },
+    /// An event longer than 512 KiB. Events are cut long before that.
+    #[error("an audit event of {0} bytes")]
+    TooLong(usize),
+}
+
+impl From<WriteFailed> for AuditError {
+    fn from(_: WriteFailed) -> Self {
+        Self::NotWritten
+    }
+}
+
+/// The way into the audit trail. Cheap to clone.
+#[derive(Clone)]
+pub struct Audit {
+    queue: mpsc::Sender<Command>,
+    space: Arc<Semaphore>,
+    state: Arc<State>,
+    bound: u64,
+    unknown: Arc<Bucket>,
+}
+
+impl Audit {
+    /// Opens a new spool under `data_dir` and starts its writer. `bound`: bytes on disk beyond which no session starts.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn open(data_dir: &Path, bound: u64) -> io::Result<(Self, AuditSpool)> {
+        let root = SpoolRoot::new(data_dir);
+        let id = Uuid::now_v7();
+        writer::create_directory(&root.spool(id))?;
+        let state = State::new(root.size()?);
+        let (queue, commands) = mpsc::channel();
+        let writer = Writer::new(root.spool(id), Arc::clone(&state));
+        thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run(&commands))?;
+        let audit = Self {
+            queue,
+            space: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
+            state: Arc::clone(&state),
+            bound,
+            unknown: Arc::new(Bucket::new()),
+        };
+        Ok((audit, AuditSpool { root, id, state }))
+    }
+
+    /// Writes an event that begins something; returns once it is on disk.
+    async fn begin(&self, json: String) -> Result<(), AuditError> {
+        self.check_bound(self.bound)?;
+        self.durable(json).await
+    }
+
+    /// Writes an event; returns once it is on disk.
+    async fn durable(&self, json: String) -> Result<(), AuditError> {
+        let written = async {
+            let space = self.reserve(&json).await?;
+            let (done, written) = oneshot::channel();
+            self.send(json, Some(space), Some(done))?;
+            written.await.map_err(|_| AuditError::WriterStopped)?.map_err(AuditError::from)
+        };
+        timeout(DISK_DEADLINE, written).await.map_err(|_| AuditError::NotWritten)?
+    }
+
+    /// Queues an event; returns once there is room.
+    ///
+    /// # Cancel safety
+    /// The event is queued or it is not; nothing is half done.
+    async fn queued(&self, json: String) -> Result<(), AuditError> {
+        self.check_bound(self.bound.saturating_add(self.bound / 4))?;
+        let space = timeout(DISK_DEADLINE, self.reserve(&json)).await.map_err(|_| AuditError::NotWritten)??;
+        self.send(json, Some(space), None)
+    }
+
+    /// Sends a session's last event, without waiting for room: one for each session, so the queue stays bounded. The
+    /// future, which need not be awaited, completes once it is on disk.
+    fn last_words(&self, json: String) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
+        let (done, written) = oneshot::channel();
+        let sent = self.send(json, None, Some(done));
+        async move {
+            sent?;
+            let written = timeout(DISK_DEADLINE, written).await.map_err(|_| AuditError::NotWritten)?;
+            written.map_err(|_| AuditError::WriterStopped)?.map_err(AuditError::from)
+        }
+    }
+
+    async fn reserve(&self, json: &str) -> Result<OwnedSemaphorePermit, AuditError> {
+        if json.len() > MAX_RECORD_BYTES {
+            return Err(AuditError::TooLong(json.len()));
+        }
+        let bytes = u32::try_from(json.len()).map_err(|_| AuditError::TooLong(json.len()))?;
+        Arc::clone(&self.space).acquire_many_owned(bytes).await.map_err(|_| AuditError::WriterStopped)
+    }
+
+    fn send(
+        &self,
+        json: String,
+        space: Option<OwnedSemaphorePermit>,
+        done: Option<oneshot::Sender<Result<(), WriteFailed>>>,
+    ) -> Result<(), AuditError> {
+        self.queue.send(Command::Record(Item { json, space, done })).map_err(|_| AuditError::WriterStopped)
+    }
+
+    fn check_bound(&self, bound: u64) -> Result<(), AuditError> {
+        let bytes = self.state.bytes.load(Ordering::Acquire);
+        if bytes > bound { Err(AuditError::Full { bytes, bound }) } else { Ok(()) }
+    }
+
+    /// Can a session start, as far as audit is concerned?
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        !self.state.broken.load(Ordering::Acquire) && self.check_bound(self.bound).is_ok()
+    }
+
+    /// Changes when the disk has failed: events of live sessions may be lost, so they must end.
+    pub(crate) fn failures(&self) -> watch::Receiver<u64> {
+        self.state.failures.subscribe()
+    }
+
+    /// Bytes on disk that authd has not acknowledged, up to a segment of 4 MiB too many.
+    #[must_use]
+    pub fn spool_bytes(&self) -> u64 {
+        self.state.bytes.load(Ordering::Acquire)
+    }
+
+    /// Makes everything sent so far durable and stops the writer. Events sent later are refused.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.queue.send(Command::Close(done)).is_ok() {
+            let _ = timeout(DISK_DEADLINE, closed).await;
+        }
+    }
+}
+
+/// The spool as the shipper sees it.
+pub struct AuditSpool {
+    root: SpoolRoot,
+    id: Uuid,
+    state: Arc<State>,
+}
+
+/// A token bucket over all clients without a genuine certificate.
+struct Bucket {
+    started: std::time::Instant,
+    /// Tokens ever taken.
+    taken: AtomicU64,
+}
+
+impl Bucket {
+    fn new() -> Self {
+        Self { started: std::time::Instant::now(), taken: AtomicU64::new(0) }
+    }
+
+    fn take(&self) -> bool {
+        let refilled = self.started.elapsed().as_millis() / UNKNOWN_REFILL.as_millis();
+        let refilled = u64::try_from(refilled).unwrap_or(u64::MAX);
+        self.taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+                // What was not used in quiet times does not add up beyond one burst.
+                let taken = taken.max(refilled);
+                (taken < refilled.saturating_add(UNKNOWN_BURST)).then_some(taken + 1)
+            })
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Sends the spool to authd: what earlier processes left first, then what is written now, in order, for ever.
+//!
+//! authd answers once events are on its disk and drops what it already has, so sending again is always safe. There is no
+//! cursor to keep: what was acknowledged is forgotten with its segment.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    AuditSpool,
+    spool::{Batch, Record, SpoolRoot, read_batch, segment_path, segments},
+    writer::{Durable, State},
+};
+use crate::{backoff::Backoff, chain::Chain};
+
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+
+/// Takes batches of events to authd.
+pub(crate) trait Uplink: Send + Sync + 'static {
+    /// Sends records of a spool, in order. Returns the last sequence that is on authd's disk.
+    fn emit(
+        &self,
+        spool: Uuid,
+        records: Vec<Record>,
+    ) -> impl Future<Output = Result<u64, Box<dyn std::error::Error + Send + Sync>>> + Send;
+}
+
+/// What a shipper has done, for metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Shipped {
+    /// The last sequence of this process that authd has.
+    pub(crate) acknowledged: AtomicU64,
+    /// Batches that authd did not take; each is sent again.
+    pub(crate) failures: AtomicU64,
+    /// Bytes of lines that were torn by a crash and skipped.
+    pub(crate) damaged: AtomicU64,
+}
+
+/// Ships one sidecar's spools.
+pub(crate) struct Shipper<U> {
+    root: SpoolRoot,
+    current: Uuid,
+    state: Arc<State>,
+    durable: watch::Receiver<Durable>,
+    uplink: U,
+    shipped: Arc<Shipped>,
+    /// authd took something since the last failure.
+    progress: bool,
+}
+
+impl<U: Uplink> Shipper<U> {
+    pub(crate) fn new(spool: AuditSpool, uplink: U, shipped: Arc<Shipped>) -> Self {
+        let durable = spool.state.durable.subscribe();
+        Self { root: spool.root, current: spool.id, state: spool.state, durable, uplink, shipped, progress: false }
+    }
+
+    /// Runs until told to stop. Then what is durable is still sent, as long as authd takes it at the first attempt.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = BACKOFF;
+        loop {
+            match self.ship(&stop).await {
+                Ok(()) => return,
+                Err(error) => {
+                    self.shipped.failures.fetch_add(1, Ordering::Relaxed);
+                    if std::mem::take(&mut self.progress) {
+                        backoff = BACKOFF;
+                    }
+                    let wait = backoff.next();
+                    warn!(error = %Chain(&error), retry_in = ?wait, "audit events wait in the spool");
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        () = stop.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ship(&mut self, stop: &CancellationToken) -> Result<(), ShipError> {
+        for spool in blocking({
+            let root = self.root.clone();
+            move || root.list()
+        })
+        .await?
+        {
+            if spool != self.current {
+                self.ship_left_over(spool).await?;
+                info!(spool = %spool, "audit events of an earlier process are with authd");
+            }
+        }
+        self.ship_current(stop).await
+    }
+
+    /// A spool that nobody writes any more: all of it, then it is removed.
+    async fn ship_left_over(&mut self, id: Uuid) -> Result<(), ShipError> {
+        let spool = self.root.spool(id);
+        for first in list_segments(&spool).await? {
+            let (path, mut offset) = (segment_path(&spool, first), 0);
+            loop {
+                let batch = self.read(&path, offset, None).await?;
+                offset = batch.next;
+                let end = batch.end;
+                self.emit(id, batch).await?;
+                if end {
+                    break;
+                }
+            }
+            self.remove_segment(path).await?;
+        }
+        // With what else is in it: nothing of ours but an interrupted probe.
+        blocking(move || fs::remove_dir_all(spool)).await
+    }
+
+    /// The spool being written: as far as it is durable, then wait for more.
+    async fn ship_current(&mut self, stop: &CancellationToken) -> Result<(), ShipError> {
+        let spool = self.root.spool(self.current);
+        let Some(mut first) = self.first_segment(&spool, stop).await? else { return Ok(()) };
+        let mut offset = 0;
+        loop {
+            let durable = *self.durable.borrow_and_update();
+            // A segment can be on disk before anything in it is durable.
+            let growing = first >= durable.segment;
+            let limit = if first > durable.segment { 0 } else { durable.bytes };
+            let path = segment_path(&spool, first);
+            let batch = self.read(&path, offset, growing.then_some(limit)).await?;
+            offset = batch.next;
+            let end = batch.end;
+            self.emit(self.current, batch).await?;
+            if !end {
+                continue;
+            }
+            if growing {
+                tokio::select! {
+                    changed = self.durable.changed() => if changed.is_err() { return Ok(()) },
+                    () = stop.cancelled(), if !self.durable.has_changed().unwrap_or(false) => return Ok(()),
+                }
+            } else {
+                self.remove_segment(path).await?;
+                let next = list_segments(&spool).await?.into_iter().find(|&next| next > first);
+                (first, offset) = (next.unwrap_or(durable.segment), 0);
+            }
+        }
+    }
+
+    /// The oldest segment of the current spool that is not yet removed, once there is one.
+    async fn first_segment(
+        &mut self,
+        spool: &Path,
+        stop: &CancellationToken,
+    ) -> Result<Option<u64>, ShipError> {
+        loop {
+            let durable = *self.durable.borrow_and_update();
+            if durable.segment != 0 {
+                return Ok(list_segments(spool).await?.first().copied());
+            }
+            tokio::select! {
+                changed = self.durable.changed() => if changed.is_err() { return Ok(None) },
+                () = stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    async fn read(&self, path: &Path, offset: u64, limit: Option<u64>) -> Result<Batch, ShipError> {
+        let path = path.to_owned();
+        let batch = blocking(move || read_batch(&path, offset, limit)).await?;
+        if batch.damaged > 0 {
+            self.shipped.damaged.fetch_add(batch.damaged, Ordering::Relaxed);
+            warn!(bytes = batch.damaged, "lines of the audit spool were torn by a crash and are skipped");
+        }
+        Ok(batch)
+    }
+
+    /// Until authd has all of the batch, or an error.
+    async fn emit(&mut self, spool: Uuid, batch: Batch) -> Result<(), ShipError> {
+        let mut records = batch.records;
+        while let Some(last) = records.last().map(|record| record.sequence) {
+            let acknowledged = self.uplink.emit(spool, records.clone()).await.map_err(ShipError::Uplink)?;
+            if spool == self.current {
+                self.shipped.acknowledged.fetch_max(acknowledged.min(last), Ordering::AcqRel);
+            }
+            let before = records.len();
+            records.retain(|record| record.sequence > acknowledged);
+            if records.len() == before {
+                return Err(ShipError::NotAcknowledged { sent: last, acknowledged });
+            }
+            self.progress = true;
+        }
+        Ok(())
+    }
+
+    async fn remove_segment(&self, path: PathBuf) -> Result<(), ShipError> {
+        let freed = blocking(move || {
+            let length = fs::metadata(&path)?.len();
+            fs::remove_file(&path).map(|()| length)
+        })
+        .await?;
+        let bytes = &self.state.bytes;
+        let _ = bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bytes| Some(bytes.saturating_sub(freed)));
+        Ok(())
+    }
+}
+
+/// Why events stay in the spool for now.
+#[derive(Debug, thiserror::Error)]
+enum ShipError {
+    #[error("authd does not take audit events")]
+    Uplink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("authd acknowledged nothing new: {acknowledged} of {sent}")]
+    NotAcknowledged { sent: u64, acknowledged: u64 },
+    #[error("the spool cannot be read")]
+    Read(#[source] io::Error),
+}
+
+async fn list_segments(spool: &Path) -> Result<Vec<u64>, ShipError> {
+    let spool = spool.to_owned();
+    blocking(move || segments(&spool)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ShipError> {
+    spawn_blocking(work).await.map_err(io::Error::other).flatten().map_err(ShipError::Read)
+}

@@ -1,0 +1,263 @@
+//! The spool on disk: one directory for each start of the process, in it numbered segments of checked lines.
+//!
+//! ```text
+//! DATA_DIR/spool/<spool id>/<sequence of the first record, 20 digits>.log
+//! <sequence> <first 16 hex digits of SHA-256("<sequence> <json>")> <json>\n
+//! ```
+//!
+//! A spool is written by one process and never again: the next start makes a new one, whose id sorts behind it. So there
+//! is no tail to repair. A line that was torn by a crash does not verify, was never acknowledged to anybody, and is
+//! skipped, by count, when the rest is shipped. A segment is removed once authd has all of it; what is sent twice
+//! after a restart, authd drops by spool id and sequence.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest;
+use uuid::Uuid;
+
+/// The longest event, as JSON. A query is cut at 64 KiB, which escapes can make six times as long.
+pub(crate) const MAX_RECORD_BYTES: usize = 512 * 1024;
+/// Sequence (20 digits), check (16), two blanks and the line's end.
+const LINE_OVERHEAD: usize = 20 + 16 + 3;
+/// How much of a segment is read at once: more than the longest line, less than the API's 1 MiB a request.
+const READ_BYTES: usize = 768 * 1024;
+const _: () = assert!(READ_BYTES > MAX_RECORD_BYTES + LINE_OVERHEAD);
+
+/// One event and its place in the spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Strictly increasing within the spool, from 1.
+    pub(crate) sequence: u64,
+    /// One JSON object, without a line break.
+    pub(crate) json: String,
+}
+
+/// Appends a record's line to `buffer`.
+pub(crate) fn append_line(buffer: &mut Vec<u8>, sequence: u64, json: &str) {
+    let head = sequence.to_string();
+    let check = check(&head, json.as_bytes());
+    buffer.reserve(head.len() + check.len() + json.len() + 3);
+    for part in [head.as_bytes(), b" ", check.as_bytes(), b" ", json.as_bytes(), b"\n"] {
+        buffer.extend_from_slice(part);
+    }
+}
+
+/// Reads a line, its line break taken off; `None` when it does not verify.
+fn parse_line(line: &[u8]) -> Option<Record> {
+    let mut parts = line.splitn(3, |&byte| byte == b' ');
+    let (head, found, json) = (parts.next()?, parts.next()?, parts.next()?);
+    let head = std::str::from_utf8(head).ok()?;
+    let sequence = head.parse().ok()?;
+    let json = std::str::from_utf8(json).ok()?;
+    (check(head, json.as_bytes()).as_bytes() == found).then(|| Record { sequence, json: json.to_owned() })
+}
+
+/// Finds torn lines, not forgers: who can write here can also compute it.
+fn check(head: &str, json: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(head.as_bytes());
+    context.update(b" ");
+    context.update(json);
+    let sum = context.finish();
+    hex::encode(sum.as_ref().get(..8).unwrap_or_default())
+}
+
+/// What one read of a segment gave.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    /// Records that verify, in order; together shorter than 768 KiB.
+    pub(crate) records: Vec<Record>,
+    /// Where the next read begins.
+    pub(crate) next: u64,
+    /// Bytes of lines that do not verify.
+    pub(crate) damaged: u64,
+    /// Nothing is left before the limit, a torn tail aside.
+    pub(crate) end: bool,
+}
+
+/// Reads records from `offset` on, not beyond `limit` (or the end of the file).
+///
+/// # Errors
+/// Those of the file system. Damage is no error: it is counted and skipped.
+pub(crate) fn read_batch(segment: &Path, offset: u64, limit: Option<u64>) -> io::Result<Batch> {
+    let mut file = File::open(segment)?;
+    let length = file.metadata()?.len();
+    let limit = limit.map_or(length, |limit| limit.min(length));
+    let wanted = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX).min(READ_BYTES);
+    let mut buffer = vec![0; wanted];
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(&mut buffer)?;
+    let reached_limit = offset + wanted as u64 >= limit;
+    Ok(split(&buffer, offset, reached_limit))
+}
+
+fn split(buffer: &[u8], offset: u64, reached_limit: bool) -> Batch {
+    let mut batch = Batch { next: offset, end: reached_limit, ..Batch::default() };
+    for line in buffer.split_inclusive(|&byte| byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) => match parse_line(line) {
+                Some(record) => batch.records.push(record),
+                None => batch.damaged += line.len() as u64 + 1,
+            },
+            // The tail: torn if nothing follows, too long if it fills the whole buffer, else begun anew by the next read.
+            None if reached_limit || line.len() == buffer.len() => batch.damaged += line.len() as u64,
+            None => break,
+        }
+        batch.next += line.len() as u64;
+    }
+    batch
+}
+
+/// The directory of all spools of a sidecar.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolRoot(PathBuf);
+
+impl SpoolRoot {
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self(data_dir.join("spool"))
+    }
+
+    pub(crate) fn spool(&self, id: Uuid) -> PathBuf {
+        self.0.join(id.to_string())
+    }
+
+    /// All spools, oldest first (version 7 UUIDs sort by time). What is not named like a spool is left alone.
+    pub(crate) fn list(&self) -> io::Result<Vec<Uuid>> {
+        let mut spools: Vec<Uuid> = names(&self.0)?.iter().filter_map(|name| name.parse().ok()).collect();
+        spools.sort_unstable();
+        Ok(spools)
+    }
+
+    /// Bytes on disk, all spools together.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        let mut total = 0;
+        for spool in self.list()? {
+            for segment in segments(&self.spool(spool))? {
+                total += fs::metadata(segment_path(&self.spool(spool), segment))?.len();
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// First sequences of a spool's segments, ascending.
+pub(crate) fn segments(spool: &Path) -> io::Result<Vec<u64>> {
+    let mut segments: Vec<u64> = names(spool)?
+        .iter()
+        .filter_map(|name| name.strip_suffix(".log")?.parse().ok())
+        .collect();
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Where the segment that begins with this sequence lies.
+pub(crate) fn segment_path(spool: &Path, first: u64) -> PathBuf {
+    spool.join(format!("{first:020}.log"))
+}
+
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(records: &[&str]) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        for (index, json) in records.iter().enumerate() {
+            append_line(&mut buffer, index as u64 + 1, json);
+        }
+        buffer
+    }
+
+    fn read_all(segment: &Path) -> (Vec<String>, u64) {
+        let (mut offset, mut records, mut damaged) = (0, Vec::new(), 0);
+        loop {
+            let batch = read_batch(segment, offset, None).unwrap();
+            records.extend(batch.records.into_iter().map(|record| record.json));
+            damaged += batch.damaged;
+            offset = batch.next;
+            if batch.end {
+                return (records, damaged);
+            }
+        }
+    }
+
+    #[test]
+    fn a_segment_cut_at_any_byte_still_gives_every_whole_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = segment_path(directory.path(), 1);
+        let lines = [r#"{"a":1}"#, r#"{"b":"two words"}"#, r#"{"c":"ü"}"#];
+        let whole = written(&lines);
+        for cut in 0..=whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let complete = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            let (records, damaged) = read_all(&path);
+            assert_eq!(records, lines[..complete], "cut at {cut}");
+            let tail = cut - written(&lines[..complete]).len();
+            assert_eq!(damaged, tail as u64, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_costs_its_own_line_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = segment_path(directory.path(), 1);
+        let whole = written(&["{}", r#"{"b":2}"#, "{}"]);
+        for byte in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 0x01;
+            fs::write(&path, &damaged).unwrap();
+            let (records, _) = read_all(&path);
+            assert!(records.len() >= 1, "byte {byte}");
+            assert!(records.len() <= 2, "byte {byte}: a changed line verified");
+        }
+    }
+
+    #[test]
+    fn more_than_one_read_long_is_read_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = segment_path(directory.path(), 1);
+        let long = format!("\"{}\"", "x".repeat(300 * 1024));
+        let lines: Vec<&str> = std::iter::repeat_n(long.as_str(), 7).collect();
+        fs::write(&path, written(&lines)).unwrap();
+        let (records, damaged) = read_all(&path);
+        assert_eq!((records.len(), damaged), (7, 0));
+    }
+
+    #[test]
+    fn nothing_beyond_the_limit_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = segment_path(directory.path(), 1);
+        let one = written(&["{}"]).len() as u64;
+        fs::write(&path, written(&["{}", "{}"])).unwrap();
+        let batch = read_batch(&path, 0, Some(one)).unwrap();
+        assert_eq!((batch.records.len(), batch.next, batch.end), (1, one, true));
+    }
+
+    #[test]
+    fn spools_are_listed_oldest_first_and_strangers_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = SpoolRoot::new(directory.path());
+        assert_eq!(root.list().unwrap(), []);
+        let (old, new) = (Uuid::now_v7(), Uuid::now_v7());
+        for id in [new, old] {
+            fs::create_dir_all(root.spool(id)).unwrap();
+        }
+        fs::create_dir_all(directory.path().join("spool/lost+found")).unwrap();
+        assert_eq!(root.list().unwrap(), [old, new]);
+        fs::write(segment_path(&root.spool(old), 1), b"12345").unwrap();
+        assert_eq!(root.size().unwrap(), 5);
+    }
+}

@@ -1,0 +1,255 @@
+//! The one thread that writes the spool: events from all sessions, in groups, each group made durable by one `fdatasync`.
+//!
+//! Whoever waits for durability is answered after the sync that covers its event. Events that nobody waits for are
+//! written at once (so they survive the death of the process) and synced within [`SYNC_WITHIN`] (so they survive the
+//! death of the machine). When the disk fails, everybody who waits is told, every live session is ended through
+//! [`State::failures`], and the thread tries a fresh segment each second until one can be written.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tracing::{error, info};
+
+use super::spool::{append_line, segment_path};
+
+/// A segment is closed once it is this long.
+const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Most that is written between two looks at the clock.
+const GROUP_BYTES: usize = 1024 * 1024;
+/// Longest time that an event nobody waits for stays without a sync.
+const SYNC_WITHIN: Duration = Duration::from_millis(100);
+/// How often a broken spool is tried again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// What sessions hand to the writer.
+pub(super) enum Command {
+    Record(Item),
+    /// Sync, answer, and stop.
+    Close(oneshot::Sender<()>),
+}
+
+pub(super) struct Item {
+    pub(super) json: String,
+    /// The event's share of the queue, given back when it is written.
+    pub(super) space: Option<OwnedSemaphorePermit>,
+    pub(super) done: Option<oneshot::Sender<Result<(), WriteFailed>>>,
+}
+
+/// The disk did not take an event. The cause is in the log.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the audit spool cannot be written")]
+pub(crate) struct WriteFailed;
+
+/// How far the spool is on disk: the shipper reads up to here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Durable {
+    /// First sequence of the segment being written; 0 before there is one.
+    pub(crate) segment: u64,
+    /// Bytes of it that are on disk.
+    pub(crate) bytes: u64,
+    /// The last sequence on disk.
+    pub(crate) sequence: u64,
+}
+
+/// What the writer lets others see.
+pub(crate) struct State {
+    /// Set while the disk refuses.
+    pub(crate) broken: AtomicBool,
+    /// Bytes on disk, all spools together.
+    pub(crate) bytes: AtomicU64,
+    /// Counts failures: a live session whose events may be lost in one must end.
+    pub(crate) failures: watch::Sender<u64>,
+    pub(crate) durable: watch::Sender<Durable>,
+}
+
+impl State {
+    pub(super) fn new(bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            broken: AtomicBool::new(false),
+            bytes: AtomicU64::new(bytes),
+            failures: watch::Sender::new(0),
+            durable: watch::Sender::new(Durable::default()),
+        })
+    }
+}
+
+struct Segment {
+    file: File,
+    first: u64,
+    bytes: u64,
+}
+
+pub(super) struct Writer {
+    directory: PathBuf,
+    segment: Option<Segment>,
+    next_sequence: u64,
+    /// Since when something is written but not synced.
+    dirty_since: Option<Instant>,
+    buffer: Vec<u8>,
+    state: Arc<State>,
+}
+
+impl Writer {
+    pub(super) fn new(directory: PathBuf, state: Arc<State>) -> Self {
+        Self { directory, segment: None, next_sequence: 1, dirty_since: None, buffer: Vec::new(), state }
+    }
+
+    /// Writes until told to close, or until nobody is left to send.
+    pub(super) fn run(mut self, queue: &mpsc::Receiver<Command>) {
+        loop {
+            let closing = match self.wait(queue) {
+                Ok(Command::Record(first)) => self.write_group(first, queue),
+                Ok(Command::Close(done)) => Some(done),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.idle();
+                    None
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.idle(),
+            };
+            if let Some(done) = closing {
+                self.idle();
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    fn wait(&self, queue: &mpsc::Receiver<Command>) -> Result<Command, mpsc::RecvTimeoutError> {
+        if self.state.broken.load(Ordering::Acquire) {
+            return queue.recv_timeout(PROBE_EVERY);
+        }
+        match self.dirty_since {
+            Some(since) => queue.recv_timeout(SYNC_WITHIN.saturating_sub(since.elapsed())),
+            None => queue.recv().map_err(|mpsc::RecvError| mpsc::RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Writes `first` and what else is waiting; answers a request to close that was found among it.
+    fn write_group(&mut self, first: Item, queue: &mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+        let (mut waiting, mut spaces, mut closing) = (Vec::new(), Vec::new(), None);
+        let first_sequence = self.next_sequence;
+        self.buffer.clear();
+        let mut next = Some(Command::Record(first));
+        while let Some(command) = next {
+            match command {
+                Command::Record(item) => {
+                    append_line(&mut self.buffer, self.next_sequence, &item.json);
+                    self.next_sequence += 1;
+                    waiting.extend(item.done);
+                    spaces.extend(item.space);
+                }
+                Command::Close(done) => {
+                    closing = Some(done);
+                    break;
+                }
+            }
+            next = if self.buffer.len() < GROUP_BYTES { queue.try_recv().ok() } else { None };
+        }
+        let outcome = self.append(first_sequence).and_then(|()| {
+            let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
+            if due || !waiting.is_empty() { self.sync() } else { Ok(()) }
+        });
+        if let Err(error) = &outcome {
+            self.fail(error);
+        }
+        drop(spaces);
+        for done in waiting {
+            // Gone is who gave up waiting; the event is on disk all the same.
+            let _ = done.send(outcome.as_ref().map_err(|_| WriteFailed).copied());
+        }
+        closing
+    }
+
+    fn append(&mut self, first_sequence: u64) -> io::Result<()> {
+        let segment = match &mut self.segment {
+            Some(segment) => segment,
+            empty @ None => empty.insert(create(&self.directory, first_sequence)?),
+        };
+        segment.file.write_all(&self.buffer)?;
+        segment.bytes += self.buffer.len() as u64;
+        self.state.bytes.fetch_add(self.buffer.len() as u64, Ordering::AcqRel);
+        self.dirty_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let Some(segment) = &self.segment else { return Ok(()) };
+        if self.dirty_since.is_some() {
+            segment.file.sync_data()?;
+        }
+        self.dirty_since = None;
+        self.recovered();
+        let sequence = self.next_sequence - 1;
+        self.state.durable.send_replace(Durable { segment: segment.first, bytes: segment.bytes, sequence });
+        if segment.bytes >= SEGMENT_BYTES {
+            self.segment = None;
+        }
+        Ok(())
+    }
+
+    /// Nothing came in time: sync what is written, or see whether a broken disk has recovered.
+    fn idle(&mut self) {
+        if !self.state.broken.load(Ordering::Acquire) {
+            if let Err(error) = self.sync() {
+                self.fail(&error);
+            }
+        } else if probe(&self.directory).is_ok() {
+            self.recovered();
+        }
+    }
+
+    fn recovered(&self) {
+        if self.state.broken.swap(false, Ordering::AcqRel) {
+            info!("the audit spool can be written again");
+        }
+    }
+
+    /// After a failed write or sync nothing is known about the segment's tail: it is left as it is, for the shipper to
+    /// read what verifies, and a new one is begun. Its sequences are never used again.
+    fn fail(&mut self, error: &io::Error) {
+        self.segment = None;
+        self.dirty_since = None;
+        if !self.state.broken.swap(true, Ordering::AcqRel) {
+            error!(%error, directory = %self.directory.display(), "the audit spool cannot be written: no sessions");
+        }
+        self.state.failures.send_modify(|failures| *failures += 1);
+    }
+}
+
+/// A new segment whose name is on disk too.
+fn create(directory: &Path, first: u64) -> io::Result<Segment> {
+    let path = segment_path(directory, first);
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+    File::open(directory)?.sync_all()?;
+    Ok(Segment { file, first, bytes: 0 })
+}
+
+/// Does the disk take data? More than a segment's name, because a full disk often still takes names.
+fn probe(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let path = directory.join("probe");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(&[0; 64 * 1024])?;
+    file.sync_data()?;
+    fs::remove_file(path)
+}
+
+/// Makes the directory of a new spool, readable by its owner alone, and puts its name on disk.
+pub(super) fn create_directory(spool: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(spool)?;
+    for ancestor in spool.ancestors().skip(1).take(2) {
+        File::open(ancestor)?.sync_all()?;
+    }
+    Ok(())
+}

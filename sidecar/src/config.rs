@@ -1,0 +1,339 @@
+//! What a sidecar is told: from one strict YAML file, or from flags alone for one target.
+//!
+//! Everything is checked before anything is opened. Unknown keys are errors that name file, line and key; secrets are given
+//! by file. `sidecar.yaml` beside this crate's manifest is the commented example, and a test parses it.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use auth::{
+    api::CaPin,
+    identity::{Protocol, TargetName},
+};
+use protocols::UpstreamAddress;
+use rustls_pki_types::ServerName;
+use zeroize::Zeroizing;
+
+mod file;
+mod values;
+
+pub use self::values::{Labels, Uri, ValueError, parse_duration};
+use crate::admission::Room;
+
+/// Where identity and audit spool are kept unless said otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/touchstone-sidecar";
+/// How long live sessions may go on after SIGTERM.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Audit that waits for authd, at most: 1 GiB.
+pub const DEFAULT_SPOOL_BOUND: u64 = 1024 * 1024 * 1024;
+/// Below this, a few large queries would stop all sessions.
+pub const MIN_SPOOL_BOUND: u64 = 16 * 1024 * 1024;
+/// Far more than one database takes; each idle session costs some 40 KiB.
+pub const DEFAULT_ROOM: Room = Room { connections: 15_000, unknown: 1_024, unknown_per_address: 256 };
+/// No join token and no password is longer.
+const MAX_SECRET_BYTES: u64 = 4096;
+
+/// Everything that a sidecar is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// authd, HOST:PORT.
+    pub auth_server: String,
+    /// What authd's authority is checked against at the first contact. Needed to join, not after.
+    pub ca_pins: Vec<CaPin>,
+    /// The join token. Needed to join, not after.
+    pub token: Option<Token>,
+    /// Identity and audit spool; made if missing, readable by its owner alone.
+    pub data_dir: PathBuf,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub diag_addr: Option<SocketAddr>,
+    /// How long live sessions may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Bytes of audit on disk beyond which no session starts.
+    pub spool_bound: u64,
+    /// Room on each listener.
+    pub room: Room,
+    /// At least one; names and listen addresses are unique.
+    pub targets: Vec<TargetConfig>,
+}
+
+/// Where the join token comes from.
+#[derive(Clone)]
+pub enum Token {
+    /// Said on the command line, where other users of the host can read it.
+    Literal(Zeroizing<String>),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("Literal(…)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// One target and the listener in front of it.
+#[derive(Clone, Debug)]
+pub struct TargetConfig {
+    /// Its name in the cluster.
+    pub name: TargetName,
+    /// For people.
+    pub description: String,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// What roles match.
+    pub labels: BTreeMap<String, String>,
+    /// Where clients are awaited; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Where clients are told to go; `None`: the listen address.
+    pub public_addr: Option<String>,
+    /// What is guarded.
+    pub upstream: UpstreamConfig,
+}
+
+/// How the upstream is reached.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Where it is.
+    pub address: UpstreamAddress,
+    /// How it must prove itself.
+    pub tls: TlsMode,
+    /// Authorities for its certificate (PEM), in place of the cluster's db authority.
+    pub ca_file: Option<PathBuf>,
+    /// The name that its certificate must carry, in place of the address's host.
+    pub server_name: Option<ServerName<'static>>,
+    /// What the sidecar proves to it.
+    pub credential: CredentialSource,
+}
+
+/// How the upstream must prove itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Trusted authority, and the right name.
+    VerifyFull,
+    /// Trusted authority, whatever the name.
+    VerifyCa,
+    /// Encrypted, with whoever answers. By name only.
+    Insecure,
+    /// Not at all: for a Unix socket, or a TCP address for which it was asked by name.
+    Plaintext,
+}
+
+/// What the sidecar proves to the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// A client certificate for the database user, issued by the cluster's db-client authority.
+    ClientCertificate,
+    /// A password, spoken by SCRAM. Read for each session, so that it can be changed in place.
+    PasswordFile(PathBuf),
+    /// Nothing: `peer` or `trust` on a Unix socket.
+    None,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what it should be; the message names line, column and key.
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// Two targets want the same.
+    #[error("targets {first} and {second} have the same {what}")]
+    Twice {
+        /// Of what.
+        what: &'static str,
+        /// One target.
+        first: TargetName,
+        /// The other.
+        second: TargetName,
+    },
+    /// No targets.
+    #[error("no targets are configured")]
+    NoTargets,
+    /// A protocol that is not built.
+    #[error("target {target}: protocol {protocol} is not built yet in this version; postgres is")]
+    Protocol {
+        /// Which target.
+        target: TargetName,
+        /// Its protocol.
+        protocol: Protocol,
+    },
+    /// Settings of a target's upstream that exclude each other.
+    #[error("target {target}: {what}")]
+    Upstream {
+        /// Which target.
+        target: TargetName,
+        /// What excludes what.
+        what: &'static str,
+    },
+    /// The bound of the audit spool is too small.
+    #[error("audit.max_spool is {bytes} bytes, less than {MIN_SPOOL_BOUND}")]
+    SpoolBound {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// A limit of zero would let nobody in.
+    #[error("limits.{what} is 0")]
+    NoRoom {
+        /// Which limit.
+        what: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        file::parse(path, text)?.checked()
+    }
+
+    /// The checks that concern several values, for both a file and flags.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        if self.targets.is_empty() {
+            return Err(ConfigError::NoTargets);
+        }
+        if self.spool_bound < MIN_SPOOL_BOUND {
+            return Err(ConfigError::SpoolBound { bytes: self.spool_bound });
+        }
+        for (what, room) in [
+            ("max_connections", self.room.connections),
+            ("max_unknown", self.room.unknown),
+            ("max_unknown_per_address", self.room.unknown_per_address),
+        ] {
+            if room == 0 {
+                return Err(ConfigError::NoRoom { what });
+            }
+        }
+        for (index, target) in self.targets.iter().enumerate() {
+            target.check()?;
+            for other in self.targets.iter().skip(index + 1) {
+                let twice =
+                    |what| ConfigError::Twice { what, first: target.name.clone(), second: other.name.clone() };
+                if target.name == other.name {
+                    return Err(twice("name"));
+                }
+                if target.listen == other.listen && target.listen.port() != 0 {
+                    return Err(twice("listen address"));
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl TargetConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.protocol != Protocol::Postgres {
+            return Err(ConfigError::Protocol { target: self.name.clone(), protocol: self.protocol });
+        }
+        self.upstream.check().map_err(|what| ConfigError::Upstream { target: self.name.clone(), what })
+    }
+}
+
+impl UpstreamConfig {
+    /// What is right where nothing is said: a client certificate over verified TLS; on a Unix socket, neither.
+    #[must_use]
+    pub fn new(
+        address: UpstreamAddress,
+        tls: Option<TlsMode>,
+        password_file: Option<PathBuf>,
+    ) -> Self {
+        let is_unix = matches!(address, UpstreamAddress::Unix(_));
+        let tls = tls.unwrap_or(if is_unix { TlsMode::Plaintext } else { TlsMode::VerifyFull });
+        let credential = match password_file {
+            Some(path) => CredentialSource::PasswordFile(path),
+            None if tls == TlsMode::Plaintext => CredentialSource::None,
+            None => CredentialSource::ClientCertificate,
+        };
+        Self { address, tls, ca_file: None, server_name: None, credential }
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let plaintext = self.tls == TlsMode::Plaintext;
+        if matches!(self.address, UpstreamAddress::Unix(_)) && !plaintext {
+            return Err("PostgreSQL does not speak TLS on a Unix socket: leave upstream.tls out");
+        }
+        if plaintext && (self.ca_file.is_some() || self.server_name.is_some()) {
+            return Err("upstream.ca_file and upstream.server_name mean nothing without TLS");
+        }
+        if self.tls == TlsMode::Insecure && self.ca_file.is_some() {
+            return Err("upstream.ca_file means nothing with tls: insecure");
+        }
+        if plaintext && self.credential == CredentialSource::ClientCertificate {
+            return Err("a client certificate needs TLS");
+        }
+        Ok(())
+    }
+
+    /// The name that the upstream's certificate must carry.
+    ///
+    /// # Errors
+    /// The host is no name that a certificate can carry.
+    pub fn tls_name(&self) -> Result<Option<ServerName<'static>>, ValueError> {
+        match (&self.server_name, &self.address) {
+            (Some(name), _) => Ok(Some(name.clone())),
+            (None, UpstreamAddress::Tcp { host, .. }) => {
+                let name = ServerName::try_from(host.clone()).map_err(|_| ValueError::ServerName)?;
+                Ok(Some(name))
+            }
+            (None, UpstreamAddress::Unix(_)) => Ok(None),
+        }
+    }
+}
+
+/// Reads a secret: the file's content without the line break at its end.
+///
+/// # Errors
+/// The file cannot be read, is empty, or longer than any secret.
+pub fn read_secret(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = fs::File::open(path)?;
+    let mut secret = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize + 1));
+    io::Read::read_to_end(&mut io::Read::take(file, MAX_SECRET_BYTES + 1), &mut secret)?;
+    if secret.len() as u64 > MAX_SECRET_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than any secret"));
+    }
+    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        secret.pop();
+    }
+    if secret.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "empty"));
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests;

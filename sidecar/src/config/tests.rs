@@ -1,0 +1,109 @@
+use super::*;
+
+const MINIMAL: &str = "auth_server: auth.example.com:3080
+targets:
+  - name: prod-pg
+    protocol: postgres
+    listen: 127.0.0.1:0
+    upstream:
+      uri: localhost:5432
+";
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("sidecar.yaml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_example_is_a_valid_configuration() {
+    let config = parse(include_str!("../../sidecar.yaml")).unwrap();
+    assert_eq!(config.targets.len(), 3);
+    assert_eq!(config.spool_bound, DEFAULT_SPOOL_BOUND);
+    assert_eq!(config.room, DEFAULT_ROOM);
+    assert_eq!(config.targets[0].upstream.credential, CredentialSource::ClientCertificate);
+    assert_eq!(config.targets[1].upstream.tls, TlsMode::Plaintext);
+    assert!(matches!(config.targets[2].upstream.credential, CredentialSource::PasswordFile(_)));
+}
+
+#[test]
+fn what_is_not_said_is_safe() {
+    let config = parse(MINIMAL).unwrap();
+    let upstream = &config.targets[0].upstream;
+    assert_eq!((upstream.tls, &upstream.credential), (TlsMode::VerifyFull, &CredentialSource::ClientCertificate));
+    assert_eq!(config.drain_timeout, Duration::from_secs(30));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_and_line() {
+    let error = parse(&MINIMAL.replace("      uri:", "      urii: x\n      uri:")).unwrap_err();
+    for part in ["sidecar.yaml", "urii", "line 7"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn wrong_values_are_refused_with_their_line() {
+    for (from, to, line) in [
+        ("listen: 127.0.0.1:0", "listen: here", "line 5"),
+        ("name: prod-pg", "name: prod pg", "line 3"),
+        ("uri: localhost:5432", "uri: localhost", "line 7"),
+        ("protocol: postgres", "protocol: oracle", "line 4"),
+        ("auth_server:", "drain_timeout: 30\nauth_server:", "line 1"),
+    ] {
+        let error = parse(&MINIMAL.replace(from, to)).unwrap_err();
+        assert!(error.contains(line), "{to}: {error}");
+    }
+}
+
+#[test]
+fn protocols_that_are_not_built_say_so() {
+    for protocol in ["mysql", "ssh"] {
+        let error = parse(&MINIMAL.replace("protocol: postgres", &format!("protocol: {protocol}"))).unwrap_err();
+        assert!(error.contains("not built yet in this version"), "{error}");
+    }
+}
+
+#[test]
+fn two_targets_may_not_share_a_name_or_an_address() {
+    let second = |name: &str, listen: &str| {
+        let one = MINIMAL.replace("127.0.0.1:0", "127.0.0.1:5432");
+        let target = one.split("targets:\n").nth(1).unwrap();
+        format!("{one}{}", target.replace("prod-pg", name).replace("127.0.0.1:5432", listen))
+    };
+    assert!(parse(&second("dev-pg", "127.0.0.1:5433")).is_ok());
+    assert!(parse(&second("prod-pg", "127.0.0.1:5433")).unwrap_err().contains("the same name"));
+    assert!(parse(&second("dev-pg", "127.0.0.1:5432")).unwrap_err().contains("the same listen address"));
+}
+
+#[test]
+fn upstream_settings_that_exclude_each_other_are_refused() {
+    for extra in [
+        "tls: insecure-plaintext\n      credential: certificate",
+        "tls: insecure\n      ca_file: /ca.pem",
+        "tls: insecure-plaintext\n      server_name: db",
+        "credential: password",
+        "credential: none\n      password_file: /password",
+    ] {
+        let text = MINIMAL.replace("localhost:5432", &format!("localhost:5432\n      {extra}"));
+        assert!(parse(&text).unwrap_err().contains("target prod-pg"), "{extra}");
+    }
+    let unix = MINIMAL.replace("localhost:5432", "unix:/run/socket\n      tls: verify-full");
+    assert!(parse(&unix).unwrap_err().contains("Unix socket"));
+}
+
+#[test]
+fn limits_that_would_let_nobody_in_are_refused() {
+    assert!(parse(&format!("limits: {{max_unknown: 0}}\n{MINIMAL}")).unwrap_err().contains("max_unknown"));
+    assert!(parse(&format!("audit: {{max_spool: 1MiB}}\n{MINIMAL}")).unwrap_err().contains("max_spool"));
+}
+
+#[test]
+fn a_secret_is_read_without_its_line_break_and_within_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    for (content, expected) in [("s3cret\n", Some("s3cret")), ("s3cret\r\n", Some("s3cret")), (" a b ", Some(" a b ")), ("\n", None)] {
+        fs::write(&path, content).unwrap();
+        assert_eq!(read_secret(&path).ok().as_deref().map(Vec::as_slice), expected.map(str::as_bytes));
+    }
+    fs::write(&path, vec![b'x'; 5000]).unwrap();
+    assert!(read_secret(&path).is_err());
+}

@@ -1,0 +1,273 @@
+//! What is counted, for `/metrics`. The children of a target are resolved once, so that counting is one addition.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// The labels of everything that belongs to a target.
+const TARGET: [&str; 2] = ["target", "protocol"];
+/// From a cached upstream certificate on the same host to a database across the world.
+const SETUP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// From one query to a working day.
+const DURATION_BUCKETS: [f64; 10] = [0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 28_800.0, 86_400.0];
+
+/// All metrics of the process.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connections: IntCounterVec,
+    unknown_evicted: IntCounterVec,
+    started: IntCounterVec,
+    active: IntGaugeVec,
+    ended: IntCounterVec,
+    refused: IntCounterVec,
+    decisions: IntCounterVec,
+    setup: HistogramVec,
+    durations: HistogramVec,
+    bytes: IntCounterVec,
+    /// Denied events that were counted and not written.
+    pub(crate) audit_suppressed: IntCounter,
+    /// Events that could not be recorded; each refused or ended a session.
+    pub(crate) audit_failures: IntCounter,
+    pub(crate) process: Process,
+}
+
+/// What is read when somebody looks.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) replica_ready: IntGauge,
+    pub(crate) replica_age: Gauge,
+    pub(crate) audit_spool_bytes: IntGauge,
+    pub(crate) audit_unshipped: IntGauge,
+    pub(crate) audit_ship_failures: IntGauge,
+    pub(crate) audit_damaged_bytes: IntGauge,
+    pub(crate) upstream_certificates: IntGauge,
+}
+
+/// What a client was, as far as MFA goes, when policy was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Allowed, and the security key's signature was verified.
+    AllowedWithMfa,
+    /// Allowed where no MFA is asked for.
+    Allowed,
+    /// Refused for want of a touch.
+    MfaRequired,
+    /// Refused for what the certificate or its receipt says.
+    NotAuthenticated,
+    /// Refused by policy or a lock.
+    Denied,
+    /// Nothing could be decided: the replica is not complete, or too old.
+    Undecided,
+}
+
+impl Outcome {
+    const ALL: [Self; 6] = [
+        Self::AllowedWithMfa,
+        Self::Allowed,
+        Self::MfaRequired,
+        Self::NotAuthenticated,
+        Self::Denied,
+        Self::Undecided,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::AllowedWithMfa => "allowed_with_mfa",
+            Self::Allowed => "allowed",
+            Self::MfaRequired => "mfa_required",
+            Self::NotAuthenticated => "not_authenticated",
+            Self::Denied => "denied",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// The metrics of one target.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetMetrics {
+    pub(crate) connections: IntCounter,
+    pub(crate) unknown_evicted: IntCounter,
+    pub(crate) over_limit: IntCounter,
+    pub(crate) started: IntCounter,
+    pub(crate) active: IntGauge,
+    pub(crate) setup: Histogram,
+    pub(crate) durations: Histogram,
+    pub(crate) bytes_from_client: IntCounter,
+    pub(crate) bytes_from_upstream: IntCounter,
+    decisions: [IntCounter; Outcome::ALL.len()],
+    target: String,
+    protocol: &'static str,
+    refused: IntCounterVec,
+    ended: IntCounterVec,
+}
+
+impl TargetMetrics {
+    pub(crate) fn decided(&self, outcome: Outcome) {
+        if let Some(counter) = self.decisions.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Not on the hot path: a refusal resolves its child when it happens.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[self.target.as_str(), self.protocol, reason]).inc();
+    }
+
+    pub(crate) fn ended(&self, reason: &'static str, lasted: Duration) {
+        self.durations.observe(lasted.as_secs_f64());
+        self.ended.with_label_values(&[self.target.as_str(), self.protocol, reason]).inc();
+    }
+}
+
+impl Metrics {
+    /// # Errors
+    /// A metric is declared twice: our own mistake.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let make = Maker(Registry::new());
+        let build = make.gauges("touchstone_build_info", "Always 1.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let per = |label| [TARGET[0], TARGET[1], label];
+        Ok(Self {
+            connections: make.counters("touchstone_connections_total", "Connections accepted.", &TARGET)?,
+            unknown_evicted: make.counters(
+                "touchstone_unknown_connections_evicted_total",
+                "Connections closed before login to make room for newer ones.",
+                &TARGET,
+            )?,
+            started: make.counters("touchstone_sessions_started_total", "Sessions started.", &TARGET)?,
+            active: make.gauges("touchstone_sessions_active", "Sessions that are live.", &TARGET)?,
+            ended: make.counters("touchstone_sessions_ended_total", "Sessions ended.", &per("reason"))?,
+            refused: make.counters("touchstone_refusals_total", "Clients turned away.", &per("reason"))?,
+            decisions: make.counters("touchstone_mfa_decisions_total", "Decisions by outcome.", &per("outcome"))?,
+            setup: make.histograms(
+                "touchstone_connection_setup_seconds",
+                "From accept to a logged-in upstream.",
+                &SETUP_BUCKETS,
+            )?,
+            durations: make.histograms(
+                "touchstone_session_duration_seconds",
+                "Length of sessions.",
+                &DURATION_BUCKETS,
+            )?,
+            bytes: make.counters("touchstone_session_bytes_total", "Bytes carried.", &per("from"))?,
+            audit_suppressed: make.counter(
+                "touchstone_audit_suppressed_events_total",
+                "Denied events of unknown clients that were only counted.",
+            )?,
+            audit_failures: make
+                .counter("touchstone_audit_failed_events_total", "Audit events that could not be recorded.")?,
+            process: Process {
+                replica_ready: make.gauge("touchstone_replica_ready", "1 once the replica is complete.")?,
+                replica_age: make.seconds("touchstone_replica_age_seconds", "Since authd was last heard of.")?,
+                audit_spool_bytes: make.gauge("touchstone_audit_spool_bytes", "Bytes of audit on disk here.")?,
+                audit_unshipped: make
+                    .gauge("touchstone_audit_unshipped_events", "Events of this process that authd has not.")?,
+                audit_ship_failures: make
+                    .gauge("touchstone_audit_ship_failures", "Times that authd did not take events.")?,
+                audit_damaged_bytes: make
+                    .gauge("touchstone_audit_damaged_bytes", "Bytes of torn lines, never acknowledged.")?,
+                upstream_certificates: make
+                    .gauge("touchstone_upstream_certificates", "Upstream client certificates held ready.")?,
+            },
+            registry: make.0,
+        })
+    }
+
+    /// The metrics of one target, resolved.
+    pub(crate) fn target(&self, name: &str, protocol: &'static str) -> TargetMetrics {
+        let target = [name, protocol];
+        let of = |counters: &IntCounterVec, last| counters.with_label_values(&[name, protocol, last]);
+        TargetMetrics {
+            connections: self.connections.with_label_values(&target),
+            unknown_evicted: self.unknown_evicted.with_label_values(&target),
+            over_limit: of(&self.refused, "too_many_connections"),
+            started: self.started.with_label_values(&target),
+            active: self.active.with_label_values(&target),
+            setup: self.setup.with_label_values(&target),
+            durations: self.durations.with_label_values(&target),
+            bytes_from_client: of(&self.bytes, "client"),
+            bytes_from_upstream: of(&self.bytes, "upstream"),
+            decisions: Outcome::ALL.map(|outcome| of(&self.decisions, outcome.label())),
+            target: name.to_owned(),
+            protocol,
+            refused: self.refused.clone(),
+            ended: self.ended.clone(),
+        }
+    }
+
+    /// In the Prometheus text format.
+    pub(crate) fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Fails only where the writer does, and a vector does not.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+struct Maker(Registry);
+
+impl Maker {
+    fn keep<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
+        self.0.register(Box::new(metric.clone())).map(|()| metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.keep(IntCounter::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.keep(IntGauge::new(name, help)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.keep(Gauge::new(name, help)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.keep(HistogramVec::new(options, &TARGET)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_counted_under_their_own_label() {
+        let metrics = Metrics::new().unwrap();
+        let target = metrics.target("prod-pg", "postgres");
+        for (count, outcome) in Outcome::ALL.into_iter().enumerate() {
+            (0..=count).for_each(|_| target.decided(outcome));
+        }
+        let text = String::from_utf8(metrics.render()).unwrap();
+        for (count, outcome) in Outcome::ALL.into_iter().enumerate() {
+            let line = format!(
+                r#"touchstone_mfa_decisions_total{{outcome="{}",protocol="postgres",target="prod-pg"}} {}"#,
+                outcome.label(),
+                count + 1
+            );
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_counted_by_reason() {
+        let metrics = Metrics::new().unwrap();
+        metrics.target("prod-pg", "postgres").refused("mfa_required");
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains(r#"touchstone_refusals_total{protocol="postgres",reason="mfa_required",target="prod-pg"} 1"#));
+    }
+}

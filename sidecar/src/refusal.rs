@@ -1,0 +1,299 @@
+//! What a client may read when it is turned away: one exhaustive match, so that a new error cannot slip through unread.
+//!
+//! A text says what the client itself already knows (its certificate, what it asked for) and what to do next. It never
+//! carries an inner error, a role's name, or anything about the upstream; those are in the log and in the audit trail.
+
+use auth::{
+    clock::rfc3339,
+    certificate::CertificateError,
+    denied::{AccessDenied, DenyReason},
+    identity::{Identity, Login},
+    permit::Ended,
+    policy::{Target, TargetKind},
+};
+use protocols::{DialError, Refusal, RefusalCode};
+
+use crate::{audit::AuditError, metrics::Outcome, upstream::CredentialError};
+
+/// Why a client that asked for a session does not get one.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// It may not.
+    #[error("access denied")]
+    Denied(#[source] AccessDenied),
+    /// It might, but that cannot be written down.
+    #[error("the session cannot be recorded")]
+    Audit(#[source] AuditError),
+    /// There is nothing to prove to the upstream with.
+    #[error("no credential for the upstream")]
+    Credential(#[source] CredentialError),
+    /// The upstream did not let us in.
+    #[error("no connection to the upstream")]
+    Dial(#[source] DialError),
+}
+
+/// Why a live session is ended from this side.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Closed {
+    /// The permit ended.
+    Permit(Ended),
+    /// Events may be lost.
+    AuditFailed,
+    /// The sidecar is stopping.
+    Shutdown,
+}
+
+/// A refusal, and how it is counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// What the client reads.
+    pub refusal: Refusal,
+    /// One word, for metrics, log and audit.
+    pub reason: &'static str,
+    /// What the decision was, where policy was asked and said no.
+    pub outcome: Option<Outcome>,
+}
+
+/// What the client asked for: the only thing, beside the error, that an answer may speak of.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// The login.
+    pub login: &'a Login,
+}
+
+const MFA: &str = "access to resource requires MFA";
+const NOT_RECORDED: &str = "the session cannot be recorded, so it was not started";
+const UPSTREAM: &str = "the sidecar cannot log in to the database";
+
+/// The answer to a client that does not get its session.
+#[must_use]
+pub fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
+    match stop {
+        Stop::Denied(denied) => denied_answer(denied, asked),
+        Stop::Audit(error) => {
+            let reason = match error {
+                AuditError::NotWritten | AuditError::WriterStopped | AuditError::TooLong(_) => "audit_failed",
+                AuditError::Full { .. } => "audit_full",
+            };
+            plain(RefusalCode::Internal, reason, NOT_RECORDED)
+        }
+        Stop::Credential(error) => {
+            let reason = match error {
+                CredentialError::Issue(_) | CredentialError::Deadline | CredentialError::Key(_) => "no_certificate",
+                CredentialError::Tls(_) => "no_tls",
+                CredentialError::Password { .. } => "no_password",
+            };
+            plain(RefusalCode::UpstreamUnavailable, reason, UPSTREAM)
+        }
+        Stop::Dial(error) => dial_answer(error),
+    }
+}
+
+fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
+    let connect = || connect_hint(asked);
+    let no = |code, reason, message: &str, hint: Option<String>, outcome| Answer {
+        refusal: Refusal { hint, ..Refusal::new(code, message) },
+        reason,
+        outcome: Some(outcome),
+    };
+    let unknown = |reason, message: &str, hint| {
+        no(RefusalCode::NotAuthenticated, reason, message, hint, Outcome::NotAuthenticated)
+    };
+    let proof = |reason| unknown(reason, "the proof of MFA in the certificate was not accepted", Some(connect()));
+    let policy = |reason| {
+        let (kind, confirm) = match asked.target.kind {
+            TargetKind::Database => ("db", "Confirm database user and name."),
+            TargetKind::Node => ("node", "Confirm SSH login."),
+        };
+        let text = format!("access to {kind} denied. User does not have permissions. {confirm}");
+        no(RefusalCode::AccessDenied, reason, &text, None, Outcome::Denied)
+    };
+    match &denied.reason {
+        DenyReason::NoCertificate => {
+            unknown("no_certificate_presented", "a client certificate is required", Some(connect()))
+        }
+        DenyReason::Certificate(error) => {
+            let (reason, message) = certificate_text(error);
+            unknown(reason, &message, Some(renew_hint(denied.identity.as_deref(), asked)))
+        }
+        DenyReason::OtherTarget { certificate_for, asked: target } => {
+            let text = format!("the certificate is for target {certificate_for}, not {target}");
+            no(RefusalCode::AccessDenied, "other_target", &text, Some(connect()), Outcome::Denied)
+        }
+        DenyReason::OtherProtocol { certificate_for, asked: protocol } => {
+            let text = format!("the certificate is for protocol {certificate_for}, not {protocol}");
+            no(RefusalCode::AccessDenied, "other_protocol", &text, Some(connect()), Outcome::Denied)
+        }
+        DenyReason::OtherLogin { certificate_for, .. } => {
+            let text = format!("the certificate is for {}", login_text(certificate_for));
+            no(RefusalCode::AccessDenied, "other_login", &text, Some(connect()), Outcome::Denied)
+        }
+        DenyReason::MfaRequired { .. } => {
+            no(RefusalCode::MfaRequired, "mfa_required", MFA, Some(connect()), Outcome::MfaRequired)
+        }
+        DenyReason::OtpNotAccepted { .. } => {
+            let text = "access to resource requires MFA with a security key: one-time codes are not accepted";
+            no(RefusalCode::MfaRequired, "otp_not_accepted", text, Some(connect()), Outcome::MfaRequired)
+        }
+        DenyReason::Policy(_) => policy("policy"),
+        DenyReason::UnknownRole(_) => policy("unknown_role"),
+        DenyReason::Receipt(_) => proof("receipt_invalid"),
+        DenyReason::ReceiptMissing { .. } => proof("receipt_missing"),
+        DenyReason::ReceiptUnexpected { .. } => proof("receipt_unexpected"),
+        DenyReason::UnknownDevice { .. } => proof("unknown_device"),
+        DenyReason::DeviceOfAnotherUser { .. } => proof("device_of_another_user"),
+        // Written by the administrator for whom it stops.
+        DenyReason::Locked(lock) => {
+            no(RefusalCode::AccessDenied, "locked", &lock.to_string(), None, Outcome::Denied)
+        }
+        DenyReason::ReplicaNotReady => {
+            let text = "the sidecar is not ready to decide: try again in a moment";
+            no(RefusalCode::Internal, "replica_not_ready", text, None, Outcome::Undecided)
+        }
+        DenyReason::ReplicaStale { .. } => {
+            let text = "the sidecar has lost touch with the cluster, whose locks are strict: try again later";
+            no(RefusalCode::AccessDenied, "replica_stale", text, None, Outcome::Undecided)
+        }
+        DenyReason::AddressPinned { .. } => {
+            let text = "the certificate may not be used from this address";
+            no(RefusalCode::AccessDenied, "address_pinned", text, Some("run: tsh login".to_owned()), Outcome::Denied)
+        }
+    }
+}
+
+/// An expired certificate is told so, with the time; all else that is wrong with one is the same to its holder.
+fn certificate_text(error: &CertificateError) -> (&'static str, String) {
+    match error {
+        CertificateError::Expired { not_after, .. } => {
+            ("expired", format!("the certificate expired at {}", rfc3339(*not_after)))
+        }
+        CertificateError::NotYetValid { not_before, .. } => {
+            ("not_yet_valid", format!("the certificate is not valid before {}", rfc3339(*not_before)))
+        }
+        CertificateError::Absent => ("no_certificate_presented", "a client certificate is required".to_owned()),
+        CertificateError::UnknownAuthority | CertificateError::BadSignature | CertificateError::OtherCluster { .. } => {
+            ("unknown_authority", "the certificate was not issued by this cluster".to_owned())
+        }
+        CertificateError::HostCertificate | CertificateError::IsAuthority | CertificateError::NotForClients => {
+            ("not_a_user_certificate", "the certificate is not a user's".to_owned())
+        }
+        CertificateError::OtherAddress => {
+            ("other_address", "the certificate may not be used from this address".to_owned())
+        }
+        CertificateError::TooLarge { .. }
+        | CertificateError::Malformed { .. }
+        | CertificateError::NotSidecar
+        | CertificateError::Missing { .. }
+        | CertificateError::Duplicate { .. }
+        | CertificateError::Unknown { .. }
+        | CertificateError::Invalid { .. }
+        | CertificateError::Name { .. }
+        | CertificateError::IncompleteRoute
+        | CertificateError::UsageMismatch
+        | CertificateError::IncompleteMfa
+        | CertificateError::NoPrincipals
+        | CertificateError::OtherPrincipal { .. }
+        | CertificateError::UnknownCriticalOption { .. }
+        | CertificateError::Nested => ("bad_certificate", "the certificate cannot be used".to_owned()),
+    }
+}
+
+fn dial_answer(error: &DialError) -> Answer {
+    let unavailable = |reason| plain(RefusalCode::UpstreamUnavailable, reason, "the database cannot be reached");
+    let rejected = |reason| plain(RefusalCode::UpstreamRejected, reason, UPSTREAM);
+    match error {
+        DialError::Connect(_) => unavailable("upstream_unreachable"),
+        DialError::Deadline(_) => unavailable("upstream_deadline"),
+        DialError::TlsRefused | DialError::EarlyPlaintext | DialError::Tls(_) => unavailable("upstream_tls"),
+        DialError::Protocol(_) => unavailable("upstream_protocol"),
+        DialError::NoCredential { .. } | DialError::AuthenticationRefused { .. } | DialError::Scram(_) => {
+            rejected("upstream_authentication")
+        }
+        DialError::Login => rejected("upstream_login"),
+        DialError::Rejected(_) => match error.disclosable() {
+            Some(report) => {
+                let refusal = Refusal::new(RefusalCode::UpstreamRejected, report.message.clone());
+                let refusal = match report.sql_state {
+                    Some(state) => refusal.with_sql_state(state),
+                    None => refusal,
+                };
+                Answer { refusal, reason: "upstream_rejected", outcome: None }
+            }
+            None => rejected("upstream_rejected"),
+        },
+    }
+}
+
+/// What a client reads whose live session is ended.
+#[must_use]
+pub fn closing(closed: &Closed) -> Answer {
+    match closed {
+        Closed::Permit(Ended::CertificateExpired { at }) => plain(
+            RefusalCode::SessionExpired,
+            "certificate_expired",
+            &format!("the session ended: the certificate expired at {}", rfc3339(*at)),
+        ),
+        Closed::Permit(Ended::Locked { message }) => {
+            plain(RefusalCode::AccessDenied, "locked", &format!("the session ended: {message}"))
+        }
+        Closed::Permit(Ended::PolicyChanged) => {
+            plain(RefusalCode::AccessDenied, "policy_changed", "the session ended: access was withdrawn")
+        }
+        Closed::Permit(Ended::ReplicaStale) => plain(
+            RefusalCode::AccessDenied,
+            "replica_stale",
+            "the session ended: the sidecar has lost touch with the cluster, whose locks are strict",
+        ),
+        Closed::AuditFailed => plain(
+            RefusalCode::Internal,
+            "audit_failed",
+            "the session ended: it can no longer be recorded",
+        ),
+        Closed::Shutdown => plain(RefusalCode::Shutdown, "shutdown", "the session ended: the sidecar is stopping"),
+    }
+}
+
+fn plain(code: RefusalCode, reason: &'static str, message: &str) -> Answer {
+    Answer { refusal: Refusal::new(code, message), reason, outcome: None }
+}
+
+fn login_text(login: &Login) -> String {
+    match login {
+        Login::Database { user, name } => format!("database user {user:?} and database {name:?}"),
+        Login::Node { login } => format!("login {login:?}"),
+    }
+}
+
+/// A command that can be pasted. Names that a shell would read otherwise are left out.
+fn connect_hint(asked: Asked<'_>) -> String {
+    let target = &asked.target.name;
+    match asked.login {
+        Login::Database { user, name } => {
+            let flag = |flag: &str, value: &str| match is_plain(value) {
+                true => format!(" {flag}={value}"),
+                false => String::new(),
+            };
+            format!("run: tsh db connect {target}{}{}", flag("--db-user", user), flag("--db-name", name))
+        }
+        Login::Node { login } if is_plain(login) => format!("run: tsh ssh {login}@{target}"),
+        Login::Node { .. } => format!("run: tsh ssh {target}"),
+    }
+}
+
+fn is_plain(value: &str) -> bool {
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !value.is_empty() && value.len() <= 64 && !value.starts_with('-') && value.chars().all(safe)
+}
+
+/// A session certificate is asked for again by connecting; a login certificate by logging in.
+fn renew_hint(identity: Option<&Identity>, asked: Asked<'_>) -> String {
+    match identity {
+        Some(identity) if identity.route.is_some() => connect_hint(asked),
+        _ => format!("run: tsh login, then {}", connect_hint(asked).trim_start_matches("run: ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

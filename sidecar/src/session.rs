@@ -1,0 +1,327 @@
+//! The security sequence, once, for every protocol. HOT.
+//!
+//! ```text
+//! accept → authorize → [ask, where the protocol can] → audit start → dial upstream → say "logged in" → relay → audit end
+//! ```
+//!
+//! A protocol supplies words, never order. What holds, on every path:
+//!
+//! - No upstream is dialled without a [`Permit`] and a start event that is on disk.
+//! - The client hears "logged in" only after the upstream answered.
+//! - A session that began in the audit trail ends in it, also when the task panics or is cancelled.
+//! - There is one place that refuses, `Door::refuse`.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use auth::{
+    authorizer::{Authorizer, SessionRequest},
+    clock::Clock,
+    denied::AccessDenied,
+    identity::Login,
+    permit::Permit,
+    policy::{Target, TargetKind},
+    replica::Replica,
+};
+use protocols::{Accepted, Client, PeerCertificate, Protocol, RelayError, Transferred};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, debug, error, field, info, info_span, warn};
+use uuid::Uuid;
+
+use crate::{
+    admission::Place,
+    audit::{Audit, Denied, Ending, Subject, Trail},
+    chain::Chain,
+    metrics::{Metrics, Outcome, TargetMetrics},
+    refusal::{self, Asked, Closed, Stop},
+    upstream::Upstream,
+};
+
+/// How long a refusal may take to be read.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The door of one target: everything that a session needs.
+pub struct Door<P> {
+    pub(crate) protocol: P,
+    pub(crate) target: Arc<Target>,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) upstream: Upstream,
+    pub(crate) audit: Audit,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: TargetMetrics,
+    pub(crate) process_metrics: Metrics,
+    /// Id of this sidecar.
+    pub(crate) server_id: String,
+    /// Cancelled when live sessions must end.
+    pub(crate) closing: CancellationToken,
+}
+
+/// A session that may begin, is on record, and has its upstream.
+struct Opened<U> {
+    permit: Permit,
+    trail: Trail,
+    upstream: U,
+}
+
+impl<P: Protocol> Door<P> {
+    /// Serves one connection, whatever becomes of it.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time: what is on record as begun is put on record as ended.
+    pub(crate) async fn serve(&self, socket: TcpStream, client: SocketAddr, place: &Place) {
+        let arrived = Instant::now();
+        match self.protocol.accept(socket).await {
+            Ok(Some(accepted)) => self.session(accepted, client, place, arrived).await,
+            Ok(None) => debug!("served without a session"),
+            Err(error) => {
+                self.metrics.refused("login_failed");
+                debug!(error = %Chain(&error), "no login");
+            }
+        }
+    }
+
+    async fn session(&self, accepted: Accepted<P::Client>, from: SocketAddr, place: &Place, arrived: Instant) {
+        let Accepted { peer, login, client } = accepted;
+        let request = self.request(&login, from);
+        let sid = Uuid::new_v4();
+        Span::current().record("sid", field::display(sid));
+        match self.open(&peer, &login, &request, sid, from, place).await {
+            Ok(opened) => {
+                self.metrics.setup.observe(arrived.elapsed().as_secs_f64());
+                self.live(client, opened).await;
+            }
+            Err(stop) => self.refuse(client, &stop, &request, sid, from).await,
+        }
+    }
+
+    /// authorize → audit start → dial upstream.
+    async fn open(
+        &self,
+        peer: &PeerCertificate,
+        login: &protocols::Login,
+        request: &SessionRequest,
+        sid: Uuid,
+        from: SocketAddr,
+        place: &Place,
+    ) -> Result<Opened<P::Upstream>, Stop> {
+        let permit = self.authorizer.authorize(&peer.0, request).map_err(Stop::Denied)?;
+        place.known();
+        self.admitted(&permit);
+        // A protocol that can ask for a touch or a code on its own connection asks here, before anything is on record.
+        let subject = self.subject(request, sid, from, Whom::of(&permit));
+        let role = permit.decided_by().to_string();
+        let trail = Trail::begin(&self.audit, &self.clock, &subject, role, permit.receipt())
+            .await
+            .map_err(Stop::Audit)?;
+        match self.dial(login).await {
+            Ok(upstream) => Ok(Opened { permit, trail, upstream }),
+            Err(stop) => {
+                let reason = refusal::answer(&stop, asked(request)).reason;
+                trail.end(&Ending { reason, bytes_from_client: 0, bytes_from_upstream: 0 }).await;
+                Err(stop)
+            }
+        }
+    }
+
+    async fn dial(&self, login: &protocols::Login) -> Result<P::Upstream, Stop> {
+        let endpoint = self.upstream.endpoint(&login.user).await.map_err(Stop::Credential)?;
+        self.protocol.dial(&endpoint, login).await.map_err(Stop::Dial)
+    }
+
+    /// say "logged in" → relay → audit end.
+    async fn live(&self, client: P::Client, opened: Opened<P::Upstream>) {
+        let Opened { permit, trail, upstream } = opened;
+        let _active = Active::new(&self.metrics);
+        let began = Instant::now();
+        info!(role = %permit.decided_by(), "session started");
+        let closed = OnceLock::new();
+        let ended = async {
+            let why = tokio::select! {
+                ended = permit.ended() => Closed::Permit(ended),
+                () = trail.failed() => Closed::AuditFailed,
+                () = self.closing.cancelled() => Closed::Shutdown,
+            };
+            let answer = refusal::closing(&why);
+            let _ = closed.set(answer.reason);
+            answer.refusal
+        };
+        let outcome = client.relay(upstream, trail.tap(), ended).await;
+        let ending = ending(&outcome, closed.get().copied());
+        trail.end(&ending).await;
+        self.metrics.bytes_from_client.inc_by(ending.bytes_from_client);
+        self.metrics.bytes_from_upstream.inc_by(ending.bytes_from_upstream);
+        self.metrics.ended(ending.reason, began.elapsed());
+        if let Err(error) = &outcome {
+            debug!(error = %Chain(error), "the relay failed");
+        }
+        info!(reason = ending.reason, "session ended");
+    }
+
+    /// The one place where a client is turned away.
+    async fn refuse(&self, client: P::Client, stop: &Stop, request: &SessionRequest, sid: Uuid, from: SocketAddr) {
+        let answer = refusal::answer(stop, asked(request));
+        self.metrics.refused(answer.reason);
+        match stop {
+            Stop::Denied(denied) => {
+                info!(reason = answer.reason, error = %Chain(denied), "denied");
+                if let Some(outcome) = answer.outcome {
+                    self.metrics.decided(outcome);
+                }
+                let record = Denied::new(&answer.refusal.message, answer.reason, Chain(denied).to_string());
+                self.record_denied(denied, request, sid, from, &record).await;
+            }
+            Stop::Audit(error) => {
+                self.process_metrics.audit_failures.inc();
+                error!(reason = answer.reason, error = %Chain(error), "refused: the session cannot be recorded");
+            }
+            Stop::Credential(_) | Stop::Dial(_) => {
+                warn!(reason = answer.reason, error = %Chain(stop), "refused: no upstream");
+            }
+        }
+        match timeout(REFUSAL_DEADLINE, client.refuse(answer.refusal)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the client did not wait for its refusal"),
+            Err(_) => debug!("the client did not read its refusal"),
+        }
+    }
+
+    async fn record_denied(
+        &self,
+        denied: &AccessDenied,
+        request: &SessionRequest,
+        sid: Uuid,
+        from: SocketAddr,
+        record: &Denied,
+    ) {
+        if denied.identity.is_none() && !self.audit.has_room_for_unknown() {
+            self.process_metrics.audit_suppressed.inc();
+            return;
+        }
+        let whom = Whom { user: denied.identity.as_deref().map(|identity| identity.user.to_string()), device: None };
+        let subject = self.subject(request, sid, from, whom);
+        // The client is refused in any case.
+        if let Err(error) = Trail::denied(&self.audit, &self.clock, &subject, record).await {
+            self.process_metrics.audit_failures.inc();
+            error!(error = %Chain(&error), "a denial is not in the audit trail");
+        }
+    }
+
+    fn admitted(&self, permit: &Permit) {
+        let outcome = match permit.mfa_device() {
+            Some(_) => Outcome::AllowedWithMfa,
+            None => Outcome::Allowed,
+        };
+        self.metrics.decided(outcome);
+        Span::current().record("user", field::display(&permit.identity().user));
+    }
+
+    fn request(&self, login: &protocols::Login, from: SocketAddr) -> SessionRequest {
+        let login = match self.target.kind {
+            TargetKind::Database => Login::Database {
+                user: login.user.clone(),
+                name: login.database.clone().unwrap_or_default(),
+            },
+            TargetKind::Node => Login::Node { login: login.user.clone() },
+        };
+        SessionRequest { target: Arc::clone(&self.target), login, client: from.ip().to_canonical() }
+    }
+
+    fn subject(&self, request: &SessionRequest, sid: Uuid, from: SocketAddr, whom: Whom) -> Subject {
+        let (db_user, db_name) = match &request.login {
+            Login::Database { user, name } => (user.clone(), Some(name.clone())),
+            Login::Node { login } => (login.clone(), None),
+        };
+        Subject {
+            sid,
+            cluster_name: self.replica.snapshot().cluster().map(ToString::to_string).unwrap_or_default(),
+            server_id: self.server_id.clone(),
+            user: whom.user,
+            db_service: self.target.name.to_string(),
+            db_protocol: self.target.protocol.as_str(),
+            db_uri: self.upstream.uri(),
+            db_user,
+            db_name,
+            remote: from,
+            with_mfa: whom.device,
+        }
+    }
+}
+
+/// The span of a connection. `user` and `sid` are recorded when they are known.
+pub(crate) fn span(number: u64, target: &Target, client: SocketAddr) -> Span {
+    info_span!(
+        "connection",
+        id = number,
+        protocol = target.protocol.as_str(),
+        target = %target.name,
+        client.addr = %client,
+        user = field::Empty,
+        sid = field::Empty,
+    )
+}
+
+/// Who an event is about.
+struct Whom {
+    user: Option<String>,
+    device: Option<auth::identity::DeviceId>,
+}
+
+impl Whom {
+    fn of(permit: &Permit) -> Self {
+        Self { user: Some(permit.identity().user.to_string()), device: permit.mfa_device() }
+    }
+}
+
+fn asked(request: &SessionRequest) -> Asked<'_> {
+    Asked { target: &request.target, login: &request.login }
+}
+
+fn ending(outcome: &Result<Transferred, RelayError>, closed: Option<&'static str>) -> Ending {
+    use protocols::{End, RelayFault};
+    let (transferred, reason) = match outcome {
+        Ok(transferred) => {
+            let reason = match transferred.end {
+                End::Client => "client_closed",
+                End::Upstream => "upstream_closed",
+                End::Refused(_) => closed.unwrap_or("refused"),
+            };
+            (*transferred, reason)
+        }
+        Err(error) => {
+            let reason = match error.fault {
+                RelayFault::Client(_) => "client_failed",
+                RelayFault::Upstream(_) => "upstream_failed",
+                RelayFault::Malformed(_) => "malformed",
+                RelayFault::TapClosed => "audit_failed",
+            };
+            (error.transferred, reason)
+        }
+    };
+    let Transferred { from_client, from_upstream, .. } = transferred;
+    Ending { reason, bytes_from_client: from_client, bytes_from_upstream: from_upstream }
+}
+
+/// Counts a live session for as long as it lives, a panic included.
+struct Active<'a>(&'a TargetMetrics);
+
+impl<'a> Active<'a> {
+    fn new(metrics: &'a TargetMetrics) -> Self {
+        metrics.started.inc();
+        metrics.active.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -121,6 +121,20 @@ impl Postgres {
         })
     }
 
+    /// Waits until some session runs a statement that contains `text`.
+    ///
+    /// # Errors
+    /// When none does in time.
+    pub fn wait_until_running(&self, text: &str) -> Result<()> {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%{text}%'"
+        );
+        poll(&format!("{text} to run"), STARTING, || {
+            Ok((self.admin("postgres", &sql)?.trim() != "0").then_some(()))
+        })
+    }
+
     /// Its log.
     #[must_use]
     pub fn log(&self) -> Vec<String> {

@@ -61,15 +61,21 @@ impl Sidecar {
         listen: &str,
     ) -> Result<Self> {
         let mut command = mortal(binaries::ours("sidecar")?, "KILL");
-        command.args(["start", "--auth-server", auth_server, "--ca-pin", ca_pin, "--protocol", "postgres"]);
-        command.args(["--name", &options.name, "--labels", &options.labels, "--uri", &options.uri]);
-        command.args(["--listen", listen, "--diag-addr", "127.0.0.1:0", "--log-format", "json"]);
-        command.arg("--data-dir").arg(data_dir).env("TOUCHSTONE_LOG", "info");
-        if let Some(token) = token {
-            command.args(["--token", token]);
-        }
-        if let Some(file) = &options.password_file {
-            command.arg("--password-file").arg(file);
+        command.args(["start", "--log-format", "json"]).env("TOUCHSTONE_LOG", "info");
+        if let Some(password_file) = &options.password_file {
+            // What only a file can say.
+            let file = data_dir.with_extension("yaml");
+            let token_file = data_dir.with_extension("token");
+            fs::write(&token_file, token.unwrap_or_default())?;
+            let yaml =
+                configuration(data_dir, auth_server, ca_pin, &token_file, &options, password_file, listen);
+            fs::write(&file, yaml)?;
+            command.arg("-c").arg(file);
+        } else {
+            command.args(["--auth-server", auth_server, "--ca-pin", ca_pin, "--protocol", "postgres"]);
+            command.args(["--name", &options.name, "--labels", &options.labels, "--uri", &options.uri]);
+            command.args(["--listen", listen, "--diag-addr", "127.0.0.1:0"]).arg("--data-dir").arg(data_dir);
+            command.args(token.map(|token| format!("--token={token}")));
         }
         let daemon = Daemon::start(format!("sidecar {}", options.name), command)?;
         let address =
@@ -117,6 +123,14 @@ impl Sidecar {
         self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
+    /// Waits until `/readyz` says that no session could start.
+    ///
+    /// # Errors
+    /// When it stays ready.
+    pub fn wait_until_not_ready(&self) -> Result<()> {
+        poll("the sidecar to be not ready", STARTING, || Ok((!self.is_ready()).then_some(())))
+    }
+
     /// What its diagnostics port answers, head and body.
     ///
     /// # Errors
@@ -155,18 +169,26 @@ impl Sidecar {
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
+}
 
-    /// Whether some file in its data directory can be read by others than its owner.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn leaks_files(&self) -> Result<bool> {
-        use std::os::unix::fs::PermissionsExt;
-        for entry in fs::read_dir(&self.data_dir)? {
-            if entry?.metadata()?.permissions().mode() & 0o077 != 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
+fn configuration(
+    data_dir: &Path,
+    auth_server: &str,
+    ca_pin: &str,
+    token_file: &Path,
+    options: &SidecarOptions,
+    password_file: &Path,
+    listen: &str,
+) -> String {
+    let SidecarOptions { name, labels, uri, .. } = options;
+    let labels = labels.replace('=', ": ");
+    format!(
+        "auth_server: {auth_server}\nca_pins: ['{ca_pin}']\ntoken_file: {token}\ndata_dir: {data_dir}\n\
+         diag_addr: 127.0.0.1:0\n\
+         targets:\n  - name: {name}\n    protocol: postgres\n    labels: {{{labels}}}\n    listen: {listen}\n    \
+         upstream:\n      uri: {uri}\n      credential: password\n      password_file: {password}\n",
+        token = token_file.display(),
+        data_dir = data_dir.display(),
+        password = password_file.display(),
+    )
 }

@@ -131,6 +131,14 @@ impl Terminal {
         self.keyboard.write_all(format!("{line}\n").as_bytes()).context("type a line")
     }
 
+    /// Presses Ctrl-C.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn interrupt(&mut self) -> Result<()> {
+        self.keyboard.write_all(b"\x03").context("press Ctrl-C")
+    }
+
     /// Everything that was shown so far.
     #[must_use]
     pub fn text(&self) -> String {

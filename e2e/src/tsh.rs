@@ -150,6 +150,17 @@ impl Tsh {
         terminal.succeed()
     }
 
+    /// A session certificate and its key in files, as a thief would have them who was there when the key was touched.
+    ///
+    /// # Errors
+    /// When authd gives none.
+    pub fn stolen_session(&self, target: &str) -> Result<(PathBuf, PathBuf)> {
+        let mut command = Command::new(binaries::ours("session-thief")?);
+        command.envs(self.environment()).current_dir(&self.home).args([target, "jerry", "app", "stolen"]);
+        process::run(command, "", PATIENCE)?.output()?;
+        Ok((self.home.join("stolen.crt"), self.home.join("stolen.key")))
+    }
+
     /// A new code of the OTP device.
     ///
     /// # Errors

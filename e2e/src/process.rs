@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read},
-    os::unix::process::CommandExt,
+    iter,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -54,6 +54,7 @@ pub(crate) fn mortal(program: impl AsRef<OsStr>, signal: &str) -> Command {
 /// A running program whose log can be waited for. Killed when dropped.
 pub struct Daemon {
     name: String,
+    command: String,
     child: Child,
     log: Arc<Log>,
 }
@@ -96,8 +97,7 @@ impl Daemon {
     /// When it cannot be started.
     pub fn start(name: impl Into<String>, mut command: Command) -> Result<Self> {
         let name = name.into();
-        // An own process group: a Ctrl-C at the demo's terminal is the demo's to handle, not its children's.
-        command.process_group(0);
+        let line = command_line(&command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {name}"))?;
         let log = Arc::new(Log::default());
@@ -107,7 +107,13 @@ impl Daemon {
         if let Some(stderr) = child.stderr.take() {
             log.follow(stderr);
         }
-        Ok(Self { name, child, log })
+        Ok(Self { name, command: line, child, log })
+    }
+
+    /// The command line that started it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     /// The process id.
@@ -240,7 +246,7 @@ impl Finished {
 ///
 /// # Errors
 /// When it cannot be started or does not end `within` the time; it is killed then.
-pub(crate) fn run(mut command: Command, input: &str, within: Duration) -> Result<Finished> {
+pub fn run(mut command: Command, input: &str, within: Duration) -> Result<Finished> {
     let line = command_line(&command);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("start `{line}`"))?;
@@ -271,9 +277,52 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Str
     })
 }
 
-/// As a person would type it, for messages.
-pub(crate) fn command_line(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
-    let words = std::iter::once(program).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+/// As a person would type it: the program's name without its folder, quotes where a shell needs them.
+#[must_use]
+pub fn command_line(command: &Command) -> String {
+    let mut words: Vec<_> =
+        iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
+    // How we keep children mortal is nobody's business.
+    while words.first().is_some_and(|word| word == "setpriv" || word == "setsid") {
+        let own = words.iter().position(|word| word == "--").unwrap_or_default();
+        words.drain(..=own);
+    }
+    if let Some(program) = words.first_mut() {
+        *program =
+            Path::new(program.as_ref()).file_name().unwrap_or_default().to_string_lossy().into_owned().into();
+    }
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_it_would_be_typed() {
+        let mut command = mortal("/usr/lib/postgresql/15/bin/psql", "KILL");
+        command.args(["--command", "SELECT 1", "dbname=app"]);
+        assert_eq!(command_line(&command), "psql --command 'SELECT 1' dbname=app");
+    }
+
+    #[test]
+    fn a_daemon_dies_with_the_thread_that_started_it() {
+        let started = thread::spawn(|| {
+            let mut command = mortal("sh", "KILL");
+            command.args(["-c", "echo ready; exec sleep 60"]);
+            let daemon = Daemon::start("sh", command).unwrap();
+            daemon.wait_for("it to run", STOPPING, |line| (line == "ready").then_some(())).unwrap();
+            let id = daemon.id();
+            std::mem::forget(daemon);
+            id
+        });
+        let id = Pid::from_raw(i32::try_from(started.join().unwrap()).unwrap());
+        let status = nix::sys::wait::waitpid(id, None).unwrap();
+        assert!(matches!(status, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
+    }
 }

@@ -91,10 +91,19 @@ impl Psql {
     /// # Errors
     /// When psql cannot be run or hangs. What the database answers is in the result.
     pub fn query(&self, sql: &str) -> Result<Finished> {
-        let mut command = self.command("psql")?;
-        command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", sql]);
-        command.arg(self.connection());
+        let mut command = self.query_command(sql)?;
+        command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
         process::run(command, "", PATIENCE)
+    }
+
+    /// The command that runs one query, to be shown.
+    ///
+    /// # Errors
+    /// When psql is not installed.
+    pub fn query_command(&self, sql: &str) -> Result<Command> {
+        let mut command = self.command("psql")?;
+        command.arg(self.connection()).args(["--command", sql]);
+        Ok(command)
     }
 
     /// Runs a PostgreSQL program that takes a connection string as its last argument (`pg_dump`, `pgbench`).

@@ -65,7 +65,7 @@ impl Terminal {
 
         // setsid(1) makes its standard input the controlling terminal before it becomes the program.
         let mut seated = Command::new("setsid");
-        seated.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        seated.args(["--ctty", "--"]).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => seated.env(name, value),

@@ -84,7 +84,7 @@ impl Tsh {
     pub fn run(&self, args: &[&str]) -> Result<Finished> {
         let tsh = self.command(args)?;
         let mut command = Command::new("setsid");
-        command.arg("--wait").arg(tsh.get_program()).args(tsh.get_args()).current_dir(&self.home);
+        command.args(["--wait", "--"]).arg(tsh.get_program()).args(tsh.get_args()).current_dir(&self.home);
         plain_environment(&mut command);
         command.envs(self.environment());
         process::run(command, "", PATIENCE)

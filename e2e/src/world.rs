@@ -133,7 +133,10 @@ pub fn guard(name: &str, labels: &str, postgres: &Postgres) -> SidecarOptions {
 }
 
 /// A directory whose parts belong to different accounts: each part is closed, the directory itself can be passed through.
-fn directory() -> Result<TempDir> {
+///
+/// # Errors
+/// When it cannot be made.
+pub fn directory() -> Result<TempDir> {
     tempfile::Builder::new()
         .prefix("touchstone-")
         .permissions(Permissions::from_mode(0o711))

@@ -50,6 +50,12 @@ impl Authd {
         format!("localhost:{}", self.address.port())
     }
 
+    /// The command line that started it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        self.daemon.command()
+    }
+
     /// Its data directory.
     #[must_use]
     pub fn data_dir(&self) -> &Path {

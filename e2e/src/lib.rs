@@ -43,5 +43,5 @@ pub use psql::Psql;
 pub use sidecar::{Sidecar, SidecarOptions};
 pub use tctl::Tctl;
 pub use terminal::Terminal;
-pub use tsh::Tsh;
+pub use tsh::{PASSWORD, Tsh};
 pub use world::{ACCESS_DEV, ACCESS_PROD, PREFERENCE, World, directory, guard};

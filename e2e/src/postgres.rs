@@ -135,6 +135,12 @@ impl Postgres {
         })
     }
 
+    /// The command line that started it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        self.server.command()
+    }
+
     /// Its log.
     #[must_use]
     pub fn log(&self) -> Vec<String> {

@@ -105,6 +105,12 @@ impl Sidecar {
         Ok(())
     }
 
+    /// The command line that started it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        self.daemon.command()
+    }
+
     /// What clients dial.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

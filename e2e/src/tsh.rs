@@ -19,7 +19,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everybody's password in a world.
-pub(crate) const PASSWORD: &str = "correct horse battery staple";
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// A person. Commands run with that person's own `TSH_HOME` and security key.
 pub struct Tsh {
@@ -150,14 +150,23 @@ impl Tsh {
         terminal.succeed()
     }
 
-    /// A session certificate and its key in files, as a thief would have them who was there when the key was touched.
+    /// Takes a session certificate and its key, as a thief does who is there when the key is touched: the files are
+    /// `stolen.crt` and `stolen.key` in the home. What the thief's program said.
+    ///
+    /// # Errors
+    /// When authd gives none.
+    pub fn steal_session(&self, target: &str) -> Result<String> {
+        let mut command = Command::new(binaries::ours("session-thief")?);
+        command.envs(self.environment()).current_dir(&self.home).args([target, "jerry", "app", "stolen"]);
+        process::run(command, "", PATIENCE)?.output()
+    }
+
+    /// The files of [`Tsh::steal_session`], taken for `target`.
     ///
     /// # Errors
     /// When authd gives none.
     pub fn stolen_session(&self, target: &str) -> Result<(PathBuf, PathBuf)> {
-        let mut command = Command::new(binaries::ours("session-thief")?);
-        command.envs(self.environment()).current_dir(&self.home).args([target, "jerry", "app", "stolen"]);
-        process::run(command, "", PATIENCE)?.output()?;
+        self.steal_session(target)?;
         Ok((self.home.join("stolen.crt"), self.home.join("stolen.key")))
     }
 

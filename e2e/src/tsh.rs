@@ -107,10 +107,10 @@ impl Tsh {
     /// When it is not asked for.
     pub fn choose_password(&self, terminal: &mut Terminal) -> Result<()> {
         terminal.expect("assword")?;
-        terminal.expect(": ")?;
+        terminal.expect(":")?;
         terminal.send(PASSWORD)?;
         terminal.expect("assword")?;
-        terminal.expect(": ")?;
+        terminal.expect(":")?;
         terminal.send(PASSWORD)
     }
 
@@ -128,10 +128,18 @@ impl Tsh {
             "--mfa-mode=cross-platform",
         ])?;
         terminal.expect("Enter password")?;
-        terminal.expect(": ")?;
+        terminal.expect(":")?;
         terminal.send(PASSWORD)?;
         terminal.expect("Tap any security key")?;
         terminal.succeed()
+    }
+
+    /// The login on disk: certificate and key.
+    #[must_use]
+    pub fn login_files(&self, proxy: &str) -> (PathBuf, PathBuf) {
+        let file =
+            |ending| self.home.join(".tsh/keys").join(proxy).join(format!("{}-x509.{ending}", self.user));
+        (file("pem"), file("key"))
     }
 
     /// Adds an OTP device, proved with the security key.
@@ -185,9 +193,9 @@ impl Tsh {
 /// When they are not asked.
 fn choose_device(terminal: &mut Terminal, kind: &str, name: &str) -> Result<()> {
     terminal.expect("Choose device type")?;
-    terminal.expect(": ")?;
+    terminal.expect(":")?;
     terminal.send(kind)?;
     terminal.expect("Enter device name")?;
-    terminal.expect(": ")?;
+    terminal.expect(":")?;
     terminal.send(name)
 }

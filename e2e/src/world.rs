@@ -94,10 +94,10 @@ impl World {
         self.dir.path()
     }
 
-    /// The file of Jerry's login on disk with this ending: `-x509.pem`, or nothing for the private key.
+    /// Jerry's login as it lies on his disk: certificate and key.
     #[must_use]
-    pub fn jerrys_file(&self, ending: &str) -> PathBuf {
-        self.jerry.home().join(".tsh/keys").join(self.authd.public_addr()).join(format!("jerry{ending}"))
+    pub fn login_files(&self) -> (PathBuf, PathBuf) {
+        self.jerry.login_files(&self.authd.public_addr())
     }
 
     /// A file with the host authorities, as a native client needs it to check a sidecar.
@@ -110,6 +110,15 @@ impl World {
             std::fs::write(&file, self.tctl.export("tls-host")?)?;
         }
         Ok(file)
+    }
+
+    /// psql to a sidecar over native TLS with Jerry's login: what somebody has who copied his disk.
+    ///
+    /// # Errors
+    /// When the host authorities cannot be had.
+    pub fn psql_with_login(&self, sidecar: &Sidecar) -> Result<Psql> {
+        let (certificate, key) = self.login_files();
+        Ok(self.psql(sidecar)?.certificate(&certificate, &key))
     }
 
     /// psql to a sidecar over native TLS, without any certificate yet.

@@ -204,9 +204,9 @@ impl Story {
 
     fn stolen_login(&self, stage: &Stage) -> Result<()> {
         self.heading("A thief copies the certificate from Jerry's disk: production refuses it")?;
-        let files = Path::new("jerry/.tsh/keys").join(stage.authd.public_addr());
-        let psql =
-            self.psql(stage, &stage.prod)?.certificate(&files.join("jerry-x509.pem"), &files.join("jerry"));
+        let (certificate, key) = stage.jerry.login_files(&stage.authd.public_addr());
+        let relative = |path: &Path| path.strip_prefix(&self.dir).unwrap_or(path).to_owned();
+        let psql = self.psql(stage, &stage.prod)?.certificate(&relative(&certificate), &relative(&key));
         let refused = self.refused(&psql)?;
         ensure!(refused.contains("access to resource requires MFA"), "{refused}");
         ensure!(refused.contains("HINT:") && refused.contains("tsh db connect prod-pg"), "{refused}");

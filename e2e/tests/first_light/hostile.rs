@@ -36,7 +36,7 @@ fn answer_to(address: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn jerry_at_dev(world: &World) -> Result<Psql> {
-    Ok(world.psql(&world.dev)?.certificate(&world.jerrys_file("-x509.pem"), &world.jerrys_file("")))
+    Ok(world.psql_with_login(&world.dev)?)
 }
 
 /// Median time of a whole psql run: start, login, query, end.

@@ -61,13 +61,12 @@ fn a_change_that_forbids_nothing_leaves_sessions_alone() -> Result<()> {
 #[test]
 fn while_authd_is_away_new_sessions_go_on_from_the_replica() -> Result<()> {
     let mut world = World::jerry_and_olga()?;
-    let psql = world.psql(&world.dev)?.certificate(&world.jerrys_file("-x509.pem"), &world.jerrys_file(""));
+    let psql = world.psql_with_login(&world.dev)?;
     psql.query("SELECT 1")?.output()?;
     world.authd.stop()?;
     assert_eq!(psql.query("SELECT 'without authd'")?.output()?, "without authd\n");
     // Deciding needs nobody, refusing neither.
-    let stolen =
-        world.psql(&world.prod)?.certificate(&world.jerrys_file("-x509.pem"), &world.jerrys_file(""));
+    let stolen = world.psql_with_login(&world.prod)?;
     ensure!(stolen.query("SELECT 1")?.error()?.contains("access to resource requires MFA"));
 
     world.authd.resume()?;
@@ -86,7 +85,7 @@ fn while_authd_is_away_new_sessions_go_on_from_the_replica() -> Result<()> {
 #[test]
 fn kill_dash_nine_of_the_sidecar_loses_no_event_of_what_was_answered() -> Result<()> {
     let mut world = World::jerry_and_olga()?;
-    let psql = world.psql(&world.dev)?.certificate(&world.jerrys_file("-x509.pem"), &world.jerrys_file(""));
+    let psql = world.psql_with_login(&world.dev)?;
     psql.query("SELECT 'warm'")?.output()?;
     // Nothing can leave the sidecar, so only its own disk can remember.
     world.authd.stop()?;
@@ -120,7 +119,7 @@ fn sigterm_lets_sessions_finish_and_takes_no_new_ones() -> Result<()> {
     world.dev.daemon().signal(Signal::SIGTERM)?;
     world.dev.wait_until_not_ready()?;
 
-    let late = world.psql(&world.dev)?.certificate(&world.jerrys_file("-x509.pem"), &world.jerrys_file(""));
+    let late = world.psql_with_login(&world.dev)?;
     late.query("SELECT 1")?.error()?;
     psql.send("SELECT 'still ' || 'here';")?;
     psql.expect("still here")?;

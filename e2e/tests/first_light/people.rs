@@ -57,7 +57,7 @@ fn five_wrong_passwords_lock_a_user_out_even_with_the_right_one() -> Result<()> 
     for _ in 0..5 {
         let mut login = world.jerry.at_terminal(&["login", "--proxy", &proxy, "--user=jerry"])?;
         login.expect("Enter password")?;
-        login.expect(": ")?;
+        login.expect(":")?;
         login.send("not the password")?;
         let shown = login.fail()?;
         ensure!(shown.contains("ERROR:"), "{shown}");

@@ -50,7 +50,7 @@ fn a_one_time_code_is_accepted_where_the_person_asks_for_it() -> Result<()> {
 #[test]
 fn the_certificate_on_disk_alone_is_refused_by_production_with_a_hint() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let (certificate, key) = (world.jerrys_file("-x509.pem"), world.jerrys_file(""));
+    let (certificate, key) = world.login_files();
     // The same two files open development, so it is not the files that are wrong.
     assert_eq!(world.psql(&world.dev)?.certificate(&certificate, &key).query("SELECT 1")?.output()?, "1\n");
 
@@ -79,8 +79,7 @@ fn another_database_user_is_refused_before_anybody_is_asked_to_touch() -> Result
     let shown = world.jerry.at_terminal(&["db", "connect", "--db-user=olga", "prod-pg"])?.fail()?;
     ensure!(!shown.contains("Tap any security key"), "{shown}");
 
-    let stolen =
-        world.psql(&world.prod)?.certificate(&world.jerrys_file("-x509.pem"), &world.jerrys_file(""));
+    let stolen = world.psql_with_login(&world.prod)?;
     let error = stolen.user("olga").query("SELECT 1")?.error()?;
     let expected = "access to db denied. User does not have permissions. Confirm database user and name.";
     ensure!(error.contains(expected), "{error}");

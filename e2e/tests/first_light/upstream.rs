@@ -24,7 +24,7 @@ fn with_lab(options: impl FnOnce(&World) -> Result<SidecarOptions>) -> Result<(W
     world.jerry.login(&world.authd.public_addr())?;
     let options = options(&world)?;
     let lab = Sidecar::start(&world.path().join("lab"), &world.authd, &world.tctl, options)?;
-    let psql = world.psql(&lab)?.certificate(&world.jerrys_file("-x509.pem"), &world.jerrys_file(""));
+    let psql = world.psql_with_login(&lab)?;
     Ok((world, lab, psql))
 }
 

@@ -35,10 +35,6 @@ fn answer_to(address: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-fn jerry_at_dev(world: &World) -> Result<Psql> {
-    Ok(world.psql_with_login(&world.dev)?)
-}
-
 /// Median time of a whole psql run: start, login, query, end.
 fn median_login(psql: &Psql) -> Result<Duration> {
     let mut times = Vec::new();
@@ -54,7 +50,7 @@ fn median_login(psql: &Psql) -> Result<Duration> {
 #[test]
 fn a_login_beside_200_silent_clients_is_as_fast_as_without() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let psql = jerry_at_dev(&world)?;
+    let psql = world.psql_with_login(&world.dev)?;
     psql.query("SELECT 1")?.output()?;
 
     let silences: [&[u8]; 4] = [&[], &[0], &HALF_A_CLIENT_HELLO, &SSL_REQUEST];
@@ -125,6 +121,6 @@ fn after_all_of_that_a_login_still_works() -> Result<()> {
     for bytes in garbage.into_iter().cycle().take(100) {
         TcpStream::connect(address)?.write_all(bytes)?;
     }
-    assert_eq!(jerry_at_dev(&world)?.query("SELECT 'well'")?.output()?, "well\n");
+    assert_eq!(world.psql_with_login(&world.dev)?.query("SELECT 'well'")?.output()?, "well\n");
     Ok(())
 }

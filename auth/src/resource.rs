@@ -110,6 +110,10 @@ impl fmt::Display for Kind {
 }
 
 /// One resource of any kind.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "resources are read and written one at a time, never kept in numbers"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resource {
     /// See [`Role`].
@@ -127,6 +131,17 @@ pub enum Resource {
     /// See [`Node`].
     Node(Node),
 }
+
+macro_rules! resource_from {
+    ($($kind:ident),*) => {
+        $(impl From<$kind> for Resource {
+            fn from(resource: $kind) -> Self {
+                Self::$kind(resource)
+            }
+        })*
+    };
+}
+resource_from!(Role, User, AuthPreference, Token, Lock, Database, Node);
 
 /// A resource as it was read.
 #[derive(Clone, Debug, PartialEq)]

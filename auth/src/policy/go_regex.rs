@@ -112,3 +112,49 @@ fn group(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String)
     }
     Err("a group is not closed".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        compile(pattern).unwrap().is_match(text)
+    }
+
+    #[test]
+    fn classes_are_ascii_as_in_go() {
+        assert!(matches(r"^\d+$", "12") && !matches(r"^\d+$", "١٢"));
+        assert!(matches(r"^\w+$", "aZ_9") && !matches(r"^\w+$", "é"));
+        assert!(matches(r"^\s$", "\t") && !matches(r"^\s$", "\u{a0}"));
+        assert!(matches(r"^[\d.-]+$", "1.2-3") && !matches(r"^[^\d]$", "1"));
+        assert!(matches(r"^\D\W\S$", "aéb") && !matches(r"^\D$", "1"));
+        assert!(matches(r"\bdev\b", "a dev b") && !matches(r"\bdev\b", "devel"));
+    }
+
+    #[test]
+    fn what_is_a_set_operation_here_is_plain_as_in_go() {
+        assert!(matches("^[a&&b]$", "a") && matches("^[a&&b]$", "&"));
+        assert!(matches("^[a~~b]$", "a") && matches("^[[a]$", "["));
+        assert!(matches("^[]a]+$", "]a") && matches("^[^]a]$", "b") && !matches("^[^]a]$", "]"));
+        assert!(matches("^[[:digit:]x]+$", "1x") && !matches("^[[:digit:]x]+$", ":"));
+        assert!(compile("^[a--b]$").is_err());
+    }
+
+    #[test]
+    fn what_only_one_of_the_two_knows_is_refused() {
+        for pattern in
+            [r"(?x) a b", r"(?-u:a)", r"(?u)a", r"\<a", r"a\B", r"\Qa\E", r"(?=a)", r"(a)\1", r"a\"]
+        {
+            assert!(compile(pattern).is_err(), "{pattern}");
+        }
+        for pattern in [r"(?i)A", r"(?is:a.b)", r"(?P<n>a)", r"(?:a)", r"\x41\n\.", r"\pL", r"a{2,3}?"] {
+            assert!(compile(pattern).is_ok(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn costly_patterns_are_refused() {
+        assert!(compile("^((a{100}){100}){100}$").is_err());
+        assert!(compile(&"a".repeat(MAX_PATTERN + 1)).is_err());
+    }
+}

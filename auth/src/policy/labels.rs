@@ -205,3 +205,27 @@ impl Key {
         Self { patterns, written: written.join(", ") }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_does_not_compile_is_refused_with_its_reason() {
+        let LabelError::Regex { pattern, reason } = LabelPattern::parse("^(dev$").unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!(pattern, "^(dev$");
+        assert!(reason.contains("unclosed group"), "{reason}");
+    }
+
+    #[test]
+    fn a_glob_quotes_everything_but_the_star() {
+        assert_eq!(glob("a.b*(c)"), r"^a\.b(.*)\(c\)$");
+    }
+
+    #[test]
+    fn a_malformed_template_is_refused() {
+        assert!(matches!(LabelPattern::parse("{{x"), Err(LabelError::Template(_))));
+    }
+}

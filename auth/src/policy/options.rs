@@ -1,5 +1,8 @@
 //! How the options of several roles combine into those of a session.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use crate::resource::{AuthPreference, LockingMode, RecordingMode, Role, RoleOptions};

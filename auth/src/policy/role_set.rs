@@ -1,5 +1,8 @@
 //! The roles of an identity, compiled once for its traits.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{

@@ -143,25 +143,20 @@ const KEPT: &[&str] = &[
     "piv_slot",
     "signature_algorithm_suite",
     "stable_unix_user_config",
-    "u2f",
 ];
 const REFUSED: &[(&str, &str)] =
     &[("hardware_key", "hardware private keys cannot be attested; the restriction could not be enforced")];
 
 impl AuthPreference {
     pub(super) fn from_fields(mut fields: Fields<'_>) -> Result<Self, ResourceError> {
-        let metadata: Metadata<ResourceName> = metadata::header(&mut fields, "v2")?;
-        let spec_field = fields.required("spec")?;
+        metadata::version(&mut fields, "v2")?;
+        let metadata_field = fields.required("metadata")?;
+        let metadata = Metadata::<ResourceName>::from_field(&metadata_field)?;
         if metadata.name.as_str() != AUTH_PREFERENCE_NAME {
-            return Err(ResourceError {
-                line: None,
-                field: "metadata.name".to_owned(),
-                problem: Problem::Value {
-                    value: metadata.name.as_str().to_owned(),
-                    expected: AUTH_PREFERENCE_NAME,
-                },
-            });
+            let value = metadata.name.as_str().to_owned();
+            return Err(metadata_field.error(Problem::Value { value, expected: AUTH_PREFERENCE_NAME }));
         }
+        let spec_field = fields.required("spec")?;
         let mut spec = spec_field.fields()?;
         let mut kept = spec.keep(KEPT);
         spec.refuse(&mut kept, REFUSED)?;
@@ -174,6 +169,9 @@ impl AuthPreference {
             Ok(kept)
         })? {
             kept.insert("device_trust".to_owned(), trust.into_iter().collect());
+        }
+        if let Some(u2f) = spec.optional("u2f", u2f)? {
+            kept.insert("u2f".to_owned(), u2f.into_iter().collect());
         }
         let webauthn = spec.optional("webauthn", webauthn)?;
         let (rp_id, webauthn_kept) = webauthn.unwrap_or_default();
@@ -262,15 +260,27 @@ fn local_only(spec: &mut Fields<'_>, kept: &mut Kept) -> Result<(), ResourceErro
     Ok(())
 }
 
-fn webauthn(field: &Field<'_>) -> Result<(Option<String>, Kept), ResourceError> {
-    const ATTESTATION: &str =
-        "attestation of security keys is not checked; the restriction could not be enforced";
+const ATTESTATION: &str =
+    "attestation of security keys is not checked; the restriction could not be enforced";
+
+/// The forerunner of `webauthn`.
+fn u2f(field: &Field<'_>) -> Result<Kept, ResourceError> {
     let mut fields = field.fields()?;
-    let mut kept = fields.keep(&["disabled"]);
-    fields.refuse(
-        &mut kept,
-        &[("attestation_allowed_cas", ATTESTATION), ("attestation_denied_cas", ATTESTATION)],
-    )?;
+    let mut kept = fields.keep(&["app_id", "facets"]);
+    fields.refuse(&mut kept, &[("device_attestation_cas", ATTESTATION)])?;
+    fields.finish()?;
+    Ok(kept)
+}
+
+fn webauthn(field: &Field<'_>) -> Result<(Option<String>, Kept), ResourceError> {
+    let mut fields = field.fields()?;
+    let mut kept = Kept::new();
+    let refused = [
+        ("attestation_allowed_cas", ATTESTATION),
+        ("attestation_denied_cas", ATTESTATION),
+        ("disabled", "write second_factor: otp"),
+    ];
+    fields.refuse(&mut kept, &refused)?;
     let rp_id = fields.optional("rp_id", |f| f.text().map(str::to_owned))?.filter(|id| !id.is_empty());
     fields.finish()?;
     Ok((rp_id, kept))

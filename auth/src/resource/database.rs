@@ -22,26 +22,20 @@ pub struct Database {
     pub kept: Kept,
 }
 
-const KEPT: &[&str] = &[
-    "ad",
-    "admin_user",
-    "aws",
-    "azure",
-    "ca_cert",
-    "dynamic_labels",
-    "gcp",
-    "mongo_atlas",
-    "mysql",
-    "oracle",
-    "tls",
-];
+const KEPT: &[&str] =
+    &["ad", "admin_user", "aws", "azure", "ca_cert", "gcp", "mongo_atlas", "mysql", "oracle", "tls"];
+
+/// Why labels by command are refused, of databases and nodes.
+pub(super) const LABELS_BY_COMMAND: &str =
+    "labels by command are not evaluated, so a role that denies by one would not; write metadata.labels";
 
 impl Database {
     pub(super) fn from_fields(mut fields: Fields<'_>) -> Result<Self, ResourceError> {
         let metadata = metadata::header(&mut fields, "v3")?;
         let spec_field = fields.required("spec")?;
         let mut spec = spec_field.fields()?;
-        let kept = spec.keep(KEPT);
+        let mut kept = spec.keep(KEPT);
+        spec.refuse(&mut kept, &[("dynamic_labels", LABELS_BY_COMMAND)])?;
         let word = spec.required("protocol")?;
         let protocol = match Protocol::parse(word.text()?) {
             Some(protocol @ (Protocol::Postgres | Protocol::Mysql)) => protocol,

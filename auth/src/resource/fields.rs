@@ -144,7 +144,8 @@ impl<'n> Field<'n> {
         Field { tree, path, line, notices: self.notices }
     }
 
-    fn notice(&self) {
+    /// Reports that this field has no effect.
+    pub(super) fn notice(&self) {
         let place = self.line.map(|line| format!("line {line}: ")).unwrap_or_default();
         self.notices.borrow_mut().push(format!("{place}{} is kept but not acted on", self.path));
     }

@@ -91,16 +91,19 @@ impl<N> Metadata<N> {
     }
 }
 
-/// Reads `version` and `metadata`, which every kind has; returns the rest.
-pub(super) fn header<'n, N: Name>(
-    fields: &mut Fields<'n>,
-    version: &'static str,
+/// Reads `version` and `metadata`, which every kind has.
+pub(super) fn header<N: Name>(
+    fields: &mut Fields<'_>,
+    expected: &'static str,
 ) -> Result<Metadata<N>, ResourceError> {
-    let version_field = fields.required("version")?;
-    if version_field.text()? != version {
-        return Err(version_field.invalid(version));
-    }
+    version(fields, expected)?;
     Metadata::from_field(&fields.required("metadata")?)
+}
+
+/// Reads `version`, of a kind that has but one.
+pub(super) fn version(fields: &mut Fields<'_>, expected: &'static str) -> Result<(), ResourceError> {
+    let field = fields.required("version")?;
+    if field.text()? == expected { Ok(()) } else { Err(field.invalid(expected)) }
 }
 
 /// The name of a resource that is nobody's name: a lock's.

@@ -2,6 +2,7 @@
 
 use super::{
     Kind,
+    database::LABELS_BY_COMMAND,
     error::ResourceError,
     fields::{Field, Fields},
     metadata::{self, Kept, Metadata},
@@ -20,12 +21,11 @@ pub struct Node {
     pub addr: String,
     /// Where it can be reached from elsewhere.
     pub public_addrs: Vec<String>,
-    /// Labels by command, tunnels, versions.
+    /// Tunnels, versions.
     pub kept: Kept,
 }
 
-const KEPT: &[&str] =
-    &["cloud_metadata", "cmd_labels", "peer_addr", "proxy_ids", "rotation", "use_tunnel", "version"];
+const KEPT: &[&str] = &["cloud_metadata", "peer_addr", "proxy_ids", "rotation", "use_tunnel", "version"];
 
 impl Node {
     pub(super) fn from_fields(mut fields: Fields<'_>) -> Result<Self, ResourceError> {
@@ -34,6 +34,7 @@ impl Node {
         let spec_field = fields.required("spec")?;
         let mut spec = spec_field.fields()?;
         kept.extend(spec.keep(KEPT));
+        spec.refuse(&mut kept, &[("cmd_labels", LABELS_BY_COMMAND)])?;
         let node = Self {
             metadata,
             hostname: spec.optional("hostname", |f| f.text().map(str::to_owned))?.unwrap_or_default(),

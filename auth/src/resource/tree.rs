@@ -73,7 +73,7 @@ fn plain_to_json(text: &str) -> Json {
         "true" => Json::Bool(true),
         "false" => Json::Bool(false),
         _ => match serde_json::from_str::<Json>(text) {
-            Ok(number @ Json::Number(_)) if number.to_string() == text => number,
+            Ok(Json::Number(number)) if text == number.to_string().as_str() => Json::Number(number),
             _ => Json::from(text),
         },
     }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{
     Kind,
-    error::ResourceError,
+    error::{Problem, ResourceError},
     fields::{Field, Fields},
     metadata::{self, Kept, Metadata},
     scalar,
@@ -40,14 +40,8 @@ pub struct UserStatus {
     pub kept: Kept,
 }
 
-const KEPT: &[&str] = &[
-    "created_by",
-    "expires",
-    "github_identities",
-    "oidc_identities",
-    "saml_identities",
-    "trusted_device_ids",
-];
+const KEPT: &[&str] =
+    &["created_by", "github_identities", "oidc_identities", "saml_identities", "trusted_device_ids"];
 const REFUSED: &[(&str, &str)] =
     &[("local_auth", "passwords and devices cannot be given in a file; invite the user instead")];
 
@@ -70,6 +64,7 @@ impl User {
         let mut spec = spec_field.fields()?;
         let mut kept = spec.keep_silently(KEPT);
         spec.refuse(&mut kept, REFUSED)?;
+        expires(&mut spec, &mut kept)?;
         let user = Self {
             metadata,
             roles: spec.optional("roles", |f| f.list(Field::name))?.unwrap_or_default(),
@@ -98,6 +93,20 @@ impl User {
             .put("spec", spec.into_value())
             .into_value()
     }
+}
+
+/// A second place for the expiry. Go's zero time, which exports carry, says nothing; a time that we would not heed is
+/// refused.
+fn expires(spec: &mut Fields<'_>, kept: &mut Kept) -> Result<(), ResourceError> {
+    const ZERO: &str = "0001-01-01T00:00:00Z";
+    let zero = spec.optional("expires", |field| match field.text()? {
+        ZERO => Ok(ZERO),
+        _ => Err(field.error(Problem::Unsupported("write metadata.expires"))),
+    })?;
+    if let Some(zero) = zero {
+        kept.insert("expires".to_owned(), zero.into());
+    }
+    Ok(())
 }
 
 impl UserStatus {

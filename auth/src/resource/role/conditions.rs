@@ -124,6 +124,9 @@ impl Labels {
             let patterns = values.list(|value| {
                 LabelPattern::parse(value.text()?).map_err(|error| value.error(Problem::Label(error)))
             })?;
+            if patterns.is_empty() {
+                return Err(values.error(Problem::Type { expected: "at least one value", found: "none" }));
+            }
             if key == "*" && patterns.iter().map(LabelPattern::as_str).ne(["*"]) {
                 return Err(values
                     .error(Problem::Unsupported("the label '*' has only one meaning, with the value '*'")));

@@ -116,7 +116,6 @@ pub struct RoleOptions {
 
 /// Options about things that we do not do at all, or do more strictly: leaving them unheeded gives nobody more.
 const KEPT: &[&str] = &[
-    "cert_extensions",
     "cert_format",
     "create_db_user",
     "create_db_user_mode",
@@ -135,10 +134,7 @@ const KEPT: &[&str] = &[
 ];
 
 /// Options that restrict, and that we cannot enforce.
-const REFUSED: &[(&str, &str)] = &[
-    ("ssh_port_forwarding", "use port_forwarding"),
-    ("require_trusted_device", "there are no trusted devices; the restriction could not be enforced"),
-];
+const REFUSED: &[(&str, &str)] = &[("ssh_port_forwarding", "use port_forwarding")];
 
 impl RoleOptions {
     pub(in crate::resource) fn from_field(field: &Field<'_>) -> Result<Self, ResourceError> {
@@ -146,6 +142,7 @@ impl RoleOptions {
         let mut kept = fields.keep(KEPT);
         fields.refuse(&mut kept, REFUSED)?;
         device_trust(&mut fields, "device_trust_mode", &mut kept)?;
+        certificate_extensions(&mut fields, &mut kept)?;
         let options = Self {
             max_session_ttl: fields.optional("max_session_ttl", |f| {
                 f.duration()?.ok_or_else(|| f.invalid("a duration longer than zero"))
@@ -201,6 +198,28 @@ pub(in crate::resource) fn session_mfa(field: &Field<'_>) -> Result<bool, Resour
         }
         _ => field.truth(),
     }
+}
+
+/// Keeps extensions of SSH certificates, which only ever give; anything else in their place could be a restriction.
+fn certificate_extensions(fields: &mut Fields<'_>, kept: &mut Kept) -> Result<(), ResourceError> {
+    const NAME: &str = "cert_extensions";
+    fields.optional(NAME, |field| {
+        field.list(|item| {
+            let mut extension = item.fields()?;
+            extension.optional("mode", |mode| match mode.text()? {
+                "extension" => Ok(()),
+                _ => Err(mode.invalid("extension, the only mode")),
+            })?;
+            let _ = extension.keep_silently(&["type", "name", "value"]);
+            extension.finish()
+        })?;
+        kept.insert(NAME.to_owned(), field.tree.to_json());
+        if !field.says_nothing() {
+            field.notice();
+        }
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// Keeps a device trust mode that asks for nothing, and refuses `required`.

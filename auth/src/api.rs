@@ -21,6 +21,9 @@ mod dial;
 mod pin;
 mod verifier;
 
+#[cfg(test)]
+mod tests;
+
 pub use pin::{CaPin, CaPinError};
 
 /// The name that authd's certificate carries and that every client of the API verifies.

@@ -30,6 +30,9 @@ use crate::{
     resource::LockingMode,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// What somebody asks for.
 #[derive(Clone, Debug)]
 pub struct SessionRequest {
@@ -218,7 +221,7 @@ impl Core {
             sidecar_id: self.sidecar_id.as_deref(),
         };
         if let Some(lock) = lock::in_force(snapshot.locks(), &subject, now) {
-            return Err(DenyReason::Locked(lock));
+            return Err(DenyReason::Locked(Box::new(lock)));
         }
         let roles = self.roles.resolve(identity, snapshot, preference, now);
         let roles = roles.map_err(|PolicyError::UnknownRole(name)| DenyReason::UnknownRole(name))?;

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod openssh;
+mod traits;
 pub mod x509;
 
 /// More than a certificate with a receipt and generous traits needs; what is larger is not read.

@@ -103,7 +103,7 @@ pub enum DenyReason {
     },
     /// An administrator's stop.
     #[error("{0}")]
-    Locked(LockInForce),
+    Locked(Box<LockInForce>),
     /// The replica was never complete, or holds something that it cannot read.
     #[error("the replica is not ready")]
     ReplicaNotReady,

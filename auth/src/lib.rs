@@ -15,3 +15,6 @@ pub mod proto;
 pub mod receipt;
 pub mod replica;
 pub mod resource;
+
+#[cfg(test)]
+mod testing;

@@ -20,6 +20,9 @@ use crate::{
     resource::LockingMode,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// However far away the next thing is, the wall clock is looked at this often: it may have been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 

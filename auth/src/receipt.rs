@@ -23,6 +23,9 @@ mod assertion;
 mod cbor;
 mod device_key;
 
+#[cfg(test)]
+mod tests;
+
 pub use assertion::RelyingParty;
 pub use device_key::{DeviceKey, DeviceKeyError};
 

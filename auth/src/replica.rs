@@ -17,6 +17,9 @@ use crate::{clock::Clock, proto};
 mod follow;
 mod snapshot;
 
+#[cfg(test)]
+mod tests;
+
 pub use follow::{EVENT_DEADLINE, follow};
 pub use snapshot::{DeviceKind, KnownDevice, Snapshot};
 
@@ -40,7 +43,7 @@ pub enum ReplicaError {
         /// Its name.
         name: String,
         /// Why.
-        source: crate::resource::ResourceError,
+        source: Box<crate::resource::ResourceError>,
     },
     /// A resource says another kind or name than the event that brings it.
     #[error("the event for {kind} {name} brings another resource")]

@@ -19,6 +19,9 @@ use crate::identity::{ClusterName, TargetName};
 mod extension;
 mod subject;
 
+#[cfg(test)]
+mod tests;
+
 pub use extension::{RECEIPT_OID_DER, receipt_extension_value};
 pub use subject::{SubjectAttribute, USAGE_DATABASE, subject};
 

@@ -110,3 +110,102 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<DeviceKey, DeviceKeyError> {
         RsaPublicKeyComponents { n: modulus, e: exponent }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
     key.map(DeviceKey).map_err(|_| DeviceKeyError::Invalid)
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        rsa::KeySize,
+        signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
+    };
+
+    use super::*;
+    use crate::testing::SecurityKey;
+
+    /// COSE_Key of an elliptic curve.
+    fn ec2(algorithm: &[u8], curve: u8, x: &[u8], y: &[u8]) -> Vec<u8> {
+        let length = |bytes: &[u8]| [0x58, u8::try_from(bytes.len()).unwrap()];
+        [&[0xa5, 0x01, 0x02, 0x03], algorithm, &[0x20, curve, 0x21], &length(x), x, &[0x22], &length(y), y]
+            .concat()
+    }
+
+    #[test]
+    fn es384_verifies_and_only_its_own() {
+        let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
+        let (x, y) = key.public_key().as_ref()[1..].split_at(48);
+        let device = DeviceKey::from_cose(&ec2(&[0x38, 0x22], 2, x, y)).unwrap();
+        let signature = key.sign(&SystemRandom::new(), b"message").unwrap();
+        assert!(device.verifies(b"message", signature.as_ref()));
+        assert!(!device.verifies(b"another", signature.as_ref()));
+    }
+
+    #[test]
+    fn rs256_verifies_and_only_its_own() {
+        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        // RSAPublicKey (RFC 8017, A.1.1): the head of the sequence, then the modulus after its zero.
+        let modulus = &key.public_key().as_ref()[9..265];
+        let cose = [
+            &[0xa4, 0x01, 0x03, 0x03, 0x39, 0x01, 0x00, 0x20, 0x59, 0x01, 0x00],
+            modulus,
+            &[0x21, 0x43, 0x01, 0x00, 0x01],
+        ]
+        .concat();
+        let device = DeviceKey::from_cose(&cose).unwrap();
+        let mut signature = vec![0; key.public_modulus_len()];
+        key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).unwrap();
+        assert!(device.verifies(b"message", &signature));
+        assert!(!device.verifies(b"another", &signature));
+    }
+
+    #[test]
+    fn a_key_cut_short_anywhere_or_followed_by_anything_is_refused() {
+        let whole = SecurityKey::new().cose();
+        assert!(DeviceKey::from_cose(&whole).is_ok());
+        for end in 0..whole.len() {
+            assert_eq!(
+                DeviceKey::from_cose(&whole[..end]).unwrap_err(),
+                DeviceKeyError::Malformed,
+                "cut at {end}"
+            );
+        }
+        let longer = [whole.as_slice(), &[0]].concat();
+        assert_eq!(DeviceKey::from_cose(&longer).unwrap_err(), DeviceKeyError::Malformed);
+    }
+
+    #[test]
+    fn a_point_off_its_curve_is_refused() {
+        let refused = DeviceKey::from_cose(&ec2(&[0x26], 1, &[1; 32], &[1; 32])).unwrap_err();
+        assert_eq!(refused, DeviceKeyError::Invalid);
+    }
+
+    #[test]
+    fn other_algorithms_and_curves_are_refused() {
+        let coordinate = [1; 32];
+        for (algorithm, curve, why) in [
+            (&[0x27][..], 6, "EdDSA"),
+            (&[0x26], 2, "ES256 on P-384"),
+            (&[0x38, 0x22], 1, "ES384 on P-256"),
+            (&[0x38, 0x23], 3, "ES512"),
+        ] {
+            let refused = DeviceKey::from_cose(&ec2(algorithm, curve, &coordinate, &coordinate)).unwrap_err();
+            assert_eq!(refused, DeviceKeyError::Unsupported, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_coordinate_of_another_length_is_refused() {
+        let refused = DeviceKey::from_cose(&ec2(&[0x26], 1, &[1; 31], &[1; 32])).unwrap_err();
+        assert_eq!(refused, DeviceKeyError::Malformed);
+    }
+
+    #[test]
+    fn an_rsa_key_that_is_too_short_is_refused() {
+        let cose = [
+            &[0xa4, 0x01, 0x03, 0x03, 0x39, 0x01, 0x00, 0x20, 0x58, 0x80][..],
+            &[0xc5; 128],
+            &[0x21, 0x43, 0x01, 0x00, 0x01],
+        ]
+        .concat();
+        assert_eq!(DeviceKey::from_cose(&cose).unwrap_err(), DeviceKeyError::Invalid);
+    }
+}

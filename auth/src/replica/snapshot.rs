@@ -186,7 +186,7 @@ impl Snapshot {
         let resource = Resource::from_json(&event.json).map_err(|source| ReplicaError::Resource {
             kind: kind.clone(),
             name: name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         if resource.kind().as_str() != kind || resource.name() != name {
             return Err(ReplicaError::Misnamed { kind, name });

@@ -10,15 +10,13 @@ use x509_parser::prelude::{AttributeTypeAndValue, X509Name};
 
 use super::{AUTH_ORGANISATION, SIDECAR_ORGANISATION};
 use crate::{
-    certificate::CertificateError,
+    certificate::{CertificateError, traits},
     clock::{parse_rfc3339, rfc3339},
     identity::{
         ClusterName, DeviceId, Identity, Login, MAX_NAME_BYTES, MfaEvidence, NameError, Protocol, RoleName,
         Route, TargetName, UserName,
     },
 };
-
-mod traits;
 
 /// The usage (OU) of a session certificate for a database: good for its route and for nothing else.
 pub const USAGE_DATABASE: &str = "usage:db";

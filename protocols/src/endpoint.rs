@@ -9,6 +9,10 @@ use rustls_pki_types::ServerName;
 
 use crate::secret::Secret;
 
+mod socket;
+
+pub(crate) use socket::{Socket, UpstreamStream, prepare};
+
 /// The address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamAddress {

@@ -3,6 +3,7 @@
 //! A message longer than the relay's buffer is shown by its first bytes; `cut` says how many bytes of the last field
 //! are not shown (0: everything is). Text is in the client's own encoding, which need not be UTF-8.
 
+use crate::reader::Reader;
 use crate::refusal::Refusal;
 
 /// One thing that a client did.
@@ -119,4 +120,34 @@ pub struct Parameter<'a> {
     pub binary: bool,
     /// Bytes of the value that are not shown.
     pub cut: u64,
+}
+
+impl<'a> Parameters<'a> {
+    /// How many values the message says it holds; a cut message shows fewer.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// The values, in order. In a cut message the last one may be shown in part, and those behind it not at all.
+    pub fn iter(&self) -> impl Iterator<Item = Parameter<'a>> + use<'a> {
+        let Self { formats, count, values } = *self;
+        let mut reader = Reader::new(values);
+        (0..usize::from(count)).map_while(move |index| {
+            let length = reader.u32().ok()?;
+            let binary = is_binary(formats, index);
+            if length == u32::MAX {
+                return Some(Parameter { value: None, binary, cut: 0 });
+            }
+            let shown = reader.rest().len().min(usize::try_from(length).ok()?);
+            let value = reader.take(shown).ok()?;
+            Some(Parameter { value: Some(value), binary, cut: u64::from(length) - shown as u64 })
+        })
+    }
+}
+
+/// Format codes, two bytes each: none is text, one is for all, else one for each.
+fn is_binary(formats: &[u8], index: usize) -> bool {
+    let index = if formats.len() == 2 { 0 } else { index };
+    formats.chunks_exact(2).nth(index) == Some(&[0, 1])
 }

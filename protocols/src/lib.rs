@@ -3,9 +3,13 @@
 mod endpoint;
 mod error;
 mod event;
+pub mod frame;
 pub mod postgres;
+mod reader;
 mod refusal;
+pub mod relay;
 mod secret;
+mod starttls;
 
 pub use endpoint::{Credential, Endpoint, UpstreamAddress, UpstreamTls};
 pub use error::{AcceptError, DialError, RelayError, RelayFault, UpstreamReport};

@@ -1,77 +1,155 @@
-//! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2.
+//! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2 (PostgreSQL documentation, "Frontend/Backend Protocol").
+//!
+//! A session, as its messages go:
+//!
+//! ```text
+//! client                     sidecar                        upstream
+//!   │ SSLRequest ───────────▶ │                               │
+//!   │ ◀─────────────────── S  │                               │
+//!   │ ═══ TLS, certificate ══▶│                               │
+//!   │ StartupMessage ───────▶ │    accept() returns here      │
+//!   │                         │ SSLRequest ─────────────────▶ │
+//!   │                         │ ◀───────────────────────── S  │
+//!   │                         │ ══ TLS, own certificate ════▶ │
+//!   │                         │ StartupMessage ─────────────▶ │
+//!   │                         │ ◀─ AuthenticationOk … Ready   │    dial() returns here
+//!   │ ◀─ AuthenticationOk …   │    relay() starts             │
+//!   │ Query ────────────────▶ tap ─────────────────────────▶  │
+//!   │ ◀──────────────────────────────────────── RowData …     │
+//! ```
+//! Only BackendKeyData differs: the client gets a cancel key of ours (module `cancel`).
 
-use std::future::Future;
-use std::io;
-use std::marker::PhantomData;
+mod auth;
+mod cancel;
+mod client;
+mod error_response;
+mod front;
+mod messages;
+mod startup;
+mod upstream;
+mod wire;
+
+pub use client::PostgresClient;
+pub use messages::Messages;
+pub use upstream::PostgresUpstream;
+
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use crate::{
-    AcceptError, Accepted, Client, DialError, Endpoint, Limits, Login, Protocol, Refusal, RelayError, Tap,
-    Transferred,
-};
+use crate::endpoint::prepare;
+use crate::reader::Reader;
+use crate::relay::{self, Stream};
+use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, PeerCertificate, Protocol};
+
+use cancel::{Found, Registry};
+use front::{ClientStream, Door, Front};
 
 /// ALPN of direct TLS (`sslnegotiation=direct`) and of libpq 17 and newer behind SSLRequest.
 pub const ALPN: &[u8] = b"postgresql";
 /// ALPN of tsh's tunnel: TLS first, inside it PostgreSQL that believes to be without.
 pub const TUNNEL_ALPN: &[u8] = b"touchstone-postgres";
 
-/// The PostgreSQL front of one listener.
-#[derive(Debug)]
+/// The PostgreSQL front of one target, and the cancel keys of its live sessions.
+///
+/// A CancelRequest comes on a connection of its own: every listener of a target must use the same `Postgres`.
 pub struct Postgres {
-    tls: Arc<ServerConfig>,
+    tls: TlsAcceptor,
     limits: Limits,
+    registry: Arc<Registry>,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl Postgres {
     /// `tls` offers [`ALPN`] and [`TUNNEL_ALPN`], asks for a client certificate, and has resumption switched off.
     #[must_use]
     pub fn new(tls: Arc<ServerConfig>, limits: Limits) -> Self {
-        Self { tls, limits }
+        let registry = Registry::new(limits.cancellable_sessions);
+        Self { tls: TlsAcceptor::from(tls), limits, registry }
+    }
+
+    /// [`Protocol::accept`] on any stream.
+    ///
+    /// # Errors
+    /// As [`Protocol::accept`].
+    pub async fn accept_stream<S: Stream>(
+        &self,
+        stream: S,
+    ) -> Result<Option<Accepted<PostgresClient<S>>>, AcceptError> {
+        let deadline = self.limits.handshake;
+        let knock = timeout(deadline, front::knock(stream, &self.tls, &self.limits)).await;
+        match knock.map_err(|_| AcceptError::Deadline(deadline))?? {
+            Front::Login(stream, startup) => {
+                let peer = peer(&stream);
+                let client = PostgresClient {
+                    stream,
+                    version: startup.version,
+                    registry: Arc::clone(&self.registry),
+                    limits: self.limits,
+                };
+                Ok(Some(Accepted { peer, login: startup.login, client }))
+            }
+            Front::Cancel(key, door) => {
+                self.cancel(&key, door).await;
+                Ok(None)
+            }
+            Front::Nothing => Ok(None),
+        }
+    }
+
+    /// Carries a CancelRequest to where its session is, and closes when that is done: clients take the close for "done".
+    /// Whether the key was good is not told (PostgreSQL documentation, "Canceling Requests in Progress").
+    async fn cancel<S: Stream>(&self, process_and_key: &[u8], door: Door<S>) {
+        let mut reader = Reader::new(process_and_key);
+        if let Ok(process) = reader.u32() {
+            match self.registry.find(process, reader.rest(), Instant::now()) {
+                Found::Route(route) => {
+                    if let Err(error) = upstream::cancel(&route, self.limits.dial).await {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "a cancel did not reach its upstream"
+                        );
+                    }
+                }
+                Found::Unknown => tracing::debug!("a cancel request with a key of no live session"),
+                Found::TooMany => tracing::warn!("a session is cancelled too often"),
+            }
+        }
+        let close = self.limits.close;
+        // There is nobody left to tell.
+        let _ = match door {
+            Door::Plain(mut stream) => relay::close(&mut stream, b"", close, 0).await,
+            Door::Tls(mut stream) => relay::close(&mut *stream, b"", close, 0).await,
+        };
     }
 }
 
-/// A PostgreSQL client that waits for its answer.
-#[derive(Debug)]
-pub struct PostgresClient<S = TcpStream> {
-    io: PhantomData<S>,
+/// The chain that the client presented in the handshake that its private key signed.
+fn peer<S>(stream: &ClientStream<S>) -> PeerCertificate {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    PeerCertificate(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
 }
-
-/// A connection to a PostgreSQL upstream that is logged in and ready.
-#[derive(Debug)]
-pub struct PostgresUpstream {}
 
 impl Protocol for Postgres {
     const NAME: &'static str = "postgres";
     type Client = PostgresClient;
     type Upstream = PostgresUpstream;
 
-    async fn accept(&self, socket: TcpStream) -> Result<Option<Accepted<Self::Client>>, AcceptError> {
-        let _ = (&self.tls, self.limits, socket);
-        Err(AcceptError::Client(io::ErrorKind::Unsupported.into()))
+    async fn accept(&self, socket: TcpStream) -> Result<Option<Accepted<PostgresClient>>, AcceptError> {
+        prepare(&socket).map_err(AcceptError::Client)?;
+        self.accept_stream(socket).await
     }
 
-    async fn dial(&self, _endpoint: &Endpoint, _login: &Login) -> Result<Self::Upstream, DialError> {
-        Err(DialError::Login)
-    }
-}
-
-impl Client for PostgresClient {
-    type Upstream = PostgresUpstream;
-
-    async fn refuse(self, _refusal: Refusal) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn relay(
-        self,
-        _upstream: Self::Upstream,
-        _tap: impl Tap,
-        ended: impl Future<Output = Refusal> + Send,
-    ) -> Result<Transferred, RelayError> {
-        let _ = ended.await;
-        Ok(Transferred::default())
+    async fn dial(&self, endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, DialError> {
+        upstream::dial(endpoint, login, self.limits.dial).await
     }
 }

@@ -1,0 +1,58 @@
+//! The connection to an upstream, whatever it is made of.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use super::UpstreamAddress;
+use crate::relay::{Readable, Stream};
+
+/// TCP or Unix.
+pub(crate) type Socket = Either<TcpStream, UnixStream>;
+
+/// Without TLS or with it.
+pub(crate) type UpstreamStream = Either<Socket, Box<TlsStream<Socket>>>;
+
+impl<L: Stream, R: Stream> Readable for Either<L, R> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Left(left) => left.poll_readable(cx),
+            Self::Right(right) => right.poll_readable(cx),
+        }
+    }
+}
+
+impl<S: Stream> Readable for Box<S> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_readable(cx)
+    }
+}
+
+impl UpstreamAddress {
+    /// Opens a connection. The caller holds the deadline.
+    pub(crate) async fn connect(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp { host, port } => {
+                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+                prepare(&socket)?;
+                Ok(Either::Left(socket))
+            }
+            Self::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+/// Sends small messages at once, and notices within 90 s that a peer vanished without a word.
+pub(crate) fn prepare(socket: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+    socket.set_nodelay(true)
+}

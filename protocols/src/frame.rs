@@ -1,0 +1,193 @@
+//! HOT: cuts a stream into frames by their headers alone, without copying and without allocating.
+//!
+//! Client frames pass a [`Splitter`], which shows the few that audit wants and lets the others through by length. What it
+//! shows does not depend on how the bytes were split on their way: a frame is shown when it is complete, or when exactly
+//! [`SHOWN`] bytes of a longer one are there. Upstream frames pass a [`Boundaries`], which only knows where one ends.
+
+use crate::Malformed;
+use crate::event::Event;
+use crate::refusal::Refusal;
+
+/// Bytes of a frame that are shown at most, header included; also the size of a relay buffer.
+pub const SHOWN: usize = 64 * 1024;
+
+/// How a protocol cuts its two directions into frames, and what it says about them.
+pub trait Framing: Send {
+    /// Bytes of header that decide about a client frame, 1 to 8.
+    const HEADER: usize;
+
+    /// What becomes of the client frame that starts with these [`Framing::HEADER`] bytes.
+    ///
+    /// # Errors
+    /// No client frame starts like this, in this state of the session.
+    fn head(&mut self, header: &[u8]) -> Result<Head, Malformed>;
+
+    /// The view of a frame for which [`Framing::head`] said [`Handling::Show`].
+    ///
+    /// # Errors
+    /// The frame does not hold what it says.
+    fn event<'a>(&mut self, frame: Frame<'a>) -> Result<Event<'a>, Malformed>;
+
+    /// Bytes of the upstream frame, header included, that starts with these [`Framing::HEADER`] bytes; `None` when none does.
+    fn upstream_length(header: &[u8]) -> Option<u64>;
+
+    /// The bytes that tell the client, between two upstream frames, why its session ends.
+    fn farewell(&self, refusal: &Refusal) -> Vec<u8>;
+}
+
+/// What a header decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes of the whole frame, header included; at least [`Framing::HEADER`].
+    pub length: u64,
+    /// What to do with it.
+    pub handling: Handling,
+}
+
+/// What to do with a client frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Forward it unseen.
+    Pass,
+    /// Show it to the tap, then forward it.
+    Show,
+    /// Forward it; the client says nothing after it.
+    Last,
+}
+
+/// A client frame, or the first [`SHOWN`] bytes of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// The bytes, header included.
+    pub bytes: &'a [u8],
+    /// Bytes of the frame that are not shown.
+    pub cut: u64,
+}
+
+/// The next step through a batch of client bytes.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    /// The rest is the beginning of a frame: more bytes are needed.
+    Starved,
+    /// So many bytes may be forwarded.
+    Pass(usize),
+    /// The event must be allowed; then so many bytes may be forwarded.
+    Show(Event<'a>, usize),
+    /// So many bytes may be forwarded; nothing follows.
+    Last(usize),
+}
+
+/// Walks through client bytes, frame by frame.
+#[derive(Debug)]
+pub(crate) struct Splitter<F> {
+    framing: F,
+    /// Bytes of the current frame that pass unseen.
+    passing: u64,
+}
+
+impl<F: Framing> Splitter<F> {
+    pub(crate) fn new(framing: F) -> Self {
+        Self { framing, passing: 0 }
+    }
+
+    pub(crate) fn framing(&self) -> &F {
+        &self.framing
+    }
+
+    /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved, with the
+    /// same bytes and more. Never starved when `bytes` holds [`SHOWN`] bytes.
+    pub(crate) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
+        if self.passing > 0 && !bytes.is_empty() {
+            let now = clamp(self.passing, bytes.len());
+            self.passing -= now as u64;
+            return Ok(Step::Pass(now));
+        }
+        let Some((header, _)) = bytes.split_at_checked(F::HEADER) else { return Ok(Step::Starved) };
+        let head = self.framing.head(header)?;
+        match head.handling {
+            Handling::Pass => {
+                let now = clamp(head.length, bytes.len());
+                self.passing = head.length - now as u64;
+                Ok(Step::Pass(now))
+            }
+            Handling::Show => {
+                let shown = clamp(head.length, SHOWN);
+                let Some((frame, _)) = bytes.split_at_checked(shown) else { return Ok(Step::Starved) };
+                let cut = head.length - shown as u64;
+                let event = self.framing.event(Frame { bytes: frame, cut })?;
+                self.passing = cut;
+                Ok(Step::Show(event, shown))
+            }
+            Handling::Last => {
+                let whole = clamp(head.length, SHOWN);
+                Ok(if bytes.len() < whole { Step::Starved } else { Step::Last(whole) })
+            }
+        }
+    }
+}
+
+/// Knows, while upstream bytes flow by, whether the last one ended a frame.
+#[derive(Debug)]
+pub(crate) struct Boundaries<F> {
+    header: [u8; 8],
+    /// Bytes of `header` that are there; 0 at a boundary.
+    collected: usize,
+    /// Bytes until the current frame ends, once its header is known. `u64::MAX` once the upstream broke the protocol.
+    remaining: u64,
+    framing: std::marker::PhantomData<fn() -> F>,
+}
+
+impl<F: Framing> Boundaries<F> {
+    pub(crate) fn new() -> Self {
+        Self { header: [0; 8], collected: 0, remaining: 0, framing: std::marker::PhantomData }
+    }
+
+    /// True when everything seen so far ends with a frame.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.collected == 0 && self.remaining == 0
+    }
+
+    /// Follows these bytes. Returns where, in them, a frame ended last: 0 when the first byte starts one, `None` when they
+    /// all lie within a frame.
+    pub(crate) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut last = self.at_boundary().then_some(0);
+        let mut offset = 0;
+        while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+            if self.remaining > 0 {
+                let now = clamp(self.remaining, rest.len());
+                if self.remaining != u64::MAX {
+                    self.remaining -= now as u64;
+                }
+                offset += now;
+            } else {
+                offset += self.collect(rest);
+            }
+            if self.at_boundary() {
+                last = Some(offset);
+            }
+        }
+        last
+    }
+
+    /// Takes header bytes from the front of `rest`, and their number.
+    fn collect(&mut self, rest: &[u8]) -> usize {
+        let slot = self.header.get_mut(self.collected..F::HEADER).unwrap_or_default();
+        let now = slot.len().min(rest.len());
+        for (to, from) in slot.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.collected += now;
+        if self.collected == F::HEADER {
+            let header = self.header.get(..F::HEADER).unwrap_or_default();
+            self.remaining =
+                F::upstream_length(header).map_or(u64::MAX, |length| length.saturating_sub(F::HEADER as u64));
+            self.collected = 0;
+        }
+        now
+    }
+}
+
+/// The smaller of the two: what is left of a frame, and what is there.
+fn clamp(length: u64, available: usize) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX).min(available)
+}

@@ -1,0 +1,175 @@
+//! HOT: client messages after login, as borrowed views (PostgreSQL documentation, "Message Formats").
+//!
+//! A message is a type byte, a length that counts itself and what follows, and the content. Only the six messages that make the
+//! upstream do something are looked into; a message that PostgreSQL would not accept is not forwarded either, because
+//! then what the tap saw and what the upstream reads could differ.
+
+use crate::event::{Event, Malformed, Parameters, PreparedKind};
+use crate::frame::{Frame, Framing, Handling, Head};
+use crate::reader::{Reader, Short};
+use crate::refusal::Refusal;
+
+use super::error_response;
+
+/// PostgreSQL's own limits on the length field (`PQ_SMALL_MESSAGE_LIMIT`, `PQ_LARGE_MESSAGE_LIMIT`).
+const SMALL: u32 = 10_000;
+const LARGE: u32 = 0x3FFF_FFFE;
+
+/// Type byte and length.
+const HEADER: usize = 5;
+
+/// Cuts PostgreSQL sessions into messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Messages;
+
+impl Framing for Messages {
+    const HEADER: usize = HEADER;
+
+    fn head(&mut self, header: &[u8]) -> Result<Head, Malformed> {
+        let [kind, length @ ..] = header else { return Err(Malformed::UnknownType(0)) };
+        let (handling, limit) = match kind {
+            b'B' | b'F' | b'P' | b'Q' => (Handling::Show, LARGE),
+            b'C' | b'E' => (Handling::Show, SMALL),
+            b'd' => (Handling::Pass, LARGE),
+            b'D' | b'H' | b'S' | b'c' | b'f' => (Handling::Pass, SMALL),
+            b'X' => (Handling::Last, SMALL),
+            _ => return Err(Malformed::UnknownType(*kind)),
+        };
+        let length = Reader::new(length).u32().unwrap_or(0);
+        if !(4..=limit).contains(&length) {
+            return Err(Malformed::Length { kind: *kind, length });
+        }
+        Ok(Head { length: u64::from(length) + 1, handling })
+    }
+
+    fn event<'a>(&mut self, frame: Frame<'a>) -> Result<Event<'a>, Malformed> {
+        let (header, content) = frame.bytes.split_at_checked(HEADER).unwrap_or_default();
+        let kind = header.first().copied().unwrap_or(0);
+        view(kind, content, frame.cut).map_err(|Short| Malformed::Content(kind))
+    }
+
+    fn upstream_length(header: &[u8]) -> Option<u64> {
+        let mut reader = Reader::new(header);
+        reader.u8().ok()?;
+        let length = reader.u32().ok().filter(|length| (4..=i32::MAX as u32).contains(length))?;
+        Some(u64::from(length) + 1)
+    }
+
+    fn farewell(&self, refusal: &Refusal) -> Vec<u8> {
+        error_response::fatal(refusal)
+    }
+}
+
+/// The view of one message. With `cut` > 0 its last field is there only in part.
+fn view(kind: u8, content: &[u8], cut: u64) -> Result<Event<'_>, Short> {
+    let mut reader = Reader::new(content);
+    let event = match kind {
+        b'Q' => return query(reader, cut),
+        b'P' => return parse(reader, cut),
+        b'B' => return bind(reader, cut),
+        b'E' => Event::Execute { portal: reader.text()?, max_rows: reader.u32()? },
+        b'C' => {
+            let kind = match reader.u8()? {
+                b'S' => PreparedKind::Statement,
+                b'P' => PreparedKind::Portal,
+                _ => return Err(Short),
+            };
+            Event::Close { kind, name: reader.text()? }
+        }
+        b'F' => return function_call(reader, cut),
+        _ => return Err(Short),
+    };
+    reader.finish()?;
+    Ok(event)
+}
+
+fn query(mut reader: Reader<'_>, cut: u64) -> Result<Event<'_>, Short> {
+    match (reader.text(), cut) {
+        (Ok(text), 0) => {
+            reader.finish()?;
+            Ok(Event::Query { text, cut: 0 })
+        }
+        // The text is cut, and its last byte, which is not shown, is the NUL.
+        (Err(Short), 1..) => Ok(Event::Query { text: reader.rest(), cut: cut - 1 }),
+        _ => Err(Short),
+    }
+}
+
+fn parse(mut reader: Reader<'_>, cut: u64) -> Result<Event<'_>, Short> {
+    // A name that fills the whole view is longer than any name is.
+    let statement = reader.text()?;
+    match (reader.text(), cut) {
+        (Ok(text), 0) => {
+            let types = reader.u16()?;
+            reader.take(usize::from(types) * 4)?;
+            reader.finish()?;
+            Ok(Event::Parse { statement, text, cut: 0 })
+        }
+        // Only parameter types are cut.
+        (Ok(text), _) => Ok(Event::Parse { statement, text, cut: 0 }),
+        (Err(Short), 1..) => Ok(Event::Parse { statement, text: reader.rest(), cut }),
+        (Err(Short), 0) => Err(Short),
+    }
+}
+
+fn bind(mut reader: Reader<'_>, cut: u64) -> Result<Event<'_>, Short> {
+    let portal = reader.text()?;
+    let statement = reader.text()?;
+    let parameters = parameters(&mut reader, cut)?;
+    if cut == 0 {
+        let result_formats = reader.u16()?;
+        reader.take(usize::from(result_formats) * 2)?;
+        reader.finish()?;
+    }
+    Ok(Event::Bind { portal, statement, parameters, cut })
+}
+
+fn function_call(mut reader: Reader<'_>, cut: u64) -> Result<Event<'_>, Short> {
+    let function = reader.u32()?;
+    let arguments = parameters(&mut reader, cut)?;
+    if cut == 0 {
+        reader.u16()?;
+        reader.finish()?;
+    }
+    Ok(Event::FunctionCall { function, arguments, cut })
+}
+
+/// Format codes, then values. Every value is walked over once, so that iterating later cannot fail. When the message is cut, the
+/// values may end anywhere.
+fn parameters<'a>(reader: &mut Reader<'a>, cut: u64) -> Result<Parameters<'a>, Short> {
+    let formats = reader.u16()?;
+    let formats = reader.take(usize::from(formats) * 2)?;
+    let count = reader.u16()?;
+    // One format for all, one for each, or none, which is text.
+    if !matches!(formats.len() / 2, 0 | 1) && formats.len() / 2 != usize::from(count) {
+        return Err(Short);
+    }
+    let values = reader.rest();
+    for _ in 0..count {
+        if let Err(Short) = value(reader) {
+            if cut == 0 {
+                return Err(Short);
+            }
+            reader.take(reader.rest().len())?;
+            break;
+        }
+    }
+    let walked = values.len() - reader.rest().len();
+    let (values, _) = values.split_at_checked(walked).ok_or(Short)?;
+    Ok(Parameters { formats, count, values })
+}
+
+/// One value: −1 is NULL, any other negative length is wrong.
+fn value<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Short> {
+    match reader.u32()? {
+        u32::MAX => Ok(None),
+        length => {
+            let length =
+                i32::try_from(length).ok().and_then(|length| usize::try_from(length).ok()).ok_or(Short)?;
+            reader.take(length).map(Some)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

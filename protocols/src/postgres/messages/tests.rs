@@ -1,0 +1,193 @@
+//! Views of client messages: what is shown, what is refused, and that no truncation panics.
+
+use super::*;
+use crate::frame::{SHOWN, Splitter, Step};
+
+fn message(kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend_from_slice(&(content.len() as u32 + 4).to_be_bytes());
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+fn shown(bytes: &[u8]) -> Result<Event<'_>, Malformed> {
+    Messages.event(Frame { bytes, cut: 0 })
+}
+
+/// One well-formed message of each kind that is shown.
+fn samples() -> Vec<Vec<u8>> {
+    vec![
+        message(b'Q', b"select 1\0"),
+        message(b'P', b"name\0select $1\0\x00\x01\x00\x00\x00\x17"),
+        message(b'B', b"p\0name\0\0\x01\0\x01\0\x02\0\0\0\x02\x00\x2a\xff\xff\xff\xff\0\x00"),
+        message(b'E', b"p\0\0\0\0\x05"),
+        message(b'C', b"Sname\0"),
+        message(b'F', b"\0\0\x03\xbb\0\0\0\x01\0\0\0\x01x\0\x01"),
+    ]
+}
+
+#[test]
+fn each_message_is_shown_as_it_is() {
+    let samples = samples();
+    assert_eq!(shown(&samples[0]), Ok(Event::Query { text: b"select 1", cut: 0 }));
+    assert_eq!(shown(&samples[1]), Ok(Event::Parse { statement: b"name", text: b"select $1", cut: 0 }));
+    let Ok(Event::Bind { portal: b"p", statement: b"name", parameters, cut: 0 }) = shown(&samples[2]) else {
+        panic!("not a Bind");
+    };
+    let values: Vec<_> = parameters.iter().map(|value| (value.value, value.binary)).collect();
+    assert_eq!(values, [(Some(&b"\0\x2a"[..]), true), (None, true)]);
+    assert_eq!(shown(&samples[3]), Ok(Event::Execute { portal: b"p", max_rows: 5 }));
+    assert_eq!(shown(&samples[4]), Ok(Event::Close { kind: PreparedKind::Statement, name: b"name" }));
+    let Ok(Event::FunctionCall { function: 955, arguments, cut: 0 }) = shown(&samples[5]) else {
+        panic!("not a FunctionCall");
+    };
+    assert_eq!(arguments.iter().map(|value| value.value).collect::<Vec<_>>(), [Some(&b"x"[..])]);
+}
+
+#[test]
+fn a_message_cut_short_at_any_byte_is_malformed_and_never_panics() {
+    for sample in samples() {
+        for end in 0..sample.len() {
+            let content = sample.get(5..end).unwrap_or_default();
+            let whole = message(sample[0], content);
+            assert_eq!(shown(&whole), Err(Malformed::Content(sample[0])), "{}: {end}", sample[0] as char);
+        }
+    }
+}
+
+#[test]
+fn left_over_bytes_are_malformed() {
+    for sample in samples() {
+        let mut content = sample[5..].to_vec();
+        content.push(0);
+        assert_eq!(shown(&message(sample[0], &content)), Err(Malformed::Content(sample[0])));
+    }
+}
+
+#[test]
+fn a_query_of_length_ten_does_not_show_the_next_message() {
+    let mut bytes = message(b'Q', b"select");
+    bytes.extend_from_slice(&message(b'Q', b"secret\0"));
+    let mut splitter = Splitter::new(Messages);
+    assert!(matches!(splitter.step(&bytes), Err(Malformed::Content(b'Q'))));
+}
+
+#[test]
+fn impossible_headers_are_malformed() {
+    for (header, malformed) in [
+        (*b"Q\0\0\0\x03", Malformed::Length { kind: b'Q', length: 3 }),
+        (*b"d\xff\xff\xff\xff", Malformed::Length { kind: b'd', length: u32::MAX }),
+        (*b"P\x40\0\0\0", Malformed::Length { kind: b'P', length: 0x4000_0000 }),
+        (*b"S\0\0\x27\x11", Malformed::Length { kind: b'S', length: 10_001 }),
+        (*b"p\0\0\0\x08", Malformed::UnknownType(b'p')),
+        (*b"\0\0\0\0\x08", Malformed::UnknownType(0)),
+    ] {
+        assert_eq!(Messages.head(&header), Err(malformed));
+    }
+}
+
+/// Every event of `bytes`, fed in pieces that end at the given places, as text; and how many bytes were passed.
+fn events(bytes: &[u8], pieces: &[usize]) -> (Vec<String>, usize) {
+    let mut splitter = Splitter::new(Messages);
+    let (mut seen, mut passed) = (Vec::new(), 0);
+    for end in pieces.iter().copied().chain([bytes.len()]) {
+        loop {
+            match splitter.step(&bytes[passed..end]).unwrap() {
+                Step::Starved => break,
+                Step::Pass(count) => passed += count,
+                Step::Show(event, count) => {
+                    seen.push(format!("{event:?}"));
+                    passed += count;
+                }
+                Step::Last(count) => {
+                    passed += count;
+                    return (seen, passed);
+                }
+            }
+            if passed == end {
+                break;
+            }
+        }
+    }
+    (seen, passed)
+}
+
+#[test]
+fn the_tap_sees_the_same_wherever_the_bytes_are_split() {
+    let mut bytes: Vec<u8> = samples().concat();
+    bytes.extend(message(b'd', &[b'x'; 300]));
+    bytes.extend(message(b'S', b""));
+    bytes.extend(samples().concat());
+    bytes.extend(message(b'X', b""));
+    let whole = events(&bytes, &[]);
+    assert_eq!(whole.0.len(), 12);
+    assert_eq!(whole.1, bytes.len());
+    for first in 0..=bytes.len() {
+        assert_eq!(events(&bytes, &[first]), whole, "{first}");
+        let second = (first + 7).min(bytes.len());
+        assert_eq!(events(&bytes, &[first, second]), whole, "{first}, {second}");
+    }
+    let each: Vec<usize> = (0..bytes.len()).collect();
+    assert_eq!(events(&bytes, &each), whole, "one byte at a time");
+}
+
+#[test]
+fn a_long_query_is_shown_by_its_beginning_wherever_the_bytes_are_split() {
+    let mut text = vec![b'a'; 3 * SHOWN];
+    text.push(0);
+    let bytes = [message(b'Q', &text), message(b'Q', b"next\0")].concat();
+    let mut splitter = Splitter::new(Messages);
+    assert!(matches!(splitter.step(&bytes[..SHOWN - 1]), Ok(Step::Starved)));
+    let Ok(Step::Show(Event::Query { text, cut }, SHOWN)) = splitter.step(&bytes[..SHOWN + 9]) else {
+        panic!("not shown");
+    };
+    assert_eq!((text.len(), cut), (SHOWN - 5, (2 * SHOWN + 5) as u64));
+    let whole = events(&bytes, &[]);
+    for first in [1, 4, 5, 6, SHOWN - 1, SHOWN, SHOWN + 1, 3 * SHOWN + 5, 3 * SHOWN + 6, 3 * SHOWN + 7] {
+        assert_eq!(events(&bytes, &[first]), whole, "{first}");
+    }
+}
+
+#[test]
+fn a_text_whose_nul_alone_is_not_shown_is_whole() {
+    let mut text = vec![b'a'; SHOWN - 5];
+    text.push(0);
+    let bytes = message(b'Q', &text);
+    let mut splitter = Splitter::new(Messages);
+    let Ok(Step::Show(Event::Query { text, cut: 0 }, SHOWN)) = splitter.step(&bytes) else {
+        panic!("not shown");
+    };
+    assert_eq!(text.len(), SHOWN - 5);
+}
+
+#[test]
+fn a_nul_in_the_middle_of_a_long_query_is_malformed() {
+    let mut text = vec![b'a'; 2 * SHOWN];
+    text[SHOWN - 6] = 0;
+    let bytes = message(b'Q', &text);
+    assert!(matches!(Splitter::new(Messages).step(&bytes), Err(Malformed::Content(b'Q'))));
+}
+
+#[test]
+fn a_long_value_is_shown_by_its_beginning() {
+    let mut content = b"\0\0\0\0\0\x02\0\0\0\x01x".to_vec();
+    content.extend_from_slice(&(SHOWN as u32 * 2).to_be_bytes());
+    content.extend(vec![b'y'; SHOWN * 2]);
+    content.extend(b"\0\0");
+    let bytes = message(b'B', &content);
+    let mut splitter = Splitter::new(Messages);
+    let Ok(Step::Show(Event::Bind { parameters, cut, .. }, SHOWN)) = splitter.step(&bytes) else {
+        panic!("not shown");
+    };
+    let values: Vec<_> = parameters.iter().collect();
+    assert_eq!(parameters.count(), 2);
+    assert_eq!((values[0].value, values[0].cut), (Some(&b"x"[..]), 0));
+    assert_eq!(values[1].value.map(<[u8]>::len).unwrap() as u64 + values[1].cut, SHOWN as u64 * 2);
+    assert_eq!(cut, (bytes.len() - SHOWN) as u64);
+}
+
+#[test]
+fn latin1_is_shown_as_its_bytes() {
+    let bytes = message(b'Q', b"select 'caf\xe9'\0");
+    assert_eq!(shown(&bytes), Ok(Event::Query { text: b"select 'caf\xe9'", cut: 0 }));
+}

@@ -1,0 +1,247 @@
+//! HOT: two independent half-duplex pumps, for every protocol that is a stream of frames.
+//!
+//! Client to upstream, a batch at a time: one read, every complete frame past the tap, one write. Upstream to client: bytes as
+//! they come, following only where frames end. Neither pump waits for the other, so a client that sends on while a huge result flows
+//! cannot deadlock; each holds one pooled buffer while bytes are in flight, and none while its side is silent.
+//!
+//! Everything that is half done when a pump is dropped lives outside of it: the session can be ended at any `.await`,
+//! and its client still told why, between two messages.
+
+mod buffer;
+mod close;
+mod downstream;
+mod shared;
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::frame::{Framing, Splitter, Step};
+use crate::refusal::{Refusal, RefusalCode};
+use crate::{End, Malformed, RelayError, RelayFault, Tap, TapClosed, Transferred, Verdict};
+
+use buffer::Buffer;
+pub(crate) use close::{HEARD_OUT, close};
+use downstream::{Broken, Downstream};
+use shared::{Filled, Shared};
+pub use shared::{Readable, Stream};
+
+/// How a relay came to its end, with both streams still open.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What was forwarded.
+    pub(crate) transferred: Transferred,
+    /// What is left to tell the client, between two messages; `None` when there is nothing, or no such place was reached.
+    pub(crate) farewell: Option<Vec<u8>>,
+    /// What failed, if anything.
+    pub(crate) fault: Option<RelayFault>,
+}
+
+impl Outcome {
+    /// The outcome as [`crate::Client::relay`] reports it.
+    pub(crate) fn into_result(self) -> Result<Transferred, RelayError> {
+        match self.fault {
+            None => Ok(self.transferred),
+            Some(fault) => Err(RelayError { transferred: self.transferred, fault }),
+        }
+    }
+}
+
+/// Why the client's pump stopped.
+#[derive(Debug)]
+enum ClientStop {
+    /// It closed its side, or said goodbye.
+    Done,
+    /// A message was not allowed.
+    Refused(Refusal),
+    Malformed(Malformed),
+    TapClosed,
+    /// Its connection failed.
+    Read(io::Error),
+    /// The upstream's connection failed, or is closed.
+    Write(io::Error),
+}
+
+/// What ended the session.
+#[derive(Debug)]
+enum Stop {
+    Client(ClientStop),
+    Upstream(Result<(), Broken>),
+    Ended(Refusal),
+}
+
+/// Carries the session until a side, the tap or `ended` ends it. Waits at most `close` for a last message to get through.
+pub(crate) async fn run<C, U, F>(
+    client: &mut C,
+    upstream: &mut U,
+    framing: F,
+    mut tap: impl Tap,
+    ended: impl Future<Output = Refusal> + Send,
+    close: Duration,
+) -> Outcome
+where
+    C: Stream,
+    U: Stream,
+    F: Framing,
+{
+    let (client, upstream) = (Shared::new(client), Shared::new(upstream));
+    let mut splitter = Splitter::new(framing);
+    let mut downstream = Downstream::<F>::new();
+    let mut from_client = 0;
+    let mut ended = pin!(ended);
+
+    let mut stop = tokio::select! {
+        stop = forward(&client, &upstream, &mut splitter, &mut tap, &mut from_client) => Stop::Client(stop),
+        result = downstream.pump(&upstream, &client) => Stop::Upstream(result),
+        refusal = &mut ended => Stop::Ended(refusal),
+    };
+    if let Stop::Client(ClientStop::Done) = stop {
+        // The upstream answers what it was asked before, and then closes.
+        let half_closed = async {
+            // A failure shows up when the answers are read.
+            let _ = timeout(close, upstream.shutdown()).await;
+            downstream.pump(&upstream, &client).await
+        };
+        stop = tokio::select! {
+            // The client said goodbye: whatever happens to either connection now is no fault.
+            _ = half_closed => Stop::Client(ClientStop::Done),
+            refusal = &mut ended => Stop::Ended(refusal),
+        };
+    }
+
+    let (refusal, end, fault) = judge(stop, close, &mut downstream, &upstream, &client).await;
+    let mut farewell = None;
+    if let Some(refusal) = &refusal
+        && let Ok(true) = timeout(close, downstream.finish_message(&upstream, &client)).await
+    {
+        farewell = Some(splitter.framing().farewell(refusal));
+    }
+    let transferred = Transferred { from_client, from_upstream: downstream.forwarded(), end };
+    Outcome { transferred, farewell, fault }
+}
+
+/// What to tell the client, and what to tell the sidecar.
+async fn judge<C: Stream, U: Stream, F: Framing>(
+    stop: Stop,
+    close: Duration,
+    downstream: &mut Downstream<F>,
+    upstream: &Shared<'_, U>,
+    client: &Shared<'_, C>,
+) -> (Option<Refusal>, End, Option<RelayFault>) {
+    let told = |refusal: Refusal, fault| {
+        let end = End::Refused(refusal.code);
+        (Some(refusal), end, fault)
+    };
+    match stop {
+        Stop::Client(ClientStop::Done) => (None, End::Client, None),
+        Stop::Upstream(Ok(())) => (None, End::Upstream, None),
+        Stop::Ended(refusal) | Stop::Client(ClientStop::Refused(refusal)) => told(refusal, None),
+        Stop::Client(ClientStop::Malformed(malformed)) => {
+            let refusal = Refusal::new(RefusalCode::ProtocolViolation, malformed.to_string());
+            told(refusal, Some(RelayFault::Malformed(malformed)))
+        }
+        Stop::Client(ClientStop::TapClosed) => {
+            let refusal =
+                Refusal::new(RefusalCode::Internal, "the session can no longer be recorded, so it ends");
+            told(refusal, Some(RelayFault::TapClosed))
+        }
+        Stop::Client(ClientStop::Read(error)) | Stop::Upstream(Err(Broken::Client(error))) => {
+            (None, End::Client, Some(RelayFault::Client(error)))
+        }
+        Stop::Client(ClientStop::Write(error)) => {
+            // The upstream closed while the client was sending: its last words may still be on their way.
+            match timeout(close, downstream.pump(upstream, client)).await {
+                Ok(Ok(())) => (None, End::Upstream, None),
+                _ => lost(error),
+            }
+        }
+        Stop::Upstream(Err(Broken::Upstream(error))) => lost(error),
+    }
+}
+
+/// The upstream's connection failed.
+fn lost(error: io::Error) -> (Option<Refusal>, End, Option<RelayFault>) {
+    let refusal = Refusal::new(RefusalCode::UpstreamUnavailable, "the connection to the upstream was lost");
+    (Some(refusal), End::Upstream, Some(RelayFault::Upstream(error)))
+}
+
+/// The client's pump: one read, every complete frame past the tap, one write.
+async fn forward<C: Stream, U: Stream, F: Framing>(
+    client: &Shared<'_, C>,
+    upstream: &Shared<'_, U>,
+    splitter: &mut Splitter<F>,
+    tap: &mut impl Tap,
+    forwarded: &mut u64,
+) -> ClientStop {
+    let mut held: Option<Buffer> = None;
+    loop {
+        match client.fill(&mut held).await {
+            Ok(Filled::More) => {}
+            Ok(Filled::End) => return ClientStop::Done,
+            Err(error) => return ClientStop::Read(error),
+        }
+        let Some(batch) = &mut held else { continue };
+        let (allowed, stop) = inspect(batch.filled(), splitter, tap).await;
+        if let Err(error) = send(batch, allowed, upstream, forwarded).await {
+            return ClientStop::Write(error);
+        }
+        if let Some(stop) = stop {
+            return stop;
+        }
+        if batch.is_empty() {
+            held = None;
+        }
+    }
+}
+
+/// How many bytes of the batch may be forwarded, and why nothing may follow them, if so.
+async fn inspect<F: Framing>(
+    batch: &[u8],
+    splitter: &mut Splitter<F>,
+    tap: &mut impl Tap,
+) -> (usize, Option<ClientStop>) {
+    let mut allowed = 0;
+    loop {
+        let rest = batch.get(allowed..).unwrap_or_default();
+        match splitter.step(rest) {
+            Ok(Step::Starved) => return (allowed, None),
+            Ok(Step::Pass(bytes)) => allowed += bytes,
+            Ok(Step::Last(bytes)) => return (allowed + bytes, Some(ClientStop::Done)),
+            Ok(Step::Show(event, bytes)) => match tap.observe(event).await {
+                Ok(Verdict::Forward) => allowed += bytes,
+                Ok(Verdict::End(refusal)) => return (allowed, Some(ClientStop::Refused(refusal))),
+                Err(TapClosed) => return (allowed, Some(ClientStop::TapClosed)),
+            },
+            Err(reason) => {
+                // It ends the session whatever the tap says; a closed tap must not be mistaken for a broken client.
+                let stop = match tap.observe(crate::Event::Malformed { reason }).await {
+                    Err(TapClosed) => ClientStop::TapClosed,
+                    Ok(Verdict::End(refusal)) => ClientStop::Refused(refusal),
+                    Ok(Verdict::Forward) => ClientStop::Malformed(reason),
+                };
+                return (allowed, Some(stop));
+            }
+        }
+    }
+}
+
+/// Writes the first `allowed` bytes of the batch, and takes them out of it.
+async fn send<U: Stream>(
+    batch: &mut Buffer,
+    allowed: usize,
+    upstream: &Shared<'_, U>,
+    forwarded: &mut u64,
+) -> io::Result<()> {
+    let mut left = allowed;
+    while left > 0 {
+        let (now, _) = batch.filled().split_at_checked(left).unwrap_or_default();
+        let written = upstream.write(now).await?.min(left);
+        batch.consume(written);
+        *forwarded += written as u64;
+        left -= written;
+    }
+    if allowed > 0 { upstream.flush().await } else { Ok(()) }
+}

@@ -1,0 +1,126 @@
+//! Certificates, a hand-driven client, a scripted upstream and a tap that remembers.
+
+pub(crate) mod certificates;
+pub(crate) mod client;
+pub(crate) mod postgresql;
+pub(crate) mod upstream;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use protocols::postgres::{Postgres, PostgresClient, PostgresUpstream};
+use protocols::{
+    Accepted, Client, Endpoint, Event, Limits, Login, Protocol, Refusal, RelayError, Tap, TapClosed,
+    Transferred, Verdict,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub(crate) use certificates::Authority;
+pub(crate) use client::{RawClient, message};
+pub(crate) use upstream::scripted;
+
+/// Deadlines that tests can wait for.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        handshake: Duration::from_secs(10),
+        dial: Duration::from_secs(10),
+        close: Duration::from_secs(2),
+        cancellable_sessions: 100,
+    }
+}
+
+/// What a session came to.
+pub(crate) type Session = JoinHandle<Result<Transferred, RelayError>>;
+
+/// A sidecar without policy: accepts, dials, relays.
+pub(crate) struct Sidecar {
+    pub(crate) authority: Authority,
+    pub(crate) postgres: Arc<Postgres>,
+    listener: TcpListener,
+}
+
+impl Sidecar {
+    pub(crate) async fn start() -> Self {
+        Self::with_limits(limits()).await
+    }
+
+    pub(crate) async fn with_limits(limits: Limits) -> Self {
+        let authority = Authority::new();
+        let postgres = Arc::new(Postgres::new(authority.server_config(), limits));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { authority, postgres, listener }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port())).await.unwrap()
+    }
+
+    /// The next connection, as it came.
+    pub(crate) async fn socket(&self) -> TcpStream {
+        self.listener.accept().await.unwrap().0
+    }
+
+    /// The next connection, which asks to log in.
+    pub(crate) async fn accept(&self) -> Accepted<PostgresClient> {
+        self.postgres.accept(self.socket().await).await.unwrap().unwrap()
+    }
+
+    /// A client and its session, just logged in.
+    pub(crate) async fn session(
+        &self,
+        upstream: impl Future<Output = PostgresUpstream>,
+        tap: impl Tap + 'static,
+        ended: impl Future<Output = Refusal> + Send + 'static,
+    ) -> (RawClient, Session) {
+        let config = self.authority.client_config(&[]);
+        let client = async { RawClient::log_in(self.connect().await, config, 0).await };
+        let (client, accepted) = tokio::join!(client, self.accept());
+        let upstream = upstream.await;
+        let session = tokio::spawn(accepted.client.relay(upstream, tap, ended));
+        (client, session)
+    }
+
+    pub(crate) async fn dial(&self, endpoint: &Endpoint) -> PostgresUpstream {
+        self.postgres.dial(endpoint, &login()).await.unwrap()
+    }
+}
+
+pub(crate) fn login() -> Login {
+    Login { user: "alice".into(), database: Some("prod".into()), carried: Default::default() }
+}
+
+/// A permit that never ends.
+pub(crate) fn never() -> impl Future<Output = Refusal> + Send + 'static {
+    std::future::pending()
+}
+
+/// Remembers what it saw, as text; ends the session at a query that says `forbidden`.
+#[derive(Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<Vec<String>>>);
+
+impl Memory {
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Tap for Memory {
+    async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
+        let text = match event {
+            Event::Query { text, cut } => format!("Q {} +{cut}", text.escape_ascii()),
+            other => format!("{other:?}"),
+        };
+        let forbidden = text.contains("forbidden");
+        self.0.lock().unwrap().push(text);
+        if forbidden {
+            let refusal = Refusal::new(protocols::RefusalCode::AccessDenied, "not this one");
+            return Ok(Verdict::End(refusal));
+        }
+        Ok(Verdict::Forward)
+    }
+}

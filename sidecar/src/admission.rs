@@ -7,10 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,7 +30,6 @@ pub(crate) struct Admission {
     connections: Arc<Semaphore>,
     room: Room,
     unknown: Mutex<Unknown>,
-    evicted: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +61,6 @@ impl Admission {
             connections: Arc::new(Semaphore::new(room.connections)),
             room,
             unknown: Mutex::default(),
-            evicted: AtomicU64::new(0),
         })
     }
 
@@ -76,7 +71,7 @@ impl Admission {
         let connection = Arc::clone(&self.connections).try_acquire_owned().ok()?;
         let evicted = CancellationToken::new();
         let mut unknown = self.unknown();
-        unknown.make_room(address, &self.room, &self.evicted);
+        unknown.make_room(address, &self.room);
         let number = unknown.next;
         unknown.next += 1;
         unknown.total += 1;
@@ -89,18 +84,13 @@ impl Admission {
         Some(Place { _connection: connection, admission: Arc::clone(self), address, number, evicted })
     }
 
-    /// Unknown connections that had to make room.
-    pub(crate) fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
-    }
-
     fn unknown(&self) -> MutexGuard<'_, Unknown> {
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Unknown {
-    fn make_room(&mut self, address: IpAddr, room: &Room, evicted: &AtomicU64) {
+    fn make_room(&mut self, address: IpAddr, room: &Room) {
         let of_address = self.by_address.get(&address).map_or(0, VecDeque::len);
         let from = if of_address >= room.unknown_per_address {
             Some(address)
@@ -111,7 +101,6 @@ impl Unknown {
         };
         if let Some(oldest) = from.and_then(|from| self.by_address.get_mut(&from)).and_then(VecDeque::pop_front) {
             self.total -= 1;
-            evicted.fetch_add(1, Ordering::Relaxed);
             oldest.evict.cancel();
         }
     }
@@ -166,7 +155,6 @@ mod tests {
         let places: Vec<_> = (0..5).map(|_| admission.admit(address(1)).unwrap()).collect();
         let evicted: Vec<_> = places.iter().map(is_evicted).collect();
         assert_eq!(evicted, [true, true, false, false, false]);
-        assert_eq!(admission.evicted(), 2);
     }
 
     #[test]

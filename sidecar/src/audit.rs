@@ -34,11 +34,11 @@ mod spool;
 mod trail;
 mod writer;
 
-pub use self::event::{Denied, Ending, Subject};
 pub(crate) use self::{
-    shipper::{Shipper, Uplink},
+    event::{Denied, Ending, Subject},
+    shipper::{Shipped, Shipper, Uplink},
     spool::Record,
-    trail::{Trail, TrailTap},
+    trail::Trail,
 };
 use self::{
     spool::{MAX_RECORD_BYTES, SpoolRoot},
@@ -56,7 +56,7 @@ const UNKNOWN_REFILL: Duration = Duration::from_millis(100);
 
 /// Why an event could not be recorded.
 #[derive(Debug, thiserror::Error)]
-pub enum AuditError {
+pub(crate) enum AuditError {
     /// The disk refused it, or took longer than ten seconds.
     #[error("the audit spool does not take events")]
     NotWritten,
@@ -84,7 +84,7 @@ impl From<WriteFailed> for AuditError {
 
 /// The way into the audit trail. Cheap to clone.
 #[derive(Clone)]
-pub struct Audit {
+pub(crate) struct Audit {
     queue: mpsc::Sender<Command>,
     space: Arc<Semaphore>,
     state: Arc<State>,
@@ -97,7 +97,7 @@ impl Audit {
     ///
     /// # Errors
     /// The directory cannot be made or read.
-    pub fn open(data_dir: &Path, bound: u64) -> io::Result<(Self, AuditSpool)> {
+    pub(crate) fn open(data_dir: &Path, bound: u64) -> io::Result<(Self, AuditSpool)> {
         let root = SpoolRoot::new(data_dir);
         let id = Uuid::now_v7();
         writer::create_directory(&root.spool(id))?;
@@ -178,7 +178,7 @@ impl Audit {
 
     /// Can a session start, as far as audit is concerned?
     #[must_use]
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         !self.state.broken.load(Ordering::Acquire) && self.check_bound(self.bound).is_ok()
     }
 
@@ -189,12 +189,22 @@ impl Audit {
 
     /// Bytes on disk that authd has not acknowledged, up to a segment of 4 MiB too many.
     #[must_use]
-    pub fn spool_bytes(&self) -> u64 {
+    pub(crate) fn spool_bytes(&self) -> u64 {
         self.state.bytes.load(Ordering::Acquire)
     }
 
+    /// Denied events of clients without a genuine certificate are bounded in rate: true where there is room for one.
+    pub(crate) fn has_room_for_unknown(&self) -> bool {
+        self.unknown.take()
+    }
+
+    /// Events of this process that are on disk.
+    pub(crate) fn durable_events(&self) -> u64 {
+        self.state.durable.borrow().sequence
+    }
+
     /// Makes everything sent so far durable and stops the writer. Events sent later are refused.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.queue.send(Command::Close(done)).is_ok() {
             let _ = timeout(DISK_DEADLINE, closed).await;
@@ -203,7 +213,7 @@ impl Audit {
 }
 
 /// The spool as the shipper sees it.
-pub struct AuditSpool {
+pub(crate) struct AuditSpool {
     root: SpoolRoot,
     id: Uuid,
     state: Arc<State>,

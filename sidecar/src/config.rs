@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 mod file;
 mod values;
 
-pub use self::values::{Labels, Uri, ValueError, parse_duration};
+pub use self::values::{Labels, Name, Period, Size, Tls, Uri, ValueError, parse_duration};
 use crate::admission::Room;
 
 /// Where identity and audit spool are kept unless said otherwise.

@@ -28,7 +28,7 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// Why no session could start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotReady {
+pub(crate) enum NotReady {
     /// The replica has no complete snapshot.
     Replica,
     /// The audit spool cannot be written, or is full.
@@ -48,7 +48,7 @@ impl NotReady {
 }
 
 /// What the health page needs to know of the process.
-pub trait Watched: Send + Sync + 'static {
+pub(crate) trait Watched: Send + Sync + 'static {
     /// Could a session start?
     ///
     /// # Errors
@@ -59,7 +59,7 @@ pub trait Watched: Send + Sync + 'static {
 }
 
 /// Serves until told to stop.
-pub async fn serve<W: Watched>(listener: TcpListener, metrics: Metrics, watched: Arc<W>, stop: CancellationToken) {
+pub(crate) async fn serve<W: Watched>(listener: TcpListener, metrics: Metrics, watched: Arc<W>, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {

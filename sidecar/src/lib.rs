@@ -1,9 +1,56 @@
-//! In which order: the sidecar.
+//! In which order: one process beside a database, one security sequence, one audit trail.
+//!
+//! # A connection's life
+//!
+//! ```text
+//! accept → authorize → [ask] → audit start → dial upstream → say "logged in" → relay → audit end
+//! ```
+//!
+//! It is written once, in `session`, for every protocol. `protocols` supplies the words (how PostgreSQL asks, refuses,
+//! relays), `auth` the decision (a [`Permit`](auth::permit::Permit), which only its authorizer makes). What this crate adds is
+//! the order: no upstream is dialled without a permit and a start event on disk; the client hears "logged in" only after the
+//! upstream answered; every way out leads through the audit trail.
+//!
+//! # Where to read
+//!
+//! | module | idea |
+//! |---|---|
+//! | `session` | the security sequence: start here |
+//! | `refusal` | what a client may read when it is turned away: one exhaustive match |
+//! | `listener`, `admission` | accepting; a silent client costs only its own connection |
+//! | `upstream` | what we prove to the upstream, and how it proves itself |
+//! | `audit` | start, queries and end, on disk before they happen; shipped to authd for ever |
+//! | `tls` | a handshake that proves a key and judges nothing |
+//! | `join`, `link`, `announce` | who this sidecar is, its way to authd, what it says there |
+//! | [`config`], `metrics`, `health` | what it is told, what it counts, whether it could start a session |
+//! | `process` | what is started in which order, and stopped in which order |
+//!
+//! # When authd is away
+//!
+//! New sessions are decided from the replica, with upstream certificates that are in the cache, and audit waits on disk. What
+//! needs authd fails closed: a first session of a database user that has no cached certificate, a restart without a stored
+//! identity, and everything once locks are strict and five minutes old.
+
 mod admission;
-pub mod audit;
+mod announce;
+mod audit;
 mod backoff;
 mod chain;
 pub mod config;
-pub mod health;
-pub mod metrics;
-pub mod tls;
+mod health;
+mod join;
+mod link;
+mod listener;
+mod metrics;
+mod process;
+mod refusal;
+mod session;
+mod tls;
+mod upstream;
+
+pub use self::{
+    admission::Room,
+    join::{IdentityError, JoinError},
+    process::{Sidecar, StartError},
+    upstream::UpstreamError,
+};

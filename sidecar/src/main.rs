@@ -1,2 +1,244 @@
-//! Placeholder.
-fn main() {}
+//! The sidecar's command line.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use auth::{
+    api::CaPin,
+    identity::{Protocol, TargetName},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sidecar::{
+    Sidecar,
+    config::{
+        Config, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_ROOM, DEFAULT_SPOOL_BOUND, Labels,
+        TargetConfig, Tls, Token, UpstreamConfig, Uri, parse_duration,
+    },
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+/// Lets nobody in who does not hold a short-lived certificate for this very session.
+#[derive(Parser)]
+#[command(name = "sidecar", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Guards targets: those of a configuration file, or one given by flags.
+    Start(Box<Start>),
+    /// Checks a configuration file and says what it means.
+    Check {
+        /// The file.
+        #[arg(short, long)]
+        config: PathBuf,
+    },
+    /// Prints the version.
+    Version,
+}
+
+#[derive(Args)]
+struct Start {
+    /// Configuration file; with it, no flag that describes a target is taken.
+    #[arg(short, long, conflicts_with_all = ["auth_server", "ca_pins", "token", "token_file", "name", "protocol", "uri", "labels", "listen", "public_addr", "upstream_password_file", "upstream_tls"])]
+    config: Option<PathBuf>,
+    /// authd, HOST:PORT.
+    #[arg(long, required_unless_present = "config")]
+    auth_server: Option<String>,
+    /// What authd's authority is checked against at the first contact; may be given more than once.
+    #[arg(long = "ca-pin")]
+    ca_pins: Vec<CaPin>,
+    /// Join token. Other users of this host can see it; --token-file is better.
+    #[arg(long, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File that holds the join token.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Name of the target.
+    #[arg(long, required_unless_present = "config")]
+    name: Option<TargetNameArg>,
+    /// What it speaks: postgres (mysql and ssh are not built yet in this version).
+    #[arg(long, value_enum, required_unless_present = "config")]
+    protocol: Option<ProtocolArg>,
+    /// The upstream: HOST:PORT or unix:PATH of its socket.
+    #[arg(long, required_unless_present = "config")]
+    uri: Option<Uri>,
+    /// What roles match: key=value,key=value.
+    #[arg(long)]
+    labels: Option<Labels>,
+    /// Where clients are awaited.
+    #[arg(long, required_unless_present = "config")]
+    listen: Option<SocketAddr>,
+    /// Where clients are told to go, HOST:PORT; default: the listen address.
+    #[arg(long)]
+    public_addr: Option<String>,
+    /// Identity and audit spool.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long)]
+    diag_addr: Option<SocketAddr>,
+    /// Log in to the upstream with this password (SCRAM) in place of a client certificate.
+    #[arg(long)]
+    upstream_password_file: Option<PathBuf>,
+    /// verify-full, verify-ca, insecure, or insecure-plaintext.
+    #[arg(long)]
+    upstream_tls: Option<Tls>,
+    /// How long live sessions may go on after SIGTERM: 30s.
+    #[arg(long, value_parser = parse_duration)]
+    drain_timeout: Option<Duration>,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone)]
+struct TargetNameArg(TargetName);
+
+impl std::str::FromStr for TargetNameArg {
+    type Err = auth::identity::NameError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        TargetName::new(text).map(Self)
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProtocolArg {
+    Postgres,
+    Mysql,
+    Ssh,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    // First of all: whatever uses rustls without naming a provider must find this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ERROR: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Start(start) => {
+            log_to_stderr(start.log_format);
+            let config = start.into_config()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.context("cannot start the runtime")?.block_on(serve(config))
+        }
+        Command::Check { config: path } => {
+            let config = Config::read(&path)?;
+            for target in &config.targets {
+                let UpstreamConfig { address, tls, credential, .. } = &target.upstream;
+                println!(
+                    "{}: {} on {} → {address} ({tls:?}, {credential:?})",
+                    target.name, target.protocol, target.listen
+                );
+            }
+            println!("{} is valid", path.display());
+            Ok(())
+        }
+        Command::Version => {
+            println!("Touchstone sidecar {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut stopped = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), targets = config.targets.len(), "starting");
+    let sidecar = tokio::select! {
+        started = Sidecar::start(config) => started?,
+        // Nobody was let in yet.
+        () = stopped() => return Ok(()),
+    };
+    stopped().await;
+    sidecar.drain().await;
+    Ok(())
+}
+
+impl Start {
+    fn into_config(self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => self.one_target()?,
+        };
+        if let Some(data_dir) = self.data_dir {
+            config.data_dir = data_dir;
+        }
+        config.diag_addr = self.diag_addr.or(config.diag_addr);
+        config.drain_timeout = self.drain_timeout.unwrap_or(config.drain_timeout);
+        Ok(config)
+    }
+
+    fn one_target(&self) -> anyhow::Result<Config> {
+        // clap has made sure of these.
+        let (Some(auth_server), Some(name), Some(protocol), Some(uri), Some(listen)) =
+            (&self.auth_server, &self.name, self.protocol, &self.uri, self.listen)
+        else {
+            anyhow::bail!("--auth-server, --name, --protocol, --uri and --listen are needed, or --config");
+        };
+        let password_file = self.upstream_password_file.clone();
+        let target = TargetConfig {
+            name: name.0.clone(),
+            description: String::new(),
+            protocol: match protocol {
+                ProtocolArg::Postgres => Protocol::Postgres,
+                ProtocolArg::Mysql => Protocol::Mysql,
+                ProtocolArg::Ssh => Protocol::Ssh,
+            },
+            labels: self.labels.as_ref().map_or_else(BTreeMap::new, |labels| labels.0.clone()),
+            listen,
+            public_addr: self.public_addr.clone(),
+            upstream: UpstreamConfig::new(
+                uri.0.clone(),
+                self.upstream_tls.as_ref().map(|tls| tls.0),
+                password_file,
+            ),
+        };
+        let literal = self.token.clone().map(|token| Token::Literal(Zeroizing::new(token)));
+        let config = Config {
+            auth_server: auth_server.clone(),
+            ca_pins: self.ca_pins.clone(),
+            token: literal.or_else(|| self.token_file.clone().map(Token::File)),
+            data_dir: DEFAULT_DATA_DIR.into(),
+            diag_addr: None,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            spool_bound: DEFAULT_SPOOL_BOUND,
+            room: DEFAULT_ROOM,
+            targets: vec![target],
+        };
+        Ok(config.checked()?)
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("TOUCHSTONE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -16,7 +16,7 @@ const DURATION_BUCKETS: [f64; 10] = [0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0,
 
 /// All metrics of the process.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     connections: IntCounterVec,
     unknown_evicted: IntCounterVec,
@@ -49,7 +49,7 @@ pub(crate) struct Process {
 
 /// What a client was, as far as MFA goes, when policy was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Allowed, and the security key's signature was verified.
     AllowedWithMfa,
     /// Allowed where no MFA is asked for.
@@ -126,7 +126,7 @@ impl TargetMetrics {
 impl Metrics {
     /// # Errors
     /// A metric is declared twice: our own mistake.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let make = Maker(Registry::new());
         let build = make.gauges("touchstone_build_info", "Always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

@@ -17,7 +17,7 @@ use crate::{audit::AuditError, metrics::Outcome, upstream::CredentialError};
 
 /// Why a client that asked for a session does not get one.
 #[derive(Debug, thiserror::Error)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// It may not.
     #[error("access denied")]
     Denied(#[source] AccessDenied),
@@ -34,7 +34,7 @@ pub enum Stop {
 
 /// Why a live session is ended from this side.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Closed {
+pub(crate) enum Closed {
     /// The permit ended.
     Permit(Ended),
     /// Events may be lost.
@@ -45,22 +45,22 @@ pub enum Closed {
 
 /// A refusal, and how it is counted.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// What the client reads.
-    pub refusal: Refusal,
+    pub(crate) refusal: Refusal,
     /// One word, for metrics, log and audit.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// What the decision was, where policy was asked and said no.
-    pub outcome: Option<Outcome>,
+    pub(crate) outcome: Option<Outcome>,
 }
 
 /// What the client asked for: the only thing, beside the error, that an answer may speak of.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The target.
-    pub target: &'a Target,
+    pub(crate) target: &'a Target,
     /// The login.
-    pub login: &'a Login,
+    pub(crate) login: &'a Login,
 }
 
 const MFA: &str = "access to resource requires MFA";
@@ -69,7 +69,7 @@ const UPSTREAM: &str = "the sidecar cannot log in to the database";
 
 /// The answer to a client that does not get its session.
 #[must_use]
-pub fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
+pub(crate) fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
     match stop {
         Stop::Denied(denied) => denied_answer(denied, asked),
         Stop::Audit(error) => {
@@ -228,7 +228,7 @@ fn dial_answer(error: &DialError) -> Answer {
 
 /// What a client reads whose live session is ended.
 #[must_use]
-pub fn closing(closed: &Closed) -> Answer {
+pub(crate) fn closing(closed: &Closed) -> Answer {
     match closed {
         Closed::Permit(Ended::CertificateExpired { at }) => plain(
             RefusalCode::SessionExpired,

@@ -45,7 +45,7 @@ use crate::{
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The door of one target: everything that a session needs.
-pub struct Door<P> {
+pub(crate) struct Door<P> {
     pub(crate) protocol: P,
     pub(crate) target: Arc<Target>,
     pub(crate) authorizer: Authorizer,

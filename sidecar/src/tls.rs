@@ -28,12 +28,12 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// The certificate that clients see. A renewal swaps it; handshakes under way keep the old one.
 #[derive(Debug)]
-pub struct ServerCertificate(ArcSwap<CertifiedKey>);
+pub(crate) struct ServerCertificate(ArcSwap<CertifiedKey>);
 
 impl ServerCertificate {
     /// # Errors
     /// The key is not one, or is not the certificate's.
-    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Error> {
+    pub(crate) fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Error> {
         Ok(Self(ArcSwap::from_pointee(certified(chain, key)?)))
     }
 
@@ -41,7 +41,7 @@ impl ServerCertificate {
     ///
     /// # Errors
     /// As [`ServerCertificate::new`]; the old one stays.
-    pub fn replace(
+    pub(crate) fn replace(
         &self,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -65,7 +65,7 @@ impl ResolvesServerCert for ServerCertificate {
 ///
 /// # Errors
 /// Those of rustls; none with the provider that is compiled in.
-pub fn server_config(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>, Error> {
+pub(crate) fn server_config(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_client_cert_verifier(Arc::new(SignatureOnly { provider: provider() }))

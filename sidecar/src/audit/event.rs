@@ -37,33 +37,33 @@ const TIME: &[BorrowedFormatItem<'_>] =
 
 /// What every event of a session says.
 #[derive(Clone, Debug, Serialize)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// The session.
-    pub sid: Uuid,
+    pub(crate) sid: Uuid,
     /// The cluster; empty while the replica has not said.
-    pub cluster_name: String,
+    pub(crate) cluster_name: String,
     /// The sidecar.
-    pub server_id: String,
+    pub(crate) server_id: String,
     /// Whom the certificate names; `None` where no genuine certificate was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Name of the target.
-    pub db_service: String,
+    pub(crate) db_service: String,
     /// What it speaks.
-    pub db_protocol: &'static str,
+    pub(crate) db_protocol: &'static str,
     /// Where the upstream is.
-    pub db_uri: String,
+    pub(crate) db_uri: String,
     /// Database user that was asked for.
-    pub db_user: String,
+    pub(crate) db_user: String,
     /// Database that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub db_name: Option<String>,
+    pub(crate) db_name: Option<String>,
     /// Whom the sidecar saw.
     #[serde(rename = "addr.remote")]
-    pub remote: SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// The MFA device, where the session was MFA verified.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub with_mfa: Option<DeviceId>,
+    pub(crate) with_mfa: Option<DeviceId>,
 }
 
 /// `db.session.start`, allowed.
@@ -85,7 +85,7 @@ impl Started {
 
 /// `db.session.start`, denied.
 #[derive(Clone, Debug, Serialize)]
-pub struct Denied {
+pub(crate) struct Denied {
     success: bool,
     /// What the client was told.
     error: String,
@@ -100,20 +100,20 @@ pub struct Denied {
 impl Denied {
     /// `told` is what the client was told, `detail` what only auditors read.
     #[must_use]
-    pub fn new(told: &str, reason: &'static str, detail: String) -> Self {
+    pub(crate) fn new(told: &str, reason: &'static str, detail: String) -> Self {
         Self { success: false, error: told.to_owned(), message: told.to_owned(), reason, detail }
     }
 }
 
 /// `db.session.end`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// Why, one word.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// Bytes from the client to the upstream, after login.
-    pub bytes_from_client: u64,
+    pub(crate) bytes_from_client: u64,
     /// Bytes from the upstream to the client, after login.
-    pub bytes_from_upstream: u64,
+    pub(crate) bytes_from_upstream: u64,
 }
 
 #[derive(Serialize)]

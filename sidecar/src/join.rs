@@ -1,0 +1,245 @@
+//! Who this sidecar is: a certificate got once for a join token, kept in the data directory, renewed with a new key.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use auth::{
+    api::{self, ApiError, CaPin, ClientIdentity, Trust},
+    certificate::{CertificateError, RejectedCertificate, SidecarIdentity, x509},
+    identity::TargetName,
+    key::{KeyError, generate_p256},
+    proto::{JoinRequest, SidecarCertificate, SidecarCertificateRequest, public_client::PublicClient},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+mod file;
+
+pub use self::file::IdentityError;
+use crate::{backoff::Backoff, chain::Chain, link::Link, tls::ServerCertificate};
+
+/// A certificate, its key, and whom it makes us trust.
+pub(crate) struct Identity {
+    /// What the certificate says.
+    pub(crate) sidecar: SidecarIdentity,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: Zeroizing<PrivatePkcs8KeyDer<'static>>,
+    pub(crate) host_authorities: Vec<CertificateDer<'static>>,
+    /// The hosts that it was asked for with.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) issued: SystemTime,
+}
+
+/// The names that a certificate is asked for with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub(crate) targets: Vec<TargetName>,
+    pub(crate) hosts: Vec<String>,
+}
+
+/// Why this sidecar has no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The stored identity cannot be read or written.
+    #[error("the stored identity cannot be used")]
+    Stored(#[source] IdentityError),
+    /// There is no identity for these targets, and nothing to get one with.
+    #[error("{why}: a join token and a CA pin are needed (--token, --ca-pin; tctl tokens add --type=db prints both)")]
+    NoToken {
+        /// Why a token is needed.
+        why: &'static str,
+    },
+    /// authd cannot be reached, or is not the one that was pinned.
+    #[error("cannot join the cluster")]
+    Connect(#[source] ApiError),
+    /// authd said no.
+    #[error("authd refused the join token: {}", .0.message())]
+    Refused(#[source] Box<tonic::Status>),
+    /// What authd answered is not a certificate for this sidecar.
+    #[error("authd's answer cannot be used")]
+    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No key could be made.
+    #[error("no key for the certificate")]
+    Key(#[source] KeyError),
+}
+
+impl JoinError {
+    /// authd may be there in a moment: worth another try.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect(error) => matches!(error, ApiError::Unreachable { .. } | ApiError::TimedOut { .. }),
+            Self::Refused(status) => status.code() == tonic::Code::Unavailable,
+            Self::Stored(_) | Self::NoToken { .. } | Self::Answer(_) | Self::Key(_) => false,
+        }
+    }
+}
+
+/// What is needed to join.
+pub(crate) struct Invitation<'a> {
+    pub(crate) auth_server: &'a str,
+    pub(crate) pins: &'a [CaPin],
+    pub(crate) token: Option<Zeroizing<String>>,
+}
+
+/// The stored identity, where it is good for these names; else a new one for the join token, stored.
+///
+/// # Errors
+/// There is neither.
+pub(crate) async fn identity(
+    data_dir: &Path,
+    invitation: &Invitation<'_>,
+    names: &Names,
+    now: SystemTime,
+) -> Result<Identity, JoinError> {
+    let why = match file::load(data_dir).map_err(JoinError::Stored)? {
+        None => "this sidecar has not joined a cluster yet",
+        Some(stored) if stored.sidecar.not_after <= now => "this sidecar's certificate has expired",
+        Some(stored) if !stored.covers(&names.targets) => "this sidecar's certificate is for other targets",
+        Some(stored) => {
+            if !names.hosts.iter().all(|host| stored.hosts.contains(host)) {
+                warn!(hosts = ?names.hosts, "the certificate does not name all addresses: native clients that verify them will refuse it");
+            }
+            return Ok(stored);
+        }
+    };
+    let Some(token) = &invitation.token else { return Err(JoinError::NoToken { why }) };
+    if invitation.pins.is_empty() {
+        return Err(JoinError::NoToken { why });
+    }
+    info!(reason = why, "joining");
+    let joined = join(invitation, token, names, now).await?;
+    file::save(data_dir, &joined).map_err(JoinError::Stored)?;
+    Ok(joined)
+}
+
+async fn join(
+    invitation: &Invitation<'_>,
+    token: &Zeroizing<String>,
+    names: &Names,
+    now: SystemTime,
+) -> Result<Identity, JoinError> {
+    let (key, request) = request(names)?;
+    let trust = Trust::Pins(invitation.pins.to_vec());
+    let channel = api::connect(invitation.auth_server, trust, None).await.map_err(JoinError::Connect)?;
+    let request = JoinRequest { token: token.to_string(), certificate: Some(request) };
+    let answer = PublicClient::new(channel).join(request).await;
+    let answer = answer.map_err(|status| JoinError::Refused(Box::new(status)))?.into_inner();
+    Identity::new(answer, key, names, now)
+}
+
+type Key = Zeroizing<PrivatePkcs8KeyDer<'static>>;
+
+fn request(names: &Names) -> Result<(Key, SidecarCertificateRequest), JoinError> {
+    let (key, public_key) = generate_p256().map_err(JoinError::Key)?;
+    let target_names = names.targets.iter().map(ToString::to_string).collect();
+    Ok((key, SidecarCertificateRequest { public_key, target_names, hosts: names.hosts.clone() }))
+}
+
+impl Identity {
+    fn new(answer: SidecarCertificate, key: Key, names: &Names, now: SystemTime) -> Result<Self, JoinError> {
+        let certificate = CertificateDer::from(answer.certificate);
+        let host_authorities: Vec<_> = answer.host_authorities.into_iter().map(CertificateDer::from).collect();
+        let sidecar = verify(&certificate, &host_authorities, now)
+            .map_err(|error| JoinError::Answer(CertificateError::from(error).into()))?;
+        let identity =
+            Self { sidecar, certificate, key, host_authorities, hosts: names.hosts.clone(), issued: now };
+        // A key that is not the certificate's would only show at the first handshake.
+        ServerCertificate::new(identity.chain(), identity.private_key())
+            .map_err(|error| JoinError::Answer(error.into()))?;
+        if !identity.covers(&names.targets) {
+            return Err(JoinError::Answer("the certificate is not for all targets".into()));
+        }
+        Ok(identity)
+    }
+
+    fn covers(&self, targets: &[TargetName]) -> bool {
+        targets.iter().all(|target| self.sidecar.target_names.contains(target))
+    }
+
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.certificate.clone()]
+    }
+
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.clone_key())
+    }
+
+    pub(crate) fn client_identity(&self) -> ClientIdentity {
+        ClientIdentity { chain: self.chain(), key: self.private_key() }
+    }
+
+    /// When two thirds of its life are over.
+    fn renew_at(&self) -> SystemTime {
+        let life = self.sidecar.not_after.duration_since(self.issued).unwrap_or_default();
+        self.issued + life / 3 * 2
+    }
+}
+
+fn verify(
+    certificate: &CertificateDer<'_>,
+    host_authorities: &[CertificateDer<'static>],
+    now: SystemTime,
+) -> Result<SidecarIdentity, RejectedCertificate> {
+    x509::verify_sidecar(std::slice::from_ref(certificate), host_authorities, now).map_err(Into::into)
+}
+
+/// The longest sleep: a clock that was set forward is noticed within it.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Renews the certificate at two thirds of its life, with a new key, until told to stop.
+pub(crate) async fn keep_fresh(
+    mut identity: Arc<Identity>,
+    data_dir: &Path,
+    link: &Link,
+    server: &ServerCertificate,
+    stop: CancellationToken,
+) {
+    let mut backoff = BACKOFF;
+    loop {
+        let left = identity.renew_at().duration_since(SystemTime::now()).unwrap_or_default();
+        let wait = if left.is_zero() { backoff.next() } else { left.min(LOOK_EVERY) };
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = stop.cancelled() => return,
+        }
+        if SystemTime::now() < identity.renew_at() {
+            continue;
+        }
+        match renew(&identity, data_dir, link, server).await {
+            Ok(renewed) => {
+                info!(not_after = auth::clock::rfc3339(renewed.sidecar.not_after), "certificate renewed");
+                (identity, backoff) = (renewed, BACKOFF);
+            }
+            Err(error) => warn!(error = %Chain(&error), "certificate not renewed"),
+        }
+    }
+}
+
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+
+async fn renew(
+    identity: &Identity,
+    data_dir: &Path,
+    link: &Link,
+    server: &ServerCertificate,
+) -> Result<Arc<Identity>, JoinError> {
+    let names = Names { targets: identity.sidecar.target_names.clone(), hosts: identity.hosts.clone() };
+    let (key, request) = request(&names)?;
+    let mut sidecars = link.sidecars().await.map_err(JoinError::Connect)?;
+    let answer = sidecars.renew_certificate(request).await;
+    let answer = answer.map_err(|status| JoinError::Refused(Box::new(status)))?.into_inner();
+    let renewed = Arc::new(Identity::new(answer, key, &names, SystemTime::now())?);
+    // On disk before it is used: after a crash the old one is still good.
+    file::save(data_dir, &renewed).map_err(JoinError::Stored)?;
+    server
+        .replace(renewed.chain(), renewed.private_key())
+        .map_err(|error| JoinError::Answer(error.into()))?;
+    link.renewed(Arc::clone(&renewed)).await;
+    Ok(renewed)
+}

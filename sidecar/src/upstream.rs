@@ -1,0 +1,193 @@
+//! The way to the upstream: its address, how it must prove itself, and what we prove to it.
+//!
+//! The client's certificate ends here. Towards the upstream a session has its own credential: a client certificate for the
+//! database user, a password from a file, or nothing on a Unix socket. Whatever it is, the client never sees it.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use auth::identity::TargetName;
+use protocols::{Credential, Endpoint, Secret, UpstreamAddress, UpstreamTls};
+use rustls::{ClientConfig, client::Resumption};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::task::spawn_blocking;
+
+mod certificate;
+mod verifier;
+
+pub(crate) use self::certificate::{CertificateCache, Issue, Issued};
+pub(crate) use self::verifier::Roots;
+use self::verifier::upstream_verifier;
+use crate::{
+    config::{CredentialSource, TlsMode, UpstreamConfig, read_secret},
+    tls::provider,
+};
+
+/// Why there is nothing to prove to the upstream with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CredentialError {
+    /// authd did not issue a client certificate.
+    #[error("authd did not issue a certificate for the upstream")]
+    Issue(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// authd took too long.
+    #[error("authd did not issue a certificate for the upstream in time")]
+    Deadline,
+    /// No key could be made.
+    #[error("no key for the upstream certificate")]
+    Key(#[source] auth::key::KeyError),
+    /// What authd issued does not fit the key, or rustls refuses it.
+    #[error("the upstream certificate cannot be used")]
+    Tls(#[source] rustls::Error),
+    /// The password file cannot be read.
+    #[error("cannot read the password file {}", path.display())]
+    Password {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The way to one target's upstream.
+pub(crate) struct Upstream {
+    address: UpstreamAddress,
+    tls: Option<Tls>,
+    credential: Source,
+}
+
+struct Tls {
+    make: TlsFactory,
+    server_name: ServerName<'static>,
+    /// Without a client certificate.
+    anonymous: Arc<ClientConfig>,
+}
+
+enum Source {
+    None,
+    Password(PathBuf),
+    Certificate(Arc<CertificateCache>),
+}
+
+/// Why the way to an upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The upstream needs a name that a certificate can carry.
+    #[error("the upstream has no name that a certificate can carry: set upstream.server_name")]
+    ServerName,
+    /// rustls refuses the settings.
+    #[error("TLS to the upstream cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// The CA file is none.
+    #[error("cannot read certificates from {}", path.display())]
+    CaFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Upstream {
+    /// `roots` are the cluster's db authorities, unless the configuration names a file. `issuer` is asked for client
+    /// certificates, where they are wanted.
+    ///
+    /// # Errors
+    /// The settings do not make sense.
+    pub(crate) fn new(
+        config: &UpstreamConfig,
+        target: &TargetName,
+        roots: Roots,
+        issuer: Arc<dyn Issue>,
+    ) -> Result<Self, UpstreamError> {
+        let tls = match config.tls {
+            TlsMode::Plaintext => None,
+            mode => Some(Tls::new(config, mode, roots)?),
+        };
+        let credential = match (&config.credential, &tls) {
+            (CredentialSource::PasswordFile(path), _) => Source::Password(path.clone()),
+            (CredentialSource::ClientCertificate, Some(tls)) => {
+                Source::Certificate(CertificateCache::new(target.clone(), issuer, tls.make.clone()))
+            }
+            // Refused by the configuration's own check.
+            (CredentialSource::ClientCertificate, None) | (CredentialSource::None, _) => Source::None,
+        };
+        Ok(Self { address: config.address.clone(), tls, credential })
+    }
+
+    /// Everything that is needed to log in as a database user.
+    ///
+    /// # Errors
+    /// There is nothing to prove to the upstream with.
+    pub(crate) async fn endpoint(&self, db_user: &str) -> Result<Endpoint, CredentialError> {
+        let (credential, config) = match &self.credential {
+            Source::None => (Credential::None, None),
+            Source::Password(path) => (Credential::Password(read_password(path.clone()).await?), None),
+            Source::Certificate(cache) => (Credential::None, Some(cache.config(db_user).await?)),
+        };
+        let tls = self.tls.as_ref().map(|tls| UpstreamTls {
+            config: config.unwrap_or_else(|| Arc::clone(&tls.anonymous)),
+            server_name: tls.server_name.clone(),
+        });
+        Ok(Endpoint { address: self.address.clone(), tls, credential })
+    }
+
+    /// Its client certificates, which somebody must keep fresh.
+    pub(crate) fn certificates(&self) -> Option<Arc<CertificateCache>> {
+        match &self.credential {
+            Source::Certificate(cache) => Some(Arc::clone(cache)),
+            Source::None | Source::Password(_) => None,
+        }
+    }
+
+    /// Where it is, for audit.
+    pub(crate) fn uri(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Tls {
+    fn new(config: &UpstreamConfig, mode: TlsMode, roots: Roots) -> Result<Self, UpstreamError> {
+        let roots = match &config.ca_file {
+            Some(path) => {
+                Roots::from_file(path).map_err(|source| UpstreamError::CaFile { path: path.clone(), source })?
+            }
+            None => roots,
+        };
+        let server_name = config.tls_name().ok().flatten().ok_or(UpstreamError::ServerName)?;
+        let make = TlsFactory { mode, roots };
+        let anonymous = make.config(None).map_err(UpstreamError::Tls)?;
+        Ok(Self { make, server_name, anonymous })
+    }
+}
+
+/// Makes TLS configurations that differ in the client certificate alone.
+#[derive(Clone)]
+pub(crate) struct TlsFactory {
+    mode: TlsMode,
+    roots: Roots,
+}
+
+/// A certificate chain and its key.
+pub(crate) type CertifiedChain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+impl TlsFactory {
+    pub(crate) fn config(&self, client: Option<CertifiedChain>) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .dangerous()
+            .with_custom_certificate_verifier(upstream_verifier(self.mode, self.roots.clone()));
+        let mut config = match client {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
+        // A resumed session would go on under a certificate that has been replaced, or an authority that is gone.
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+}
+
+async fn read_password(path: PathBuf) -> Result<Secret, CredentialError> {
+    let file = path.clone();
+    let read = spawn_blocking(move || read_secret(&file)).await.map_err(io::Error::other).flatten();
+    let password = read.map_err(|source| CredentialError::Password { path, source })?;
+    Ok(Secret::new(password.to_vec()))
+}

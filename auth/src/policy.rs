@@ -1,6 +1,6 @@
 //! Who may: labels, users and names against roles, deny before allow, and whether a session needs a touch.
 //!
-//! One function judges: [`evaluate`]. It answers "may they?" and "is a touch needed?" alike, for authd before it issues
+//! One function judges: [`evaluate()`]. It answers "may they?" and "is a touch needed?" alike, for authd before it issues
 //! a session certificate, for a sidecar before it opens a session, and for `tctl access explain`. It reads nothing but
 //! its arguments; every [`Decision`] names the role that made it.
 //!

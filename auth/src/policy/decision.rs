@@ -86,7 +86,7 @@ impl DenyList {
 /// A decision and how it came about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What [`evaluate`](super::evaluate) answers.
+    /// What [`evaluate()`](super::evaluate()) answers.
     pub decision: Decision,
     /// One line a role, in the order of the identity: what its deny and its allow have to say.
     pub reasons: Vec<String>,

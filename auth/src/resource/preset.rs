@@ -22,7 +22,7 @@ spec:
     db_names: ['{{internal.db_names}}']
 ";
 
-/// All administration, no target.
+/// All resources, no target. Like Teleport's, it signs nothing: `tctl auth sign` is for the auth host.
 const EDITOR: &str = "
 kind: role
 version: v7
@@ -36,8 +36,8 @@ spec:
     port_forwarding: true
   allow:
     rules:
-      - resources: [user, role, cluster_auth_preference, token, lock, db, node, cert_authority]
-        verbs: [list, create, read, update, delete, use, rotate]
+      - resources: [user, role, cluster_auth_preference, token, lock, db, node]
+        verbs: [list, create, read, update, delete]
       - resources: [event, session]
         verbs: [list, read]
 ";

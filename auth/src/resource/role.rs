@@ -1,4 +1,15 @@
 //! A role: what the people who have it may do, what they may not, and under which conditions.
+//!
+//! Each field that Teleport knows is one of three:
+//!
+//! - *acted on*: a field of [`RoleOptions`], [`Conditions`] or [`Rule`];
+//! - *kept*: about access of a kind that does not exist here (Kubernetes, applications, desktops, host users). It gives
+//!   nobody anything, is written out again, and is reported when the role is created;
+//! - *refused*: it narrows access that does exist here, and we cannot enforce it: label expressions, moderated
+//!   sessions, `device_trust_mode: required`, `require_session_mfa: hardware_key*`, `ssh_port_forwarding`, namespaces
+//!   other than `default`, and `*` among logins, where it would match nobody.
+//!
+//! A rule with a `where` is the one thing between: it is kept, never grants, and always denies.
 
 mod conditions;
 mod options;

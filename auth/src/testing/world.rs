@@ -162,7 +162,7 @@ impl World {
     }
 
     pub(crate) fn refusal(&self, identity: &Identity, target: &str) -> DenyReason {
-        self.authorize(identity, target).err().expect("it must be refused").reason
+        self.authorize(identity, target).expect_err("it must be refused").reason
     }
 }
 

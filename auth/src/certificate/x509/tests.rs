@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use super::*;
 use crate::{
@@ -35,7 +35,7 @@ fn verify_der(
     certificate: &CertificateDer<'_>,
 ) -> Result<VerifiedCertificate, RejectedCertificate> {
     let authorities = [world.user_ca.certificate.clone()];
-    verify_user(&[certificate.clone()], &authorities, &ClusterName::new("example").unwrap(), now())
+    verify_user(slice::from_ref(certificate), &authorities, &ClusterName::new("example").unwrap(), now())
 }
 
 fn error(world: &World, draft: &Draft) -> CertificateError {
@@ -119,7 +119,7 @@ fn a_certificate_without_any_trusted_authority_is_refused() {
     let unreadable = CertificateDer::from(vec![0x30, 0x03, 1, 2, 3]);
     let cluster = ClusterName::new("example").unwrap();
     for authorities in [vec![], vec![unreadable]] {
-        let refused = verify_user(&[certificate.clone()], &authorities, &cluster, now()).unwrap_err();
+        let refused = verify_user(slice::from_ref(&certificate), &authorities, &cluster, now()).unwrap_err();
         assert_eq!(refused, CertificateError::UnknownAuthority.into());
     }
 }
@@ -396,7 +396,7 @@ fn sidecar(world: &World) -> Draft {
 fn a_sidecar_is_known_with_its_targets() {
     let world = World::new();
     let certificate = world.host_ca.sign(&sidecar(&world));
-    let known = verify_sidecar(&[certificate], &[world.host_ca.certificate.clone()], now()).unwrap();
+    let known = verify_sidecar(&[certificate], slice::from_ref(&world.host_ca.certificate), now()).unwrap();
     assert_eq!(known.id.to_string(), "5e1c4a51-9d1f-4f0b-8a39-b6a0d1d9a001");
     assert_eq!(known.cluster.as_str(), "example");
     assert_eq!(known.target_names, [TargetName::new("prod-pg").unwrap()]);
@@ -406,7 +406,7 @@ fn a_sidecar_is_known_with_its_targets() {
 fn what_is_not_a_sidecar_is_refused_as_one() {
     let world = World::new();
     let error = |ca: &Ca, draft: &Draft, now| {
-        verify_sidecar(&[ca.sign(draft)], &[world.host_ca.certificate.clone()], now).unwrap_err()
+        verify_sidecar(&[ca.sign(draft)], slice::from_ref(&world.host_ca.certificate), now).unwrap_err()
     };
     let good = sidecar(&world);
     assert_eq!(error(&world.user_ca, &good, now()), CertificateError::UnknownAuthority);

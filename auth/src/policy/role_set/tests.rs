@@ -151,6 +151,7 @@ fn presets_administer_as_they_say() {
         RoleSet::resolve(&[name], &none(), &|_| Some(role.clone()), &AuthPreference::default()).unwrap()
     };
     let editor = roles(preset::editor());
+    assert!(!editor.allows_rule("cert_authority", "create"));
     assert!(editor.allows_rule("role", "create") && editor.allows_rule("token", "delete"));
     let auditor = roles(preset::auditor());
     assert!(auditor.allows_rule("event", "list") && !auditor.allows_rule("role", "list"));

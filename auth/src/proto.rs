@@ -3,6 +3,7 @@
     missing_docs,
     unreachable_pub,
     unused_qualifications,
+    rustdoc::all,
     clippy::all,
     clippy::allow_attributes_without_reason,
     reason = "generated code; the contract is documented in auth.proto"

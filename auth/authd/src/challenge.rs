@@ -2,12 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use auth::{
-    clock::unix_millis,
-    identity::UserName,
-    proto,
-    resource::SecondFactor,
-};
+use auth::{clock::unix_millis, identity::UserName, proto, resource::SecondFactor};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 

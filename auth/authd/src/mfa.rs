@@ -254,7 +254,8 @@ impl Cluster {
             .find(|device| device.name == name_or_id || device.id.to_string() == name_or_id)
             .ok_or_else(|| Refused::NotFound { kind: "MFA device", name: name_or_id.to_owned() })?;
         let needed = !matches!(factor, SecondFactor::Off | SecondFactor::Optional);
-        let left = devices.iter().filter(|other| other.id != device.id && other.kind.is_accepted(factor)).count();
+        let left =
+            devices.iter().filter(|other| other.id != device.id && other.kind.is_accepted(factor)).count();
         if needed && device.kind.is_accepted(factor) && left == 0 {
             return Err(Refused::LastDevice);
         }
@@ -298,12 +299,7 @@ impl Cluster {
         Err(Refused::TooMany("uses of one device at the same time"))
     }
 
-    pub(crate) async fn emit_device(
-        &self,
-        event: &str,
-        code: &str,
-        device: &Device,
-    ) -> Result<(), Refused> {
+    pub(crate) async fn emit_device(&self, event: &str, code: &str, device: &Device) -> Result<(), Refused> {
         let mut fields = serde_json::json!({"event": event, "code": code, "user": device.user});
         if let Some(fields) = fields.as_object_mut() {
             fields.extend(audit_fields(device));

@@ -12,13 +12,13 @@ const CONCURRENT: usize = 4;
 const WAITING: usize = 256;
 
 /// The shortest password, in characters.
-pub const MIN_CHARS: usize = 6;
+pub(crate) const MIN_CHARS: usize = 6;
 /// The longest, in characters.
-pub const MAX_CHARS: usize = 128;
+pub(crate) const MAX_CHARS: usize = 128;
 
 /// Why a password was neither taken nor judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PasswordError {
+pub(crate) enum PasswordError {
     /// Too short or too long.
     #[error("password must be {MIN_CHARS} to {MAX_CHARS} characters long")]
     Length,
@@ -39,7 +39,7 @@ static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| {
 
 /// Computes and compares hashes.
 #[derive(Clone)]
-pub struct Passwords {
+pub(crate) struct Passwords {
     turns: Arc<Semaphore>,
     queue: Arc<Semaphore>,
 }
@@ -55,7 +55,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn hash(&self, password: Zeroizing<String>) -> Result<String, PasswordError> {
+    pub(crate) async fn hash(&self, password: Zeroizing<String>) -> Result<String, PasswordError> {
         if !(MIN_CHARS..=MAX_CHARS).contains(&password.chars().count()) {
             return Err(PasswordError::Length);
         }
@@ -66,7 +66,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`]. A password of impossible length is just wrong.
-    pub async fn verify(
+    pub(crate) async fn verify(
         &self,
         password: Zeroizing<String>,
         hash: Option<String>,

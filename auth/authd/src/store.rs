@@ -190,7 +190,10 @@ pub fn decode<T: DeserializeOwned>(item: &Item) -> Result<Stored<T>, StoreError>
 }
 
 /// One item read as JSON.
-pub async fn read<T: DeserializeOwned>(store: &dyn Store, key: &str) -> Result<Option<Stored<T>>, StoreError> {
+pub async fn read<T: DeserializeOwned>(
+    store: &dyn Store,
+    key: &str,
+) -> Result<Option<Stored<T>>, StoreError> {
     store.get(key).await?.as_ref().map(decode).transpose()
 }
 

@@ -89,9 +89,8 @@ impl Cluster {
     pub(crate) async fn is_locked_out(&self, user: &UserName) -> Result<bool, Refused> {
         let key = self.failure_key(user).await?;
         let failures: Option<Stored<Failures>> = store::read(&*self.store, &key).await?;
-        Ok(failures.is_some_and(|f| {
-            f.value.count >= MAX_FAILURES && self.clock.now() < f.value.last + LOCK_OUT
-        }))
+        Ok(failures
+            .is_some_and(|f| f.value.count >= MAX_FAILURES && self.clock.now() < f.value.last + LOCK_OUT))
     }
 
     /// Unknown users are locked out like known ones, or the lock-out would tell who exists. They share 65,536 counters, so

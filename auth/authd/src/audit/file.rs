@@ -164,7 +164,9 @@ fn recover(directory: &Path, checkpoint: &Checkpoint, spools: &mut Spools) -> Re
             match event {
                 Some(Ok(event)) => recover_position(&event, spools),
                 // A whole line that is no event: left by hand or by a damaged disk. Kept, and skipped in listings.
-                Some(Err(_)) => tracing::warn!(file = %path.display(), "a line of the audit trail is damaged"),
+                Some(Err(_)) => {
+                    tracing::warn!(file = %path.display(), "a line of the audit trail is damaged")
+                }
                 None => break,
             }
             good_until += length as u64;

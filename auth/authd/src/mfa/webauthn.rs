@@ -3,11 +3,7 @@
 //! For a session the challenge is not random but the hash of the session's intent. The library makes a random one; it is
 //! replaced in both places where it stands, what the key is asked and the state that the answer is compared with.
 
-use auth::{
-    identity::UserName,
-    proto,
-    resource::AuthPreference,
-};
+use auth::{identity::UserName, proto, resource::AuthPreference};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
@@ -95,7 +91,8 @@ impl Cluster {
             let place = state.pointer_mut("/ast/challenge").ok_or(Refused::Internal("WebAuthn state"))?;
             *place = BASE64_URL_SAFE_NO_PAD.encode(challenge).into();
         }
-        let options_json = serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
+        let options_json =
+            serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
         Ok(Some(Question { options_json, state }))
     }
 
@@ -115,8 +112,10 @@ impl Cluster {
             .map_err(|_| Refused::Credentials)?;
         // The device must still be the user's now, not only when it was asked.
         let keys = self.security_keys(devices).await?;
-        let (device, _) =
-            keys.into_iter().find(|(_, key)| key.cred_id() == result.cred_id()).ok_or(Refused::Credentials)?;
+        let (device, _) = keys
+            .into_iter()
+            .find(|(_, key)| key.cred_id() == result.cred_id())
+            .ok_or(Refused::Credentials)?;
         let accept = |secret: &mut DeviceSecret| match secret {
             DeviceSecret::Webauthn { key, counter } => {
                 // WebAuthn Level 2, 7.2 step 21: a counter that does not grow is a clone's; 0 means "has none".
@@ -150,7 +149,8 @@ impl Cluster {
             .webauthn(&preference)?
             .start_securitykey_registration(handle, user.as_str(), user.as_str(), Some(exclude), None, None)
             .map_err(|_| Refused::NoWebauthn)?;
-        let options_json = serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
+        let options_json =
+            serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
         let state = serde_json::to_value(&state).map_err(|_| Refused::Internal("WebAuthn state"))?;
         Ok(Question { options_json, state })
     }

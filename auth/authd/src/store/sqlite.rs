@@ -213,7 +213,8 @@ fn apply(
                 mine.push(change(&op.key, Some(value), revision));
             }
             Action::Delete => {
-                let gone = savepoint.prepare_cached("DELETE FROM items WHERE key = ?1")?.execute([&op.key])?;
+                let gone =
+                    savepoint.prepare_cached("DELETE FROM items WHERE key = ?1")?.execute([&op.key])?;
                 if gone > 0 {
                     mine.push(change(&op.key, None, revision));
                 }

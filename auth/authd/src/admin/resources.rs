@@ -1,0 +1,347 @@
+//! Putting, reading and deleting resources, with the guards that keep them fitting each other.
+
+use auth::{
+    certificate::x509::{AUTH_ORGANISATION, SIDECAR_ORGANISATION},
+    identity::{RoleName, UserName},
+    proto,
+    resource::{
+        AUTH_PREFERENCE_NAME, AuthPreference, Kind, Lock, Resource, SecondFactor, Token, TokenName, User,
+    },
+};
+use serde_json::json;
+
+use super::Admin;
+use crate::{
+    cluster::{Cluster, put_op, read_resource},
+    error::Refused,
+    keys,
+    store::{self, Condition, Op, StoreError},
+    users::Account,
+};
+
+/// Rewritten with every user, checked when a role is deleted: so that no user can get a role that is just being deleted.
+const USERS_GUARD: &str = "guard/users";
+
+/// What somebody may do with the kind; asked of the caller's rules.
+pub(crate) trait Rules {
+    /// # Errors
+    /// [`Refused::Rule`].
+    fn require(&self, kind: &'static str, verb: &'static str) -> Result<(), Refused>;
+}
+
+impl Cluster {
+    pub(crate) async fn put_resource(
+        &self,
+        request: proto::PutResourceRequest,
+        admin: &Admin,
+        rules: &impl Rules,
+    ) -> Result<proto::PutResourceResponse, Refused> {
+        let given = request.resource.ok_or_else(|| Refused::field("resource", "is missing"))?;
+        let resource = without_revision(Resource::from_json(&given.json)?);
+        let (kind, name) = (resource.kind(), resource.name().to_owned());
+        rules.require(kind.as_str(), "create")?;
+        let stored = self.store.get(&keys::resource(kind, &name)).await?;
+        if stored.is_some() {
+            rules.require(kind.as_str(), "update")?;
+        }
+        let condition = match (&stored, request.expected_revision) {
+            // There always is a preference; writing one is an update.
+            (Some(_), 0) if !request.force && kind != Kind::AuthPreference => {
+                return Err(Refused::Exists { kind: kind.as_str(), name: shown_name(&resource) });
+            }
+            (None, revision) if revision != 0 => return Err(Refused::Changed("the resource")),
+            (Some(item), 0) => Condition::Revision(item.revision),
+            (Some(_), revision) => Condition::Revision(revision),
+            (None, _) => Condition::Absent,
+        };
+        let mut ops = vec![put_op(&resource, condition)?];
+        ops.extend(self.check_resource(&resource).await?);
+        match self.store.commit(ops).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the resource")),
+            Err(other) => return Err(other.into()),
+        }
+        self.emit_put(&resource, stored.is_none(), admin).await?;
+        Ok(proto::PutResourceResponse { created: stored.is_none() })
+    }
+
+    /// Refuses what would not fit the rest; answers with the operations that go along.
+    async fn check_resource(&self, resource: &Resource) -> Result<Vec<Op>, Refused> {
+        match resource {
+            Resource::Role(role) => {
+                let reserved = [SIDECAR_ORGANISATION, AUTH_ORGANISATION];
+                if reserved.iter().any(|name| name.eq_ignore_ascii_case(role.name().as_str())) {
+                    return Err(Refused::field("metadata.name", "is reserved for machines"));
+                }
+                Ok(vec![])
+            }
+            Resource::User(user) => {
+                let mut ops = self.check_user(user).await?;
+                let name = &user.metadata.name;
+                if self.account(name).await?.is_none() {
+                    ops.push(Op::put(keys::account(name), Condition::Absent, &Account::new())?);
+                }
+                Ok(ops)
+            }
+            Resource::AuthPreference(preference) => self.check_preference(preference).map(|()| vec![]),
+            Resource::Lock(lock) if lock.expires.is_some_and(|end| end <= self.clock.now()) => {
+                Err(Refused::field("spec.expires", "lies in the past"))
+            }
+            Resource::Token(_) | Resource::Lock(_) => Ok(vec![]),
+            Resource::Database(_) | Resource::Node(_) => {
+                Err(Refused::field("kind", "databases and nodes are announced by their sidecars"))
+            }
+        }
+    }
+
+    /// A user has at least one role, and each exists when the user is stored.
+    pub(crate) async fn check_user(&self, user: &User) -> Result<Vec<Op>, Refused> {
+        if user.roles.is_empty() {
+            return Err(Refused::field("roles", "a user needs at least one role"));
+        }
+        let mut ops = vec![Op::put(USERS_GUARD.to_owned(), Condition::Any, &())?];
+        for role in &user.roles {
+            let key = keys::resource(Kind::Role, role.as_str());
+            if self.store.get(&key).await?.is_none() {
+                return Err(Refused::NotFound { kind: "role", name: role.to_string() });
+            }
+            ops.push(Op::check(key, Condition::Present));
+        }
+        Ok(ops)
+    }
+
+    /// A preference under which nobody could log in is not taken.
+    fn check_preference(&self, preference: &AuthPreference) -> Result<(), Refused> {
+        let needs_keys = preference.second_factor == SecondFactor::Webauthn;
+        if (needs_keys || preference.webauthn_rp_id.is_some()) && self.webauthn(preference).is_err() {
+            let problem = format!(
+                "must be the host of the public address ({}) or a domain above it",
+                self.public_host()
+            );
+            return Err(Refused::field("spec.webauthn.rp_id", problem));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn list_resources(
+        &self,
+        request: &proto::GetResourcesRequest,
+        admin: &Admin,
+        rules: &impl Rules,
+    ) -> Result<Vec<proto::Resource>, Refused> {
+        let kind = Self::parse_kind(&request.kind)?;
+        rules.require(kind.as_str(), "read")?;
+        let name = match (kind, request.name.as_str()) {
+            (Kind::AuthPreference, _) => AUTH_PREFERENCE_NAME,
+            (_, name) => name,
+        };
+        if name.is_empty() {
+            rules.require(kind.as_str(), "list")?;
+        }
+        let resources = match kind {
+            Kind::Database | Kind::Node => self.target_resources(kind, name).await?,
+            _ if name.is_empty() => {
+                let items = self.store.range(&[keys::resources(kind)]).await?.items;
+                items.iter().map(with_revision).collect::<Result<_, _>>()?
+            }
+            _ => match self.store.get(&keys::resource(kind, name)).await? {
+                Some(item) => vec![with_revision(&item)?],
+                None => vec![],
+            },
+        };
+        if resources.is_empty() && !name.is_empty() {
+            return Err(Refused::NotFound { kind: kind.as_str(), name: request.name.clone() });
+        }
+        let masked = resources.into_iter().map(|resource| mask(resource, admin));
+        Ok(masked.map(|resource| crate::watch::resource(&resource)).collect())
+    }
+
+    /// Announced targets in the form of resources.
+    async fn target_resources(&self, kind: Kind, name: &str) -> Result<Vec<Resource>, Refused> {
+        let word = if kind == Kind::Database { "database" } else { "node" };
+        let targets = self.list_targets(None, word).await?;
+        let wanted = targets.into_iter().filter(|target| name.is_empty() || target.name == name);
+        wanted.map(|target| target_resource(kind, &target)).collect()
+    }
+
+    pub(crate) async fn delete_resource(
+        &self,
+        request: &proto::DeleteResourceRequest,
+        admin: &Admin,
+        rules: &impl Rules,
+    ) -> Result<(), Refused> {
+        let kind = Self::parse_kind(&request.kind)?;
+        rules.require(kind.as_str(), "delete")?;
+        if kind == Kind::AuthPreference {
+            let preference = Resource::AuthPreference(AuthPreference::default());
+            self.store.commit(vec![put_op(&preference, Condition::Any)?]).await?;
+            return self.emit_put(&preference, false, admin).await;
+        }
+        if matches!(kind, Kind::Database | Kind::Node) {
+            return Err(Refused::field("kind", "databases and nodes are forgotten when their sidecars stop"));
+        }
+        let missing = || Refused::NotFound { kind: kind.as_str(), name: request.name.clone() };
+        let (resource, revision) = self.resource(kind, &request.name).await?.ok_or_else(missing)?;
+        let key = keys::resource(kind, &request.name);
+        let mut ops = vec![Op::delete(key, Condition::Revision(revision))];
+        match &resource {
+            Resource::Role(role) => ops.push(self.refuse_role_in_use(role.name()).await?),
+            Resource::User(user) => {
+                let name = &user.metadata.name;
+                ops.push(Op::delete(keys::account(name), Condition::Any));
+                ops.extend(self.belongings(name).await?);
+            }
+            _ => {}
+        }
+        match self.store.commit(ops).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the resource")),
+            Err(other) => return Err(other.into()),
+        }
+        self.emit_delete(&resource, admin).await
+    }
+
+    /// The race: a user gets the role after we looked at all users and before the role is gone. The guard's revision has
+    /// moved on then, and the deletion fails.
+    async fn refuse_role_in_use(&self, role: &RoleName) -> Result<Op, Refused> {
+        let guard = self.store.get(USERS_GUARD).await?;
+        let condition = guard.map_or(Condition::Absent, |item| Condition::Revision(item.revision));
+        for resource in self.resources(Kind::User).await? {
+            if let Resource::User(user) = resource
+                && user.roles.contains(role)
+            {
+                let user = user.metadata.name.to_string();
+                return Err(Refused::RoleInUse { role: role.to_string(), user });
+            }
+        }
+        Ok(Op::check(USERS_GUARD.to_owned(), condition))
+    }
+
+    async fn emit_put(&self, resource: &Resource, created: bool, admin: &Admin) -> Result<(), Refused> {
+        match resource {
+            Resource::User(user) if created => {
+                self.emit_user("user.create", "T1002I", user, admin.name()).await
+            }
+            Resource::User(user) => self.emit_user("user.update", "T1003I", user, admin.name()).await,
+            Resource::Token(token) => self.emit_token(token, admin).await,
+            Resource::Lock(lock) => self.emit_lock("lock.created", "TLK00I", lock, admin).await,
+            Resource::Role(_) => self.emit_named("role.created", "T9000I", resource, admin).await,
+            Resource::AuthPreference(_) => {
+                self.emit_named("auth_preference.update", "TCAUTH001I", resource, admin).await
+            }
+            Resource::Database(_) | Resource::Node(_) => Ok(()),
+        }
+    }
+
+    async fn emit_delete(&self, resource: &Resource, admin: &Admin) -> Result<(), Refused> {
+        match resource {
+            Resource::User(user) => self.emit_user("user.delete", "T1004I", user, admin.name()).await,
+            Resource::Lock(lock) => self.emit_lock("lock.deleted", "TLK01I", lock, admin).await,
+            Resource::Role(_) => self.emit_named("role.deleted", "T9001I", resource, admin).await,
+            Resource::Token(_) => self.emit_named("join_token.delete", "TJT01I", resource, admin).await,
+            Resource::AuthPreference(_) | Resource::Database(_) | Resource::Node(_) => Ok(()),
+        }
+    }
+
+    async fn emit_named(
+        &self,
+        event: &str,
+        code: &str,
+        resource: &Resource,
+        admin: &Admin,
+    ) -> Result<(), Refused> {
+        let event = json!({"event": event, "code": code, "user": admin.name(), "name": shown_name(resource)});
+        Ok(self.audit.emit(event).await?)
+    }
+
+    async fn emit_lock(&self, event: &str, code: &str, lock: &Lock, admin: &Admin) -> Result<(), Refused> {
+        let spec = Resource::Lock(lock.clone()).to_value();
+        let event = json!({
+            "event": event, "code": code, "user": admin.name(), "name": lock.metadata.name.as_str(),
+            "target": spec.pointer("/spec/target"), "message": lock.message,
+            "expires": lock.expires.map(auth::clock::rfc3339),
+        });
+        Ok(self.audit.emit(event).await?)
+    }
+
+    pub(crate) async fn emit_user(
+        &self,
+        event: &str,
+        code: &str,
+        user: &User,
+        by: &str,
+    ) -> Result<(), Refused> {
+        let name: &UserName = &user.metadata.name;
+        let event = json!({
+            "event": event, "code": code, "user": by, "name": name, "roles": user.roles, "connector": "local",
+        });
+        Ok(self.audit.emit(event).await?)
+    }
+}
+
+/// The revision is the store's to say.
+fn without_revision(mut resource: Resource) -> Resource {
+    set_revision(&mut resource, None);
+    resource
+}
+
+fn with_revision(item: &store::Item) -> Result<Resource, Refused> {
+    let mut resource = read_resource(item)?;
+    set_revision(&mut resource, Some(item.revision.to_string()));
+    Ok(resource)
+}
+
+fn set_revision(resource: &mut Resource, revision: Option<String>) {
+    match resource {
+        Resource::Role(role) => role.metadata.revision = revision,
+        Resource::User(user) => user.metadata.revision = revision,
+        Resource::AuthPreference(preference) => preference.metadata.revision = revision,
+        Resource::Token(token) => token.metadata.revision = revision,
+        Resource::Lock(lock) => lock.metadata.revision = revision,
+        Resource::Database(database) => database.metadata.revision = revision,
+        Resource::Node(node) => node.metadata.revision = revision,
+    }
+}
+
+/// A token's name is its secret: only root reads it in full.
+fn mask(resource: Resource, admin: &Admin) -> Resource {
+    match (resource, admin) {
+        (Resource::Token(token), Admin::User(_)) => Resource::Token(masked(token)),
+        (resource, _) => resource,
+    }
+}
+
+fn masked(mut token: Token) -> Token {
+    if let Ok(name) = TokenName::new(masked_name(token.metadata.name.as_str())) {
+        token.metadata.name = name;
+    }
+    token
+}
+
+fn masked_name(name: &str) -> String {
+    let shown: String = name.chars().take(if name.chars().count() >= 16 { 4 } else { 0 }).collect();
+    format!("{shown}********")
+}
+
+fn shown_name(resource: &Resource) -> String {
+    match resource {
+        Resource::Token(token) => masked_name(token.metadata.name.as_str()),
+        other => other.name().to_owned(),
+    }
+}
+
+fn target_resource(kind: Kind, target: &proto::Target) -> Result<Resource, Refused> {
+    let labels: std::collections::BTreeMap<_, _> = target.labels.iter().collect();
+    let metadata = json!({"name": target.name, "description": target.description, "labels": labels});
+    let json = match kind {
+        Kind::Database => json!({
+            "kind": "db", "version": "v3", "metadata": metadata,
+            "spec": {"protocol": target.protocol, "uri": target.uri},
+        }),
+        _ => json!({
+            "kind": "node", "version": "v2", "metadata": metadata,
+            "spec": {"hostname": target.name, "addr": target.uri, "public_addrs": [target.public_addr]},
+        }),
+    };
+    Ok(Resource::from_json(&json.to_string())?)
+}

@@ -1,0 +1,162 @@
+//! Who calls: known from the connection alone, derived once, and asked for by every call in its first line.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use auth::{
+    certificate::{CertificateError, SidecarIdentity, VerifiedCertificate, x509},
+    identity::UserName,
+};
+use rustls_pki_types::CertificateDer;
+use tonic::Request;
+use uuid::Uuid;
+
+use crate::{
+    access::Standing,
+    admin::{Admin, Rules},
+    ca::AuthorityKind,
+    cluster::Cluster,
+    error::Refused,
+    issue::SessionCaller,
+};
+
+/// A connection, as every request on it sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) address: IpAddr,
+    pub(crate) caller: Caller,
+}
+
+/// The kinds of caller.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// No client certificate.
+    Nobody,
+    /// A certificate of the user authority.
+    User(Arc<VerifiedCertificate>),
+    /// A certificate of the host authority.
+    Sidecar(Arc<SidecarIdentity>),
+    /// The owner of the data directory.
+    Root,
+    /// A certificate that is not ours, or over. It opens nothing, not even what nobody may call: whoever presents it
+    /// believes to be somebody.
+    Rejected(CertificateError),
+}
+
+impl Caller {
+    /// Judges what a client presented. That it has the key was proved by the handshake.
+    pub(crate) fn of(cluster: &Cluster, chain: &[CertificateDer<'_>]) -> Self {
+        if chain.is_empty() {
+            return Self::Nobody;
+        }
+        let now = cluster.clock.now();
+        let host = cluster.authorities.certificates(AuthorityKind::Host);
+        match x509::verify_sidecar(chain, &host, now) {
+            Ok(sidecar) if sidecar.cluster == cluster.name => return Self::Sidecar(Arc::new(sidecar)),
+            Ok(sidecar) => {
+                return Self::Rejected(CertificateError::OtherCluster { certificate_for: sidecar.cluster });
+            }
+            Err(error @ CertificateError::Expired { .. }) => return Self::Rejected(error),
+            Err(_) => {}
+        }
+        let user = cluster.authorities.certificates(AuthorityKind::User);
+        match x509::verify_user(chain, &user, &cluster.name, now) {
+            Ok(certificate) => Self::User(Arc::new(certificate)),
+            Err(rejected) => Self::Rejected(rejected.error),
+        }
+    }
+}
+
+fn connection<T>(request: &Request<T>) -> Result<&Connection, Refused> {
+    request.extensions().get().ok_or(Refused::Internal("request without connection"))
+}
+
+/// A certificate ends while its connection goes on.
+fn refuse_expired(not_after: SystemTime, now: SystemTime) -> Result<(), Refused> {
+    if now > not_after {
+        return Err(Refused::Certificate(CertificateError::Expired { not_after, now }));
+    }
+    Ok(())
+}
+
+/// Anybody but the holder of a bad certificate; answers with the address.
+pub(crate) fn anyone<T>(cluster: &Cluster, request: &Request<T>) -> Result<IpAddr, Refused> {
+    let connection = connection(request)?;
+    let now = cluster.clock.now();
+    match &connection.caller {
+        Caller::Nobody | Caller::Root => {}
+        Caller::User(certificate) => refuse_expired(certificate.identity.not_after, now)?,
+        Caller::Sidecar(sidecar) => refuse_expired(sidecar.not_after, now)?,
+        Caller::Rejected(error) => return Err(Refused::Certificate(error.clone())),
+    }
+    Ok(connection.address)
+}
+
+/// A user with a login certificate, who still is one.
+pub(crate) async fn user<T>(
+    cluster: &Cluster,
+    request: &Request<T>,
+) -> Result<(SessionCaller, Standing), Refused> {
+    let connection = connection(request)?.clone();
+    let certificate = match &connection.caller {
+        Caller::User(certificate) => certificate,
+        Caller::Nobody => return Err(Refused::NotLoggedIn("user")),
+        Caller::Sidecar(_) | Caller::Root => return Err(Refused::OtherCaller("user")),
+        Caller::Rejected(error) => return Err(Refused::Certificate(error.clone())),
+    };
+    let identity = &certificate.identity;
+    refuse_expired(identity.not_after, cluster.clock.now())?;
+    if identity.route.is_some() {
+        return Err(Refused::SessionCertificate);
+    }
+    let caller = SessionCaller {
+        user: identity.user.clone(),
+        roles: identity.roles.clone(),
+        not_after: identity.not_after,
+        address: connection.address,
+    };
+    let standing = cluster.standing(&caller.user, Some(&caller.roles)).await?;
+    Ok((caller, standing))
+}
+
+/// A sidecar; answers with its id.
+pub(crate) fn sidecar<T>(cluster: &Cluster, request: &Request<T>) -> Result<Uuid, Refused> {
+    match &connection(request)?.caller {
+        Caller::Sidecar(sidecar) => {
+            refuse_expired(sidecar.not_after, cluster.clock.now())?;
+            Ok(sidecar.id)
+        }
+        Caller::Nobody => Err(Refused::NotLoggedIn("sidecar")),
+        Caller::User(_) | Caller::Root => Err(Refused::OtherCaller("sidecar")),
+        Caller::Rejected(error) => Err(Refused::Certificate(error.clone())),
+    }
+}
+
+/// Somebody who administrates, with the rules that say how far.
+pub(crate) struct AdminCaller {
+    pub(crate) admin: Admin,
+    /// `None`: root, who may everything.
+    standing: Option<Standing>,
+}
+
+impl Rules for AdminCaller {
+    fn require(&self, resource: &'static str, verb: &'static str) -> Result<(), Refused> {
+        match &self.standing {
+            None => Ok(()),
+            Some(standing) if standing.role_set.allows_rule(resource, verb) => Ok(()),
+            Some(_) => Err(Refused::Rule { resource, verb }),
+        }
+    }
+}
+
+/// Root, or a user. What a user may is for [`Rules::require`] to say.
+pub(crate) async fn admin<T>(cluster: &Cluster, request: &Request<T>) -> Result<AdminCaller, Refused> {
+    match &connection(request)?.caller {
+        Caller::Root => Ok(AdminCaller { admin: Admin::Root, standing: None }),
+        Caller::Nobody => Err(Refused::NotLoggedIn("user")),
+        Caller::User(_) | Caller::Sidecar(_) | Caller::Rejected(_) => {
+            let (caller, standing) = user(cluster, request).await?;
+            let name: UserName = caller.user;
+            Ok(AdminCaller { admin: Admin::User(name), standing: Some(standing) })
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What may be called without a certificate.
+
+use auth::proto::{self, public_server::Public};
+use tonic::{Request, Response, Status};
+
+use super::{Api, caller};
+
+#[tonic::async_trait]
+impl Public for Api {
+    async fn ping(
+        &self,
+        request: Request<proto::PingRequest>,
+    ) -> Result<Response<proto::PingResponse>, Status> {
+        caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.ping().await?))
+    }
+
+    async fn get_invitation(
+        &self,
+        request: Request<proto::GetInvitationRequest>,
+    ) -> Result<Response<proto::Invitation>, Status> {
+        caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.describe_invitation(&request.get_ref().token).await?))
+    }
+
+    async fn begin_invitation(
+        &self,
+        request: Request<proto::BeginInvitationRequest>,
+    ) -> Result<Response<proto::DeviceRegistration>, Status> {
+        caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.begin_invitation(request.get_ref()).await?))
+    }
+
+    async fn accept_invitation(
+        &self,
+        request: Request<proto::AcceptInvitationRequest>,
+    ) -> Result<Response<proto::AcceptInvitationResponse>, Status> {
+        caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.accept_invitation(request.into_inner()).await?))
+    }
+
+    async fn begin_login(
+        &self,
+        request: Request<proto::BeginLoginRequest>,
+    ) -> Result<Response<proto::MfaChallenge>, Status> {
+        let address = caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.begin_login(request.into_inner(), address).await?))
+    }
+
+    async fn finish_login(
+        &self,
+        request: Request<proto::FinishLoginRequest>,
+    ) -> Result<Response<proto::LoginCertificates>, Status> {
+        let address = caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.finish_login(request.into_inner(), address).await?))
+    }
+
+    async fn join(
+        &self,
+        request: Request<proto::JoinRequest>,
+    ) -> Result<Response<proto::SidecarCertificate>, Status> {
+        let address = caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.join(request.into_inner(), address).await?))
+    }
+}

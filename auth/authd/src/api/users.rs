@@ -1,0 +1,108 @@
+//! What a login certificate may call.
+
+use auth::proto::{self, create_challenge_request, users_server::Users};
+use tonic::{Request, Response, Status};
+
+use super::{Api, caller};
+use crate::{challenge::Scope, error::Refused, issue::SessionCaller, mfa::Answer};
+
+#[tonic::async_trait]
+impl Users for Api {
+    async fn list_targets(
+        &self,
+        request: Request<proto::ListTargetsRequest>,
+    ) -> Result<Response<proto::ListTargetsResponse>, Status> {
+        let (_, standing) = caller::user(&self.cluster, &request).await?;
+        let targets = self.cluster.list_targets(Some(&standing), &request.get_ref().kind).await?;
+        Ok(Response::new(proto::ListTargetsResponse { targets }))
+    }
+
+    async fn is_mfa_required(
+        &self,
+        request: Request<proto::IsMfaRequiredRequest>,
+    ) -> Result<Response<proto::IsMfaRequiredResponse>, Status> {
+        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.is_mfa_required(&caller, request.get_ref()).await?))
+    }
+
+    async fn create_challenge(
+        &self,
+        request: Request<proto::CreateChallengeRequest>,
+    ) -> Result<Response<proto::MfaChallenge>, Status> {
+        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        let challenge = match request.into_inner().scope {
+            Some(create_challenge_request::Scope::Session(session)) => {
+                self.cluster.create_session_challenge(&caller, session).await?
+            }
+            Some(create_challenge_request::Scope::ManageDevices(_)) => {
+                self.cluster.create_challenge(&caller.user, Scope::ManageDevices).await?
+            }
+            None => return Err(Refused::field("scope", "is missing").into()),
+        };
+        Ok(Response::new(challenge))
+    }
+
+    async fn issue_session_certificate(
+        &self,
+        request: Request<proto::IssueSessionCertificateRequest>,
+    ) -> Result<Response<proto::SessionCertificate>, Status> {
+        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.issue_session(&caller, request.into_inner()).await?))
+    }
+
+    async fn list_mfa_devices(
+        &self,
+        request: Request<proto::ListMfaDevicesRequest>,
+    ) -> Result<Response<proto::ListMfaDevicesResponse>, Status> {
+        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        let devices = self.cluster.list_devices(&caller.user).await?;
+        Ok(Response::new(proto::ListMfaDevicesResponse { devices }))
+    }
+
+    async fn begin_add_mfa_device(
+        &self,
+        request: Request<proto::BeginAddMfaDeviceRequest>,
+    ) -> Result<Response<proto::DeviceRegistration>, Status> {
+        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        let request = request.into_inner();
+        self.prove_device(&caller, &request.challenge_id, request.mfa).await?;
+        Ok(Response::new(self.cluster.begin_add_device(&caller.user, request.kind).await?))
+    }
+
+    async fn finish_add_mfa_device(
+        &self,
+        request: Request<proto::FinishAddMfaDeviceRequest>,
+    ) -> Result<Response<proto::MfaDevice>, Status> {
+        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        let device = request.into_inner().device.ok_or_else(|| Refused::field("device", "is missing"))?;
+        Ok(Response::new(self.cluster.finish_add_device(&caller.user, device).await?))
+    }
+
+    async fn delete_mfa_device(
+        &self,
+        request: Request<proto::DeleteMfaDeviceRequest>,
+    ) -> Result<Response<proto::DeleteMfaDeviceResponse>, Status> {
+        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        let request = request.into_inner();
+        self.prove_device(&caller, &request.challenge_id, request.mfa).await?;
+        let device = self.cluster.delete_device(&caller.user, &request.device).await?;
+        Ok(Response::new(proto::DeleteMfaDeviceResponse { device: Some(device) }))
+    }
+}
+
+impl Api {
+    /// A login certificate alone changes no devices: it may be stolen.
+    async fn prove_device(
+        &self,
+        caller: &SessionCaller,
+        challenge_id: &str,
+        response: Option<proto::MfaResponse>,
+    ) -> Result<(), Refused> {
+        let challenge = self.cluster.spend_challenge(&caller.user, challenge_id).await?;
+        if !matches!(challenge.scope, Scope::ManageDevices) {
+            return Err(Refused::Challenge);
+        }
+        let answer = Answer::from_proto(response)?;
+        self.cluster.judge_answer(&caller.user, &challenge, answer).await.map(drop)
+    }
+}

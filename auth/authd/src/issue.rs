@@ -1,0 +1,196 @@
+//! The one place that decides what a certificate may say.
+//!
+//! Every certificate that authd signs is made by a function of this file or of the files below it. What a caller asks is
+//! only ever narrowed: roles come from the stored user, lives are cut to the shortest of all limits, names are checked.
+
+mod host;
+mod session;
+
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use auth::{
+    certificate::x509,
+    clock::{rfc3339, unix_millis},
+    identity::{Identity, Login, MfaEvidence, UserName},
+    proto,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    access::{LockSubject, Standing},
+    ca::{
+        Attribute, AuthorityKind, Extension, Issued, P256PublicKey, SshPublicKey, SshTemplate, Template,
+        Usage,
+    },
+    cluster::Cluster,
+    error::Refused,
+    mfa::Proof,
+};
+
+pub(crate) use host::{OwnCertificate, SidecarNames};
+pub(crate) use session::SessionCaller;
+
+/// The longest login.
+pub(crate) const MAX_LOGIN: Duration = Duration::from_secs(12 * 3600);
+/// Certificates begin this much before they are made, for machines whose clocks are behind. Less than the minute that a
+/// receipt's time may lie after the beginning of its certificate, since both are rounded to seconds.
+const BACKDATED: Duration = Duration::from_secs(30);
+/// A principal that is nobody's account, for users without logins: OpenSSH reads an empty list as "everybody".
+const NO_LOGIN: &str = "-touchstone-no-login";
+
+/// Keys that a login asks certificates for.
+pub(crate) struct LoginKeys {
+    pub(crate) tls: P256PublicKey,
+    pub(crate) ssh: SshPublicKey,
+}
+
+impl Cluster {
+    /// The two certificates of a login. They make no claim about MFA, so that, stolen from a disk, they open nothing that
+    /// needs a touch.
+    pub(crate) async fn issue_login(
+        &self,
+        user: &UserName,
+        keys: &LoginKeys,
+        asked: Option<Duration>,
+        proof: &Proof,
+        client: IpAddr,
+    ) -> Result<proto::LoginCertificates, Refused> {
+        let standing = self.standing(user, None).await?;
+        let device = proof.device().map(crate::mfa::Device::id);
+        let subject = LockSubject { device, ..LockSubject::default() };
+        self.refuse_locked(user, &standing.roles, subject).await?;
+
+        let allowed = standing.role_set.options().max_session_ttl.min(MAX_LOGIN);
+        let wanted = asked.or(self.preference().await?.default_session_ttl).unwrap_or(MAX_LOGIN);
+        let now = self.clock.now();
+        let identity = self.identity(&standing, now + wanted.min(allowed), client);
+        let tls = self.sign_user(&identity, &keys.tls, now)?;
+        let ssh = self.authorities.user.sign_ssh(&keys.ssh, &ssh_template(&identity, &standing, now))?;
+        self.emit_certificate(&identity, &tls).await?;
+        Ok(proto::LoginCertificates {
+            tls_certificate: tls.der.to_vec(),
+            ssh_certificate: ssh,
+            host_authorities: self.authorities.certificate_bytes(AuthorityKind::Host),
+            ssh_host_authorities: self.authorities.host.ssh_public_key().into_iter().collect(),
+            not_after: unix_millis(tls.not_after),
+            roles: standing.roles.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// An identity without MFA and without route: a login's.
+    fn identity(&self, standing: &Standing, not_after: SystemTime, client: IpAddr) -> Identity {
+        Identity {
+            user: standing.user.metadata.name.clone(),
+            cluster: self.name.clone(),
+            roles: standing.roles.clone(),
+            traits: standing.user.traits.clone(),
+            logins: standing.logins.clone(),
+            mfa: MfaEvidence::None,
+            route: None,
+            previous_expiry: None,
+            login_ip: Some(client),
+            not_after,
+        }
+    }
+
+    /// Signs what an identity says, and nothing else.
+    fn sign_user(
+        &self,
+        identity: &Identity,
+        key: &P256PublicKey,
+        now: SystemTime,
+    ) -> Result<Issued, Refused> {
+        let subject = x509::subject(identity).into_iter();
+        let extensions = match &identity.mfa {
+            MfaEvidence::Receipt { receipt, .. } => vec![Extension {
+                oid_der: x509::RECEIPT_OID_DER.to_vec(),
+                value: x509::receipt_extension_value(receipt),
+            }],
+            MfaEvidence::None | MfaEvidence::Claimed { .. } => vec![],
+        };
+        Ok(self.authorities.user.sign(&Template {
+            subject: subject.map(|a| Attribute { oid: a.oid, value: a.value }).collect(),
+            public_key: key.clone(),
+            not_before: backdated(now),
+            not_after: identity.not_after,
+            usage: Usage::Client,
+            names: vec![],
+            extensions,
+        })?)
+    }
+
+    /// Nothing leaves before it is on record.
+    async fn emit_certificate(&self, identity: &Identity, issued: &Issued) -> Result<(), Refused> {
+        let mut described = json!({
+            "user": identity.user,
+            "roles": identity.roles,
+            "logins": identity.logins,
+            "traits": identity.traits,
+            "expires": rfc3339(issued.not_after),
+            "teleport_cluster": identity.cluster,
+            "route_to_cluster": identity.cluster,
+            "client_ip": identity.login_ip,
+            "serial": issued.serial_hex,
+        });
+        if let Some(route) = &identity.route {
+            described["prev_identity_expires"] = identity.previous_expiry.map(rfc3339).into();
+            if let Login::Database { user, name } = &route.login {
+                described["usage"] = json!([x509::USAGE_DATABASE]);
+                described["route_to_database"] = json!({
+                    "service_name": route.target, "protocol": route.protocol, "username": user, "database": name,
+                });
+            }
+        }
+        if let MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } = &identity.mfa {
+            described["mfa_device_uuid"] = device.to_string().into();
+        }
+        let event: Value = json!({
+            "event": "cert.create", "code": "TC000I", "cert_type": "user",
+            "user": identity.user, "identity": described,
+        });
+        Ok(self.audit.emit(event).await?)
+    }
+}
+
+fn backdated(now: SystemTime) -> SystemTime {
+    now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// The SSH half of a login.
+fn ssh_template(identity: &Identity, standing: &Standing, now: SystemTime) -> SshTemplate {
+    let options = standing.role_set.options();
+    let mut extensions = vec![
+        ("permit-pty".to_owned(), String::new()),
+        ("teleport-roles".to_owned(), json!({"version": "v1", "roles": identity.roles}).to_string()),
+        ("teleport-route-to-cluster".to_owned(), identity.cluster.to_string()),
+        ("teleport-traits".to_owned(), json!(identity.traits).to_string()),
+    ];
+    let switches = [
+        (options.port_forwarding, "permit-port-forwarding"),
+        (options.forward_agent, "permit-agent-forwarding"),
+        (options.permit_x11_forwarding, "permit-X11-forwarding"),
+    ];
+    extensions
+        .extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| ((*name).to_owned(), String::new())));
+    extensions.extend(identity.login_ip.map(|ip| ("login-ip".to_owned(), ip.to_string())));
+    let critical_options = match identity.login_ip {
+        Some(ip) if options.pin_source_ip => {
+            let bits = if ip.is_ipv4() { 32 } else { 128 };
+            vec![("source-address".to_owned(), format!("{ip}/{bits}"))]
+        }
+        _ => vec![],
+    };
+    let principals =
+        if identity.logins.is_empty() { vec![NO_LOGIN.to_owned()] } else { identity.logins.clone() };
+    SshTemplate {
+        key_id: identity.user.to_string(),
+        principals,
+        not_before: backdated(now),
+        not_after: identity.not_after,
+        critical_options,
+        extensions,
+    }
+}

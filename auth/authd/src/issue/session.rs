@@ -1,0 +1,200 @@
+//! Session certificates: for one target, one login, one key, and where policy asks for it, one touch.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use auth::{
+    clock::unix_millis,
+    identity::{Identity, MfaEvidence, RoleName, UserName},
+    policy::{Decision, MfaStatus},
+    proto,
+    proto::SessionRequester,
+};
+use prost::Message;
+
+use crate::{
+    access::{LockSubject, Standing, Wanted},
+    ca::{AuthorityKind, P256PublicKey},
+    challenge::{IntentParts, Scope},
+    cluster::Cluster,
+    error::Refused,
+    mfa::{Answer, Proof},
+    targets::Announced,
+};
+
+/// A certificate that opens one connection.
+const SINGLE_USE: Duration = Duration::from_secs(60);
+
+/// Who asks: what the login certificate said, checked.
+#[derive(Clone)]
+pub(crate) struct SessionCaller {
+    pub(crate) user: UserName,
+    pub(crate) roles: Vec<RoleName>,
+    /// End of the login certificate.
+    pub(crate) not_after: SystemTime,
+    pub(crate) address: IpAddr,
+}
+
+/// A session that the user may open, at least with a touch.
+struct Possible {
+    standing: Standing,
+    announced: Announced,
+    needs_mfa: bool,
+}
+
+impl Cluster {
+    /// Would a session need a touch? The question is judged as if MFA were given first: what would be refused even then
+    /// is answered like a target that does not exist.
+    pub(crate) async fn is_mfa_required(
+        &self,
+        caller: &SessionCaller,
+        request: &proto::IsMfaRequiredRequest,
+    ) -> Result<proto::IsMfaRequiredResponse, Refused> {
+        let wanted = Wanted::from_proto(request.route.as_ref())?;
+        let possible = self.possible(caller, &wanted).await?;
+        let target = possible.announced.for_user(&possible.standing);
+        Ok(proto::IsMfaRequiredResponse { required: possible.needs_mfa, target: Some(target) })
+    }
+
+    async fn possible(&self, caller: &SessionCaller, wanted: &Wanted) -> Result<Possible, Refused> {
+        let hidden = || Refused::NotFound { kind: "target", name: wanted.route.target.to_string() };
+        let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
+        let announced = self.announced(wanted.kind, &wanted.route.target).await?.ok_or_else(hidden)?;
+        let target = Arc::new(announced.policy_target().ok_or_else(hidden)?);
+        if target.protocol != wanted.route.protocol {
+            return Err(hidden());
+        }
+        if let Decision::Deny { .. } = standing.decide(&target, &wanted.route.login, MfaStatus::Verified) {
+            return Err(hidden());
+        }
+        let needs_mfa = match standing.decide(&target, &wanted.route.login, MfaStatus::NotVerified) {
+            Decision::Allow { .. } => false,
+            Decision::MfaRequired { .. } => true,
+            Decision::Deny { .. } => return Err(hidden()),
+        };
+        Ok(Possible { standing, announced, needs_mfa })
+    }
+
+    /// A challenge whose answer is worth one certificate: for this route and this key.
+    pub(crate) async fn create_session_challenge(
+        &self,
+        caller: &SessionCaller,
+        session: proto::create_challenge_request::Session,
+    ) -> Result<proto::MfaChallenge, Refused> {
+        let wanted = Wanted::from_proto(session.route.as_ref())?;
+        let key = P256PublicKey::from_spki(&session.public_key)?;
+        self.possible(caller, &wanted).await?;
+        let route = session.route.ok_or_else(|| Refused::field("route", "is missing"))?;
+        let parts = IntentParts { route, public_key_sha256: key.sha256(), client: caller.address };
+        let intent = self.intent(&caller.user, parts)?;
+        self.create_challenge(&caller.user, Scope::Session { intent }).await
+    }
+
+    pub(crate) async fn issue_session(
+        &self,
+        caller: &SessionCaller,
+        request: proto::IssueSessionCertificateRequest,
+    ) -> Result<proto::SessionCertificate, Refused> {
+        // First of all: whatever else is wrong with the request, its challenge is spent.
+        let challenge = match request.challenge_id.as_str() {
+            "" => None,
+            id => Some(self.spend_challenge(&caller.user, id).await?),
+        };
+        let wanted = Wanted::from_proto(request.route.as_ref())?;
+        let key = P256PublicKey::from_spki(&request.public_key)?;
+        let requester = SessionRequester::try_from(request.requester)
+            .map_err(|_| Refused::field("requester", "is unknown"))?;
+
+        let mfa = match challenge {
+            None => MfaEvidence::None,
+            Some(challenge) => {
+                let Scope::Session { intent } = &challenge.scope else { return Err(Refused::Challenge) };
+                same_intent(intent, request.route.as_ref(), &key)?;
+                let answer = Answer::from_proto(request.mfa)?;
+                let proof = self.judge_answer(&caller.user, &challenge, answer).await?;
+                evidence(intent, proof)
+            }
+        };
+        let possible = self.possible(caller, &wanted).await?;
+        if possible.needs_mfa && requester == SessionRequester::Disk {
+            return Err(Refused::MfaOnDisk);
+        }
+        if possible.needs_mfa && mfa == MfaEvidence::None {
+            return Err(Refused::MfaRequired);
+        }
+        // Evidence belongs to the process that asked for the touch; on a disk it would outlive it.
+        let mfa = if requester == SessionRequester::Disk { MfaEvidence::None } else { mfa };
+        self.sign_session(caller, wanted, &key, requester, mfa, possible).await
+    }
+
+    async fn sign_session(
+        &self,
+        caller: &SessionCaller,
+        wanted: Wanted,
+        key: &P256PublicKey,
+        requester: SessionRequester,
+        mfa: MfaEvidence,
+        Possible { standing, announced, .. }: Possible,
+    ) -> Result<proto::SessionCertificate, Refused> {
+        let device = match &mfa {
+            MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } => Some(*device),
+            MfaEvidence::None => None,
+        };
+        let target = Some(wanted.route.target.as_str());
+        let subject = LockSubject { device, login: Some(wanted.account()), target };
+        self.refuse_locked(&caller.user, &standing.roles, subject).await?;
+
+        let now = self.clock.now();
+        let options = standing.role_set.options();
+        let life = match requester {
+            SessionRequester::Unspecified => SINGLE_USE.min(options.max_session_ttl),
+            SessionRequester::Disk => options.max_session_ttl,
+            SessionRequester::LocalProxy => match options.mfa_verification_interval {
+                Some(interval) if device.is_some() => options.max_session_ttl.min(interval),
+                _ => options.max_session_ttl,
+            },
+        };
+        let identity = Identity {
+            mfa,
+            route: Some(wanted.route),
+            previous_expiry: Some(caller.not_after),
+            ..self.identity(&standing, (now + life).min(caller.not_after), caller.address)
+        };
+        let issued = self.sign_user(&identity, key, now)?;
+        self.emit_certificate(&identity, &issued).await?;
+        Ok(proto::SessionCertificate {
+            certificate: issued.der.to_vec(),
+            not_after: unix_millis(issued.not_after),
+            target: Some(announced.for_user(&standing)),
+            host_authorities: self.authorities.certificate_bytes(AuthorityKind::Host),
+        })
+    }
+}
+
+/// The touch was for this route and this key, or it is for nothing.
+fn same_intent(intent: &[u8], route: Option<&proto::Route>, key: &P256PublicKey) -> Result<(), Refused> {
+    let intent = proto::SessionIntent::decode(intent).map_err(|_| Refused::Challenge)?;
+    let same = intent.route.as_ref() == route && intent.public_key_sha256 == key.sha256();
+    if same { Ok(()) } else { Err(Refused::Challenge) }
+}
+
+/// What the certificate will say: with a security key its signature goes along, so that the sidecar need not take our word.
+fn evidence(intent: &[u8], proof: Proof) -> MfaEvidence {
+    match proof {
+        Proof::NotNeeded => MfaEvidence::None,
+        Proof::Totp { device } => MfaEvidence::Claimed { device: device.id() },
+        Proof::Webauthn { device, assertion } => {
+            let receipt = proto::Receipt {
+                intent: intent.to_vec(),
+                device_id: device.id.to_string(),
+                client_data_json: assertion.client_data_json,
+                authenticator_data: assertion.authenticator_data,
+                signature: assertion.signature,
+            };
+            MfaEvidence::Receipt { device: device.id(), receipt: receipt.encode_to_vec() }
+        }
+    }
+}

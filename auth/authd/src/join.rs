@@ -1,0 +1,158 @@
+//! How a sidecar becomes one of us, and stays one.
+
+use std::collections::BTreeSet;
+
+use auth::{
+    clock::unix_millis,
+    identity::TargetName,
+    lock::LockInForce,
+    proto,
+    resource::{Kind, Lock, LockTarget, Resource},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    ca::{AuthorityKind, Issued},
+    cluster::Cluster,
+    error::Refused,
+    issue::SidecarNames,
+    keys,
+    store::{self, Condition, Op, Stored},
+};
+
+/// What a sidecar joined with: it can never have more.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct SidecarRecord {
+    pub(crate) targets: BTreeSet<TargetName>,
+    hosts: BTreeSet<String>,
+    /// Kinds of target that its token was for.
+    pub(crate) roles: Vec<String>,
+}
+
+impl Cluster {
+    /// A first certificate, for a token.
+    pub(crate) async fn join(
+        &self,
+        request: proto::JoinRequest,
+        client: std::net::IpAddr,
+    ) -> Result<proto::SidecarCertificate, Refused> {
+        let unknown = || Refused::Secret("join token");
+        let Some((Resource::Token(token), _)) = self.resource(Kind::Token, &request.token).await? else {
+            return Err(unknown());
+        };
+        if token.metadata.is_expired(self.clock.now()) {
+            return Err(unknown());
+        }
+        let certificate = request.certificate.ok_or_else(|| Refused::field("certificate", "is missing"))?;
+        let names = SidecarNames::parse(&certificate.target_names, &certificate.hosts)?;
+        let id = Uuid::new_v4();
+        let issued = self.issue_sidecar(id, &names, &certificate.public_key)?;
+        let roles = token.roles.iter().map(|role| role.as_str().to_owned()).collect();
+        let record = SidecarRecord { targets: names.targets, hosts: names.hosts, roles };
+        self.store.commit(vec![Op::put(keys::sidecar(id), Condition::Absent, &record)?]).await?;
+        let event = json!({
+            "event": "instance.join", "code": "TJ002I", "success": true, "host_id": id, "method": "token",
+            "role": record.roles, "target_names": record.targets, "addr.remote": client,
+        });
+        self.audit.emit(event).await?;
+        tracing::info!(sidecar = %id, targets = ?record.targets, "a sidecar joined");
+        Ok(self.sidecar_certificate(id, issued))
+    }
+
+    /// The next certificate of the same sidecar: same id, no new name.
+    pub(crate) async fn renew(
+        &self,
+        id: Uuid,
+        request: &proto::SidecarCertificateRequest,
+    ) -> Result<proto::SidecarCertificate, Refused> {
+        let record = self.sidecar(id).await?.value;
+        let names = SidecarNames::parse(&request.target_names, &request.hosts)?;
+        if !names.targets.is_subset(&record.targets) || !names.hosts.is_subset(&record.hosts) {
+            return Err(Refused::field(
+                "certificate",
+                "names that this sidecar did not join with; join again",
+            ));
+        }
+        let issued = self.issue_sidecar(id, &names, &request.public_key)?;
+        Ok(self.sidecar_certificate(id, issued))
+    }
+
+    /// What a sidecar joined with, unless an administrator has locked it out.
+    pub(crate) async fn sidecar(&self, id: Uuid) -> Result<Stored<SidecarRecord>, Refused> {
+        let now = self.clock.now();
+        let mine = |lock: &Lock| {
+            let by_id =
+                lock.target.server_id.as_ref().is_some_and(|server| server.as_str() == id.to_string());
+            // With anything else beside it, the lock is about sessions.
+            let alone = LockTarget { server_id: None, ..lock.target.clone() } == LockTarget::default();
+            by_id && alone && lock.is_in_force(now)
+        };
+        if let Some(Lock { target, message, .. }) = self.locks().await?.into_iter().find(mine) {
+            return Err(Refused::Locked(LockInForce { target, message }.to_string()));
+        }
+        let record = store::read(&*self.store, &keys::sidecar(id)).await?;
+        record.ok_or_else(|| Refused::NotFound { kind: "sidecar", name: id.to_string() })
+    }
+
+    fn sidecar_certificate(&self, id: Uuid, issued: Issued) -> proto::SidecarCertificate {
+        proto::SidecarCertificate {
+            certificate: issued.der.to_vec(),
+            host_authorities: self.authorities.certificate_bytes(AuthorityKind::Host),
+            cluster_name: self.name.to_string(),
+            sidecar_id: id.to_string(),
+            not_after: unix_millis(issued.not_after),
+        }
+    }
+
+    /// What a sidecar shows to a database that it guards.
+    pub(crate) async fn upstream_certificate(
+        &self,
+        id: Uuid,
+        request: &proto::IssueUpstreamCertificateRequest,
+    ) -> Result<proto::UpstreamCertificate, Refused> {
+        self.sidecar(id).await?;
+        if !self.guards_database(id, &request.target_name).await? {
+            return Err(Refused::NotFound { kind: "database", name: request.target_name.clone() });
+        }
+        let issued = self.issue_upstream(&request.db_user, &request.public_key)?;
+        let event = json!({
+            "event": "cert.create", "code": "TC000I", "cert_type": "db_client", "server_id": id,
+            "db_service": request.target_name, "db_user": request.db_user, "serial": issued.serial_hex,
+        });
+        self.audit.emit(event).await?;
+        Ok(proto::UpstreamCertificate {
+            certificate: issued.der.to_vec(),
+            not_after: unix_millis(issued.not_after),
+            db_authorities: self.authorities.certificate_bytes(AuthorityKind::Db),
+        })
+    }
+
+    /// Takes events of a sidecar; answers with the last sequence that is on disk.
+    pub(crate) async fn take_audit(
+        &self,
+        sidecar: Uuid,
+        request: proto::EmitAuditRequest,
+    ) -> Result<u64, Refused> {
+        use crate::audit::{Line, MAX_LINE, Position};
+        let spool =
+            Uuid::try_parse(&request.spool_id).map_err(|_| Refused::field("spool_id", "is not a UUID"))?;
+        let mut last = 0;
+        let mut lines = Vec::with_capacity(request.records.len());
+        for record in request.records {
+            if record.sequence <= last {
+                return Err(Refused::field("records", "sequences must increase"));
+            }
+            last = record.sequence;
+            let event = serde_json::from_str(&record.json).ok().filter(|_| record.json.len() <= MAX_LINE);
+            let event =
+                event.ok_or_else(|| Refused::field("records", "an event is not an object, or too long"))?;
+            lines.push(Line { event, position: Some(Position { sidecar, spool, sequence: last }) });
+        }
+        if !lines.is_empty() {
+            self.audit.append(lines).await?;
+        }
+        Ok(last)
+    }
+}

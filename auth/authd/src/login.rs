@@ -1,0 +1,114 @@
+//! Logging in: the password, then the second factor, then certificates.
+
+use std::{net::IpAddr, time::Duration};
+
+use auth::{identity::UserName, proto};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{
+    ca::{P256PublicKey, SshPublicKey},
+    challenge::Scope,
+    cluster::Cluster,
+    error::Refused,
+    issue::LoginKeys,
+    mfa::{self, Answer, Proof},
+    secret,
+};
+
+impl Cluster {
+    /// The first step. An unknown user and a wrong password take the same path, with the same work.
+    pub(crate) async fn begin_login(
+        &self,
+        request: proto::BeginLoginRequest,
+        client: IpAddr,
+    ) -> Result<proto::MfaChallenge, Refused> {
+        let password = Zeroizing::new(request.password);
+        let Ok(user) = UserName::new(request.user) else {
+            // No such name can exist; spend the time all the same.
+            self.passwords.verify(password, None).await?;
+            return Err(Refused::Credentials);
+        };
+        match self.check_password(&user, password).await {
+            Ok(()) => {}
+            Err(refused) => return Err(self.login_failed(&user, client, refused).await?),
+        }
+        // Only who knows the password is told more.
+        match self.standing(&user, None).await {
+            Ok(_) => self.create_challenge(&user, Scope::Login).await,
+            Err(refused) => Err(self.login_failed(&user, client, refused).await?),
+        }
+    }
+
+    async fn check_password(&self, user: &UserName, password: Zeroizing<String>) -> Result<(), Refused> {
+        self.count_attempt(user).await?;
+        let hash = self.account(user).await?.and_then(|account| account.value.password);
+        if !self.passwords.verify(password, hash).await? {
+            return Err(Refused::Credentials);
+        }
+        self.forgive_attempt(user).await
+    }
+
+    /// The second step: spends the challenge, and gives certificates of up to twelve hours.
+    pub(crate) async fn finish_login(
+        &self,
+        request: proto::FinishLoginRequest,
+        client: IpAddr,
+    ) -> Result<proto::LoginCertificates, Refused> {
+        let (user, _) = secret::parse_owned_id(&request.challenge_id).ok_or(Refused::Challenge)?;
+        let challenge = self.spend_challenge(&user, &request.challenge_id).await?;
+        if !matches!(challenge.scope, Scope::Login) {
+            return Err(Refused::Challenge);
+        }
+        let keys = LoginKeys {
+            tls: P256PublicKey::from_spki(&request.tls_public_key)?,
+            ssh: SshPublicKey::from_wire(&request.ssh_public_key)?,
+        };
+        let answer = Answer::from_proto(request.mfa)?;
+        let proof = match self.judge_answer(&user, &challenge, answer).await {
+            Ok(proof) => proof,
+            Err(refused) => return Err(self.login_failed(&user, client, refused).await?),
+        };
+        let asked = Some(Duration::from_secs(request.ttl_seconds.into())).filter(|ttl| !ttl.is_zero());
+        let certificates = match self.issue_login(&user, &keys, asked, &proof, client).await {
+            Ok(certificates) => certificates,
+            Err(refused) => return Err(self.login_failed(&user, client, refused).await?),
+        };
+        self.login_succeeded(&user, client, &proof).await?;
+        Ok(certificates)
+    }
+
+    async fn login_succeeded(&self, user: &UserName, client: IpAddr, proof: &Proof) -> Result<(), Refused> {
+        let mut event = json!({
+            "event": "user.login", "code": "T1000I", "method": "local", "success": true,
+            "user": user, "addr.remote": client,
+        });
+        if let Some(device) = proof.device() {
+            event["mfa_device"] = mfa::audit_fields(device).into();
+        }
+        Ok(self.audit.emit(event).await?)
+    }
+
+    /// Records a failed login; what is returned is what the caller is told.
+    async fn login_failed(
+        &self,
+        user: &UserName,
+        client: IpAddr,
+        refused: Refused,
+    ) -> Result<Refused, Refused> {
+        let event = json!({
+            "event": "user.login", "code": "T1000W", "method": "local", "success": false,
+            "user": user, "addr.remote": client, "error": refused.to_string(),
+        });
+        self.audit.emit(event).await?;
+        // The failure that fills the measure, told apart by the count that it leaves.
+        if matches!(refused, Refused::Credentials) && self.is_locked_out(user).await? {
+            let event = json!({
+                "event": "user.login", "code": "T1001W", "method": "local", "success": false,
+                "user": user, "addr.remote": client, "error": "locked out after failed attempts",
+            });
+            self.audit.emit(event).await?;
+        }
+        Ok(refused)
+    }
+}

@@ -1,0 +1,181 @@
+//! Accepting connections: nothing that a client does, or does not do, holds the next one up.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::unistd::{Uid, geteuid};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::connection::{self, Wire};
+use crate::api::{
+    Api,
+    caller::{Caller, Connection},
+};
+
+/// TCP accepted to TLS done.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections at a time, in all.
+const MAX_CONNECTIONS: usize = 4096;
+/// Connections at a time from one address: many users may share one, a flood should not fill the whole room.
+const MAX_PER_ADDRESS: usize = 512;
+/// When the system has no file descriptors left, accepting at once again would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What serving a connection needs.
+#[derive(Clone)]
+pub(super) struct Serving {
+    pub(super) api: Api,
+    pub(super) shutdown: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+pub(super) async fn tls(listener: TcpListener, config: Arc<ServerConfig>, serving: Serving) {
+    let acceptor = TlsAcceptor::from(config);
+    let router = serving.api.router();
+    let room = Room::default();
+    while let Some(accepted) = serving.shutdown.run_until_cancelled(listener.accept()).await {
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        let address = peer.ip().to_canonical();
+        let Some(place) = room.enter(address) else {
+            tracing::warn!(client.addr = %address, "no room for another connection");
+            continue;
+        };
+        let (acceptor, router, serving) = (acceptor.clone(), router.clone(), serving.clone());
+        // The handshake is the connection's own affair: a client that is silent keeps nobody waiting.
+        serving.tasks.clone().spawn(async move {
+            let _place = place;
+            match timeout(HANDSHAKE, handshake(&acceptor, socket, &serving.api, address)).await {
+                Ok(Ok((stream, connection, wire))) => {
+                    connection::serve(stream, connection, wire, router, &serving.shutdown).await;
+                }
+                Ok(Err(error)) => tracing::debug!(client.addr = %address, %error, "no TLS"),
+                Err(_) => tracing::debug!(client.addr = %address, "TLS took too long"),
+            }
+        });
+    }
+}
+
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    socket: TcpStream,
+    api: &Api,
+    address: IpAddr,
+) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Connection, Wire)> {
+    socket.set_nodelay(true)?;
+    let stream = acceptor.accept(socket).await?;
+    let (_, session) = stream.get_ref();
+    let caller = Caller::of(&api.cluster, session.peer_certificates().unwrap_or_default());
+    let wire = match session.alpn_protocol() {
+        Some(b"h2") => Wire::Http2,
+        _ => Wire::Http1,
+    };
+    Ok((stream, Connection { address, caller }, wire))
+}
+
+pub(super) async fn admin(listener: UnixListener, serving: Serving) {
+    let router = serving.api.admin_router();
+    while let Some(accepted) = serving.shutdown.run_until_cancelled(listener.accept()).await {
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        if !is_owner(&socket) {
+            tracing::warn!("somebody else opened the admin socket");
+            continue;
+        }
+        let (router, serving) = (router.clone(), serving.clone());
+        serving.tasks.clone().spawn(async move {
+            let connection = Connection { address: Ipv4Addr::LOCALHOST.into(), caller: Caller::Root };
+            connection::serve(socket, connection, Wire::Http2, router, &serving.shutdown).await;
+        });
+    }
+}
+
+/// Ours, or the superuser's. The file's mode says the same; this holds even where it was changed.
+fn is_owner(socket: &UnixStream) -> bool {
+    let peer = socket.peer_cred().map(|credentials| Uid::from_raw(credentials.uid()));
+    peer.is_ok_and(|uid| uid == geteuid() || uid.is_root())
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Who is connected, in numbers.
+#[derive(Clone, Default)]
+struct Room(Arc<Mutex<Crowd>>);
+
+#[derive(Default)]
+struct Crowd {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// One connection's place; given back when dropped.
+struct Place {
+    room: Room,
+    address: IpAddr,
+}
+
+impl Room {
+    fn enter(&self, address: IpAddr) -> Option<Place> {
+        let mut crowd = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = crowd.by_address.get(&address).copied().unwrap_or(0);
+        if crowd.all >= MAX_CONNECTIONS || here >= MAX_PER_ADDRESS {
+            return None;
+        }
+        crowd.all += 1;
+        crowd.by_address.insert(address, here + 1);
+        Some(Place { room: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut crowd = self.room.0.lock().unwrap_or_else(PoisonError::into_inner);
+        crowd.all -= 1;
+        match crowd.by_address.get_mut(&self.address) {
+            Some(here) if *here > 1 => *here -= 1,
+            _ => drop(crowd.by_address.remove(&self.address)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_fill_the_room() {
+        let room = Room::default();
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let mut places: Vec<_> = (0..MAX_PER_ADDRESS).map(|_| room.enter(one).unwrap()).collect();
+        assert!(room.enter(one).is_none());
+        assert!(room.enter(other).is_some());
+        places.pop();
+        assert!(room.enter(one).is_some());
+        drop(places);
+        assert!(room.0.lock().unwrap().by_address.is_empty());
+    }
+}

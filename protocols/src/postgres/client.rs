@@ -50,7 +50,9 @@ impl<S: Stream> Client for PostgresClient<S> {
         let outcome = relay::run(&mut *self.stream, &mut upstream.stream, Messages, tap, ended, close).await;
         let stop = stop_upstream(&mut upstream, &outcome, close);
         let last = outcome.farewell.as_deref().unwrap_or_default();
-        let farewell = relay::close(&mut *self.stream, last, close, relay::HEARD_OUT);
+        // A client that said goodbye has nothing more to say, and one that failed no means to.
+        let heard_out = if outcome.transferred.end == End::Client { 0 } else { relay::HEARD_OUT };
+        let farewell = relay::close(&mut *self.stream, last, close, heard_out);
         // Neither side waits for the other's goodbye. A client that went away before ours does not change what happened.
         let _ = tokio::join!(stop, farewell);
         outcome.into_result()

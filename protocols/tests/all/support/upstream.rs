@@ -19,6 +19,8 @@ where
     let endpoint = plaintext(listener.local_addr().unwrap().port());
     let task = tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
+        // A cancel finds nobody, rather than somebody who is silent.
+        drop(listener);
         script(socket).await
     });
     (endpoint, task)

@@ -75,11 +75,7 @@ impl Admission {
         let number = unknown.next;
         unknown.next += 1;
         unknown.total += 1;
-        unknown
-            .by_address
-            .entry(address)
-            .or_default()
-            .push_back(Waiting { number, evict: evicted.clone() });
+        unknown.by_address.entry(address).or_default().push_back(Waiting { number, evict: evicted.clone() });
         drop(unknown);
         Some(Place { _connection: connection, admission: Arc::clone(self), address, number, evicted })
     }
@@ -99,7 +95,9 @@ impl Unknown {
         } else {
             None
         };
-        if let Some(oldest) = from.and_then(|from| self.by_address.get_mut(&from)).and_then(VecDeque::pop_front) {
+        if let Some(oldest) =
+            from.and_then(|from| self.by_address.get_mut(&from)).and_then(VecDeque::pop_front)
+        {
             self.total -= 1;
             oldest.evict.cancel();
         }

@@ -30,7 +30,10 @@ pub(crate) async fn keep_announced(link: Arc<Link>, targets: Vec<Target>, stop: 
     let mut backoff = BACKOFF;
     let mut known = false;
     loop {
-        let wait = match timeout(DEADLINE, announce(&link, &targets)).await.unwrap_or(Err(AnnounceError::Deadline)) {
+        let wait = match timeout(DEADLINE, announce(&link, &targets))
+            .await
+            .unwrap_or(Err(AnnounceError::Deadline))
+        {
             Ok(()) => {
                 if !std::mem::replace(&mut known, true) {
                     info!(targets = targets.len(), "announced");

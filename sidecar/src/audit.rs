@@ -138,7 +138,8 @@ impl Audit {
     /// The event is queued or it is not; nothing is half done.
     async fn queued(&self, json: String) -> Result<(), AuditError> {
         self.check_bound(self.bound.saturating_add(self.bound / 4))?;
-        let space = timeout(DISK_DEADLINE, self.reserve(&json)).await.map_err(|_| AuditError::NotWritten)??;
+        let space =
+            timeout(DISK_DEADLINE, self.reserve(&json)).await.map_err(|_| AuditError::NotWritten)??;
         self.send(json, Some(space), None)
     }
 
@@ -242,6 +243,21 @@ impl Bucket {
             })
             .is_ok()
     }
+}
+
+/// Every event on disk, of all spools, in order: what would be left after kill -9 now.
+#[cfg(test)]
+pub(crate) fn on_disk(data_dir: &Path) -> Vec<String> {
+    let root = SpoolRoot::new(data_dir);
+    let mut events = Vec::new();
+    for id in root.list().unwrap() {
+        let spool = root.spool(id);
+        for first in spool::segments(&spool).unwrap() {
+            let batch = spool::read_batch(&spool::segment_path(&spool, first), 0, None).unwrap();
+            events.extend(batch.records.into_iter().map(|record| record.json));
+        }
+    }
+    events
 }
 
 #[cfg(test)]

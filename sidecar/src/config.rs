@@ -205,8 +205,8 @@ impl Config {
     /// # Errors
     /// What is wrong, and where.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
@@ -241,8 +241,11 @@ impl Config {
         for (index, target) in self.targets.iter().enumerate() {
             target.check()?;
             for other in self.targets.iter().skip(index + 1) {
-                let twice =
-                    |what| ConfigError::Twice { what, first: target.name.clone(), second: other.name.clone() };
+                let twice = |what| ConfigError::Twice {
+                    what,
+                    first: target.name.clone(),
+                    second: other.name.clone(),
+                };
                 if target.name == other.name {
                     return Err(twice("name"));
                 }
@@ -267,11 +270,7 @@ impl TargetConfig {
 impl UpstreamConfig {
     /// What is right where nothing is said: a client certificate over verified TLS; on a Unix socket, neither.
     #[must_use]
-    pub fn new(
-        address: UpstreamAddress,
-        tls: Option<TlsMode>,
-        password_file: Option<PathBuf>,
-    ) -> Self {
+    pub fn new(address: UpstreamAddress, tls: Option<TlsMode>, password_file: Option<PathBuf>) -> Self {
         let is_unix = matches!(address, UpstreamAddress::Unix(_));
         let tls = tls.unwrap_or(if is_unix { TlsMode::Plaintext } else { TlsMode::VerifyFull });
         let credential = match password_file {

@@ -59,7 +59,12 @@ pub(crate) trait Watched: Send + Sync + 'static {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn serve<W: Watched>(listener: TcpListener, metrics: Metrics, watched: Arc<W>, stop: CancellationToken) {
+pub(crate) async fn serve<W: Watched>(
+    listener: TcpListener,
+    metrics: Metrics,
+    watched: Arc<W>,
+    stop: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {

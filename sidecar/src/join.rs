@@ -8,7 +8,7 @@ use std::{
 
 use auth::{
     api::{self, ApiError, CaPin, ClientIdentity, Trust},
-    certificate::{CertificateError, RejectedCertificate, SidecarIdentity, x509},
+    certificate::{CertificateError, SidecarIdentity, x509},
     identity::TargetName,
     key::{KeyError, generate_p256},
     proto::{JoinRequest, SidecarCertificate, SidecarCertificateRequest, public_client::PublicClient},
@@ -50,7 +50,9 @@ pub enum JoinError {
     #[error("the stored identity cannot be used")]
     Stored(#[source] IdentityError),
     /// There is no identity for these targets, and nothing to get one with.
-    #[error("{why}: a join token and a CA pin are needed (--token, --ca-pin; tctl tokens add --type=db prints both)")]
+    #[error(
+        "{why}: a join token and a CA pin are needed (--token, --ca-pin; tctl tokens add --type=db prints both)"
+    )]
     NoToken {
         /// Why a token is needed.
         why: &'static str,
@@ -144,9 +146,10 @@ fn request(names: &Names) -> Result<(Key, SidecarCertificateRequest), JoinError>
 impl Identity {
     fn new(answer: SidecarCertificate, key: Key, names: &Names, now: SystemTime) -> Result<Self, JoinError> {
         let certificate = CertificateDer::from(answer.certificate);
-        let host_authorities: Vec<_> = answer.host_authorities.into_iter().map(CertificateDer::from).collect();
-        let sidecar = verify(&certificate, &host_authorities, now)
-            .map_err(|error| JoinError::Answer(CertificateError::from(error).into()))?;
+        let host_authorities: Vec<_> =
+            answer.host_authorities.into_iter().map(CertificateDer::from).collect();
+        let sidecar =
+            verify(&certificate, &host_authorities, now).map_err(|error| JoinError::Answer(error.into()))?;
         let identity =
             Self { sidecar, certificate, key, host_authorities, hosts: names.hosts.clone(), issued: now };
         // A key that is not the certificate's would only show at the first handshake.
@@ -185,8 +188,8 @@ fn verify(
     certificate: &CertificateDer<'_>,
     host_authorities: &[CertificateDer<'static>],
     now: SystemTime,
-) -> Result<SidecarIdentity, RejectedCertificate> {
-    x509::verify_sidecar(std::slice::from_ref(certificate), host_authorities, now).map_err(Into::into)
+) -> Result<SidecarIdentity, CertificateError> {
+    x509::verify_sidecar(std::slice::from_ref(certificate), host_authorities, now)
 }
 
 /// The longest sleep: a clock that was set forward is noticed within it.

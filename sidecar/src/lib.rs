@@ -45,6 +45,8 @@ mod metrics;
 mod process;
 mod refusal;
 mod session;
+#[cfg(test)]
+mod testing;
 mod tls;
 mod upstream;
 

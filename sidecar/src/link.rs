@@ -6,7 +6,9 @@ use auth::{
     api::{self, ApiError, Trust},
     clock::from_unix_millis,
     identity::TargetName,
-    proto::{AuditRecord, EmitAuditRequest, IssueUpstreamCertificateRequest, sidecars_client::SidecarsClient},
+    proto::{
+        AuditRecord, EmitAuditRequest, IssueUpstreamCertificateRequest, sidecars_client::SidecarsClient,
+    },
 };
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
@@ -63,7 +65,8 @@ impl Issue for Arc<Link> {
         target: &'a TargetName,
         db_user: &'a str,
         public_key: Vec<u8>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Issued, Box<dyn Error + Send + Sync>>> + Send + 'a>> {
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Issued, Box<dyn Error + Send + Sync>>> + Send + 'a>>
+    {
         Box::pin(async move {
             let request = IssueUpstreamCertificateRequest {
                 target_name: target.to_string(),

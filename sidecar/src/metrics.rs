@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// The labels of everything that belongs to a target.
@@ -12,7 +12,8 @@ const TARGET: [&str; 2] = ["target", "protocol"];
 /// From a cached upstream certificate on the same host to a database across the world.
 const SETUP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// From one query to a working day.
-const DURATION_BUCKETS: [f64; 10] = [0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 28_800.0, 86_400.0];
+const DURATION_BUCKETS: [f64; 10] =
+    [0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 28_800.0, 86_400.0];
 
 /// All metrics of the process.
 #[derive(Clone, Debug)]
@@ -142,7 +143,11 @@ impl Metrics {
             active: make.gauges("touchstone_sessions_active", "Sessions that are live.", &TARGET)?,
             ended: make.counters("touchstone_sessions_ended_total", "Sessions ended.", &per("reason"))?,
             refused: make.counters("touchstone_refusals_total", "Clients turned away.", &per("reason"))?,
-            decisions: make.counters("touchstone_mfa_decisions_total", "Decisions by outcome.", &per("outcome"))?,
+            decisions: make.counters(
+                "touchstone_mfa_decisions_total",
+                "Decisions by outcome.",
+                &per("outcome"),
+            )?,
             setup: make.histograms(
                 "touchstone_connection_setup_seconds",
                 "From accept to a logged-in upstream.",
@@ -158,14 +163,20 @@ impl Metrics {
                 "touchstone_audit_suppressed_events_total",
                 "Denied events of unknown clients that were only counted.",
             )?,
-            audit_failures: make
-                .counter("touchstone_audit_failed_events_total", "Audit events that could not be recorded.")?,
+            audit_failures: make.counter(
+                "touchstone_audit_failed_events_total",
+                "Audit events that could not be recorded.",
+            )?,
             process: Process {
                 replica_ready: make.gauge("touchstone_replica_ready", "1 once the replica is complete.")?,
-                replica_age: make.seconds("touchstone_replica_age_seconds", "Since authd was last heard of.")?,
-                audit_spool_bytes: make.gauge("touchstone_audit_spool_bytes", "Bytes of audit on disk here.")?,
-                audit_unshipped: make
-                    .gauge("touchstone_audit_unshipped_events", "Events of this process that authd has not.")?,
+                replica_age: make
+                    .seconds("touchstone_replica_age_seconds", "Since authd was last heard of.")?,
+                audit_spool_bytes: make
+                    .gauge("touchstone_audit_spool_bytes", "Bytes of audit on disk here.")?,
+                audit_unshipped: make.gauge(
+                    "touchstone_audit_unshipped_events",
+                    "Events of this process that authd has not.",
+                )?,
                 audit_ship_failures: make
                     .gauge("touchstone_audit_ship_failures", "Times that authd did not take events.")?,
                 audit_damaged_bytes: make
@@ -211,7 +222,10 @@ impl Metrics {
 struct Maker(Registry);
 
 impl Maker {
-    fn keep<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
+    fn keep<T: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: T,
+    ) -> Result<T, prometheus::Error> {
         self.0.register(Box::new(metric.clone())).map(|()| metric)
     }
 
@@ -268,6 +282,8 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.target("prod-pg", "postgres").refused("mfa_required");
         let text = String::from_utf8(metrics.render()).unwrap();
-        assert!(text.contains(r#"touchstone_refusals_total{protocol="postgres",reason="mfa_required",target="prod-pg"} 1"#));
+        assert!(text.contains(
+            r#"touchstone_refusals_total{protocol="postgres",reason="mfa_required",target="prod-pg"} 1"#
+        ));
     }
 }

@@ -272,7 +272,8 @@ impl Core {
             }
         };
         self.tasks.spawn(replica::follow(Arc::clone(&self.replica), channel, stop()));
-        let targets = config.targets.iter().zip(bound).map(|(target, bound)| announcement(target, bound)).collect();
+        let targets =
+            config.targets.iter().zip(bound).map(|(target, bound)| announcement(target, bound)).collect();
         self.tasks.spawn(announce::keep_announced(Arc::clone(link), targets, stop()));
         let (identity, link_, server) = (Arc::clone(identity), Arc::clone(link), Arc::clone(server));
         let (data_dir, stop_) = (config.data_dir.clone(), stop());

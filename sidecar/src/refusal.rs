@@ -4,8 +4,8 @@
 //! carries an inner error, a role's name, or anything about the upstream; those are in the log and in the audit trail.
 
 use auth::{
-    clock::rfc3339,
     certificate::CertificateError,
+    clock::rfc3339,
     denied::{AccessDenied, DenyReason},
     identity::{Identity, Login},
     permit::Ended,
@@ -81,7 +81,9 @@ pub(crate) fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
         }
         Stop::Credential(error) => {
             let reason = match error {
-                CredentialError::Issue(_) | CredentialError::Deadline | CredentialError::Key(_) => "no_certificate",
+                CredentialError::Issue(_) | CredentialError::Deadline | CredentialError::Key(_) => {
+                    "no_certificate"
+                }
                 CredentialError::Tls(_) => "no_tls",
                 CredentialError::Password { .. } => "no_password",
             };
@@ -101,7 +103,8 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
     let unknown = |reason, message: &str, hint| {
         no(RefusalCode::NotAuthenticated, reason, message, hint, Outcome::NotAuthenticated)
     };
-    let proof = |reason| unknown(reason, "the proof of MFA in the certificate was not accepted", Some(connect()));
+    let proof =
+        |reason| unknown(reason, "the proof of MFA in the certificate was not accepted", Some(connect()));
     let policy = |reason| {
         let (kind, confirm) = match asked.target.kind {
             TargetKind::Database => ("db", "Confirm database user and name."),
@@ -158,7 +161,13 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
         }
         DenyReason::AddressPinned { .. } => {
             let text = "the certificate may not be used from this address";
-            no(RefusalCode::AccessDenied, "address_pinned", text, Some("run: tsh login".to_owned()), Outcome::Denied)
+            no(
+                RefusalCode::AccessDenied,
+                "address_pinned",
+                text,
+                Some("run: tsh login".to_owned()),
+                Outcome::Denied,
+            )
         }
     }
 }
@@ -172,11 +181,17 @@ fn certificate_text(error: &CertificateError) -> (&'static str, String) {
         CertificateError::NotYetValid { not_before, .. } => {
             ("not_yet_valid", format!("the certificate is not valid before {}", rfc3339(*not_before)))
         }
-        CertificateError::Absent => ("no_certificate_presented", "a client certificate is required".to_owned()),
-        CertificateError::UnknownAuthority | CertificateError::BadSignature | CertificateError::OtherCluster { .. } => {
+        CertificateError::Absent => {
+            ("no_certificate_presented", "a client certificate is required".to_owned())
+        }
+        CertificateError::UnknownAuthority
+        | CertificateError::BadSignature
+        | CertificateError::OtherCluster { .. } => {
             ("unknown_authority", "the certificate was not issued by this cluster".to_owned())
         }
-        CertificateError::HostCertificate | CertificateError::IsAuthority | CertificateError::NotForClients => {
+        CertificateError::HostCertificate
+        | CertificateError::IsAuthority
+        | CertificateError::NotForClients => {
             ("not_a_user_certificate", "the certificate is not a user's".to_owned())
         }
         CertificateError::OtherAddress => {
@@ -201,7 +216,8 @@ fn certificate_text(error: &CertificateError) -> (&'static str, String) {
 }
 
 fn dial_answer(error: &DialError) -> Answer {
-    let unavailable = |reason| plain(RefusalCode::UpstreamUnavailable, reason, "the database cannot be reached");
+    let unavailable =
+        |reason| plain(RefusalCode::UpstreamUnavailable, reason, "the database cannot be reached");
     let rejected = |reason| plain(RefusalCode::UpstreamRejected, reason, UPSTREAM);
     match error {
         DialError::Connect(_) => unavailable("upstream_unreachable"),
@@ -246,12 +262,12 @@ pub(crate) fn closing(closed: &Closed) -> Answer {
             "replica_stale",
             "the session ended: the sidecar has lost touch with the cluster, whose locks are strict",
         ),
-        Closed::AuditFailed => plain(
-            RefusalCode::Internal,
-            "audit_failed",
-            "the session ended: it can no longer be recorded",
-        ),
-        Closed::Shutdown => plain(RefusalCode::Shutdown, "shutdown", "the session ended: the sidecar is stopping"),
+        Closed::AuditFailed => {
+            plain(RefusalCode::Internal, "audit_failed", "the session ended: it can no longer be recorded")
+        }
+        Closed::Shutdown => {
+            plain(RefusalCode::Shutdown, "shutdown", "the session ended: the sidecar is stopping")
+        }
     }
 }
 

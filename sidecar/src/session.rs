@@ -85,7 +85,13 @@ impl<P: Protocol> Door<P> {
         }
     }
 
-    async fn session(&self, accepted: Accepted<P::Client>, from: SocketAddr, place: &Place, arrived: Instant) {
+    async fn session(
+        &self,
+        accepted: Accepted<P::Client>,
+        from: SocketAddr,
+        place: &Place,
+        arrived: Instant,
+    ) {
         let Accepted { peer, login, client } = accepted;
         let request = self.request(&login, from);
         let sid = Uuid::new_v4();
@@ -163,7 +169,14 @@ impl<P: Protocol> Door<P> {
     }
 
     /// The one place where a client is turned away.
-    async fn refuse(&self, client: P::Client, stop: &Stop, request: &SessionRequest, sid: Uuid, from: SocketAddr) {
+    async fn refuse(
+        &self,
+        client: P::Client,
+        stop: &Stop,
+        request: &SessionRequest,
+        sid: Uuid,
+        from: SocketAddr,
+    ) {
         let answer = refusal::answer(stop, asked(request));
         self.metrics.refused(answer.reason);
         match stop {
@@ -202,7 +215,8 @@ impl<P: Protocol> Door<P> {
             self.process_metrics.audit_suppressed.inc();
             return;
         }
-        let whom = Whom { user: denied.identity.as_deref().map(|identity| identity.user.to_string()), device: None };
+        let whom =
+            Whom { user: denied.identity.as_deref().map(|identity| identity.user.to_string()), device: None };
         let subject = self.subject(request, sid, from, whom);
         // The client is refused in any case.
         if let Err(error) = Trail::denied(&self.audit, &self.clock, &subject, record).await {
@@ -222,10 +236,9 @@ impl<P: Protocol> Door<P> {
 
     fn request(&self, login: &protocols::Login, from: SocketAddr) -> SessionRequest {
         let login = match self.target.kind {
-            TargetKind::Database => Login::Database {
-                user: login.user.clone(),
-                name: login.database.clone().unwrap_or_default(),
-            },
+            TargetKind::Database => {
+                Login::Database { user: login.user.clone(), name: login.database.clone().unwrap_or_default() }
+            }
             TargetKind::Node => Login::Node { login: login.user.clone() },
         };
         SessionRequest { target: Arc::clone(&self.target), login, client: from.ip().to_canonical() }

@@ -33,7 +33,10 @@ pub(crate) struct ServerCertificate(ArcSwap<CertifiedKey>);
 impl ServerCertificate {
     /// # Errors
     /// The key is not one, or is not the certificate's.
-    pub(crate) fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, Error> {
         Ok(Self(ArcSwap::from_pointee(certified(chain, key)?)))
     }
 
@@ -51,7 +54,10 @@ impl ServerCertificate {
     }
 }
 
-fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, Error> {
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Error> {
     CertifiedKey::from_der(chain, key, &provider())
 }
 

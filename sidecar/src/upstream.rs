@@ -147,9 +147,8 @@ impl Upstream {
 impl Tls {
     fn new(config: &UpstreamConfig, mode: TlsMode, roots: Roots) -> Result<Self, UpstreamError> {
         let roots = match &config.ca_file {
-            Some(path) => {
-                Roots::from_file(path).map_err(|source| UpstreamError::CaFile { path: path.clone(), source })?
-            }
+            Some(path) => Roots::from_file(path)
+                .map_err(|source| UpstreamError::CaFile { path: path.clone(), source })?,
             None => roots,
         };
         let server_name = config.tls_name().ok().flatten().ok_or(UpstreamError::ServerName)?;

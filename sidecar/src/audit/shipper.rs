@@ -63,7 +63,15 @@ pub(crate) struct Shipper<U> {
 impl<U: Uplink> Shipper<U> {
     pub(crate) fn new(spool: AuditSpool, uplink: U, shipped: Arc<Shipped>) -> Self {
         let durable = spool.state.durable.subscribe();
-        Self { root: spool.root, current: spool.id, state: spool.state, durable, uplink, shipped, progress: false }
+        Self {
+            root: spool.root,
+            current: spool.id,
+            state: spool.state,
+            durable,
+            uplink,
+            shipped,
+            progress: false,
+        }
     }
 
     /// Runs until told to stop. Then what is durable is still sent, as long as authd takes it at the first attempt.
@@ -207,7 +215,8 @@ impl<U: Uplink> Shipper<U> {
         })
         .await?;
         let bytes = &self.state.bytes;
-        let _ = bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bytes| Some(bytes.saturating_sub(freed)));
+        let _ = bytes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |bytes| Some(bytes.saturating_sub(freed)));
         Ok(())
     }
 }

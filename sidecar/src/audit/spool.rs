@@ -146,10 +146,8 @@ impl SpoolRoot {
 
 /// First sequences of a spool's segments, ascending.
 pub(crate) fn segments(spool: &Path) -> io::Result<Vec<u64>> {
-    let mut segments: Vec<u64> = names(spool)?
-        .iter()
-        .filter_map(|name| name.strip_suffix(".log")?.parse().ok())
-        .collect();
+    let mut segments: Vec<u64> =
+        names(spool)?.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
     segments.sort_unstable();
     Ok(segments)
 }
@@ -161,9 +159,9 @@ pub(crate) fn segment_path(spool: &Path, first: u64) -> PathBuf {
 
 fn names(directory: &Path) -> io::Result<Vec<String>> {
     match fs::read_dir(directory) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-            .collect(),
+        Ok(entries) => {
+            entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -250,7 +248,7 @@ mod tests {
     fn spools_are_listed_oldest_first_and_strangers_left_out() {
         let directory = tempfile::tempdir().unwrap();
         let root = SpoolRoot::new(directory.path());
-        assert_eq!(root.list().unwrap(), []);
+        assert!(root.list().unwrap().is_empty());
         let (old, new) = (Uuid::now_v7(), Uuid::now_v7());
         for id in [new, old] {
             fs::create_dir_all(root.spool(id)).unwrap();

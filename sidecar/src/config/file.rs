@@ -124,7 +124,9 @@ impl Upstream {
     fn into_config(self) -> Result<UpstreamConfig, &'static str> {
         let (tls, asked) = (self.tls.map(|tls| tls.0), self.credential);
         match (asked, &self.password_file) {
-            (Some(Credential::Password), None) => return Err("credential: password needs upstream.password_file"),
+            (Some(Credential::Password), None) => {
+                return Err("credential: password needs upstream.password_file");
+            }
             (Some(Credential::Certificate | Credential::None), Some(_)) => {
                 return Err("upstream.password_file goes with credential: password");
             }

@@ -28,7 +28,10 @@ fn the_example_is_a_valid_configuration() {
 fn what_is_not_said_is_safe() {
     let config = parse(MINIMAL).unwrap();
     let upstream = &config.targets[0].upstream;
-    assert_eq!((upstream.tls, &upstream.credential), (TlsMode::VerifyFull, &CredentialSource::ClientCertificate));
+    assert_eq!(
+        (upstream.tls, &upstream.credential),
+        (TlsMode::VerifyFull, &CredentialSource::ClientCertificate)
+    );
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
 }
 
@@ -57,7 +60,8 @@ fn wrong_values_are_refused_with_their_line() {
 #[test]
 fn protocols_that_are_not_built_say_so() {
     for protocol in ["mysql", "ssh"] {
-        let error = parse(&MINIMAL.replace("protocol: postgres", &format!("protocol: {protocol}"))).unwrap_err();
+        let error =
+            parse(&MINIMAL.replace("protocol: postgres", &format!("protocol: {protocol}"))).unwrap_err();
         assert!(error.contains("not built yet in this version"), "{error}");
     }
 }
@@ -100,7 +104,9 @@ fn limits_that_would_let_nobody_in_are_refused() {
 fn a_secret_is_read_without_its_line_break_and_within_bounds() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
-    for (content, expected) in [("s3cret\n", Some("s3cret")), ("s3cret\r\n", Some("s3cret")), (" a b ", Some(" a b ")), ("\n", None)] {
+    for (content, expected) in
+        [("s3cret\n", Some("s3cret")), ("s3cret\r\n", Some("s3cret")), (" a b ", Some(" a b ")), ("\n", None)]
+    {
         fs::write(&path, content).unwrap();
         assert_eq!(read_secret(&path).ok().as_deref().map(Vec::as_slice), expected.map(str::as_bytes));
     }

@@ -119,7 +119,11 @@ fn parse_uri(text: &str) -> Result<UpstreamAddress, ValueError> {
         let path = PathBuf::from(path);
         // `sun_path` holds 108 bytes, one of them the terminating zero.
         let fits = path.as_os_str().len() < 108;
-        return if path.is_absolute() && fits { Ok(UpstreamAddress::Unix(path)) } else { Err(ValueError::Uri) };
+        return if path.is_absolute() && fits {
+            Ok(UpstreamAddress::Unix(path))
+        } else {
+            Err(ValueError::Uri)
+        };
     }
     let (host, port) = text.rsplit_once(':').ok_or(ValueError::Uri)?;
     let port = port.parse().ok().filter(|&port| port != 0).ok_or(ValueError::Uri)?;
@@ -182,7 +186,9 @@ mod tests {
         let socket = "/run/postgresql/.s.PGSQL.5432";
         assert_eq!(parse_uri(&format!("unix:{socket}")), Ok(UpstreamAddress::Unix(socket.into())));
         let long = format!("unix:/{}", "x".repeat(108));
-        for wrong in ["", "localhost", "localhost:", "localhost:0", ":5432", "::1:5432", "a b:1", "unix:run", &long] {
+        for wrong in
+            ["", "localhost", "localhost:", "localhost:0", ":5432", "::1:5432", "a b:1", "unix:run", &long]
+        {
             assert_eq!(parse_uri(wrong), Err(ValueError::Uri), "{wrong}");
         }
     }
@@ -190,7 +196,10 @@ mod tests {
     #[test]
     fn labels_name_each_key_once() {
         let labels = parse_labels("env=prod, team = a b").unwrap();
-        assert_eq!(labels, [("env".to_owned(), "prod".to_owned()), ("team".to_owned(), "a b".to_owned())].into());
+        assert_eq!(
+            labels,
+            [("env".to_owned(), "prod".to_owned()), ("team".to_owned(), "a b".to_owned())].into()
+        );
         assert_eq!(parse_labels("").unwrap(), BTreeMap::new());
         for wrong in ["env", "=prod", "env=a,env=b"] {
             assert_eq!(parse_labels(wrong), Err(ValueError::Labels), "{wrong}");

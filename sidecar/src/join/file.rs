@@ -76,7 +76,7 @@ pub(super) fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
     let key = STANDARD.decode(&*stored.private_key).map_err(|_| damaged())?;
     // Judged as of its issue: whether it has expired is for the caller.
     let sidecar = verify(&leaf, &host_authorities, issued)
-        .map_err(|error| IdentityError::Certificate { path: path.clone(), source: error.into() })?;
+        .map_err(|source| IdentityError::Certificate { path: path.clone(), source })?;
     Ok(Some(Identity {
         sidecar,
         certificate: leaf,
@@ -92,7 +92,11 @@ pub(super) fn save(data_dir: &Path, identity: &Identity) -> Result<(), IdentityE
     let stored = Stored {
         certificate: STANDARD.encode(&identity.certificate),
         private_key: Zeroizing::new(STANDARD.encode(identity.key.secret_pkcs8_der())),
-        host_authorities: identity.host_authorities.iter().map(|authority| STANDARD.encode(authority)).collect(),
+        host_authorities: identity
+            .host_authorities
+            .iter()
+            .map(|authority| STANDARD.encode(authority))
+            .collect(),
         hosts: identity.hosts.clone(),
         issued: unix_millis(identity.issued),
     };

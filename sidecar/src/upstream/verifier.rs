@@ -31,7 +31,8 @@ impl Roots {
     /// # Errors
     /// It cannot be read, or holds none that can be a root.
     pub(super) fn from_file(path: &Path) -> io::Result<Self> {
-        let invalid = |error: &dyn fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let invalid =
+            |error: &dyn fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         let pem = fs::read(path)?;
         let mut store = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&pem) {

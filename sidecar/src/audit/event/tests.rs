@@ -81,7 +81,8 @@ fn the_receipt_is_in_the_start_event() {
 
 #[test]
 fn a_denied_start_says_what_the_client_was_told_and_what_it_was_not() {
-    let denied = Denied::new("access to resource requires MFA", "mfa_required", "role access-prod".to_owned());
+    let denied =
+        Denied::new("access to resource requires MFA", "mfa_required", "role access-prod".to_owned());
     let event = parse(&renderer().denied(0, SystemTime::UNIX_EPOCH, &denied));
     assert_eq!((&event["code"], &event["success"]), (&"TDB00W".into(), &false.into()));
     assert_eq!(event["error"], "access to resource requires MFA");

@@ -35,9 +35,13 @@ pub(super) fn seconds(ttl: Option<Duration>) -> u32 {
     ttl.map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// `1h`, `30m`, `1h30m`: the time that is left until `expires`, to the nearest minute.
+/// `1h`, `30m`, `1h30m`, `45s`: the time that is left until `expires`, to the nearest minute where there is one.
 pub(super) fn left(expires: SystemTime, now: SystemTime) -> String {
-    let minutes = (expires.duration_since(now).unwrap_or_default().as_secs() + 30) / 60;
+    let seconds = expires.duration_since(now).unwrap_or_default().as_secs();
+    if seconds < 60 {
+        return format!("{seconds}s");
+    }
+    let minutes = (seconds + 30) / 60;
     match (minutes / 60, minutes % 60) {
         (0, minutes) => format!("{minutes}m"),
         (hours, 0) => format!("{hours}h"),
@@ -71,6 +75,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH;
         assert_eq!(left(now + Duration::from_millis(3_599_900), now), "1h");
         assert_eq!(left(now + Duration::from_secs(1800), now), "30m");
+        assert_eq!(left(now + Duration::from_secs(45), now), "45s");
         assert_eq!(left(now + Duration::from_secs(5400), now), "1h30m");
     }
 }

@@ -25,7 +25,7 @@ pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The private keys of a real authority, taken out of authd's own storage.
 pub(crate) fn stolen_authority(world: &World, kind: AuthorityKind) -> Result<Authority> {
-    let database = world.authd.data_dir().join("authd.sqlite");
+    let database = world.authd.data_dir().join("store.sqlite");
     let store = Sqlite::open(&database, Clock::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let key = store::key(&["authority", kind.as_str()]);

@@ -36,6 +36,8 @@ impl Api {
             .add_service(SidecarsServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(AdminServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .into_axum_router()
+            // Two fallbacks cannot be merged; what is no call of ours is a page that does not exist.
+            .reset_fallback()
             .merge(crate::web::routes(Arc::clone(&self.cluster)))
     }
 

@@ -1,7 +1,6 @@
 //! A sidecar: the built program in front of one target, on loopback ports of its own.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -62,20 +61,14 @@ impl Sidecar {
     ) -> Result<Self> {
         let mut command = mortal(binaries::ours("sidecar")?, "KILL");
         command.args(["start", "--log-format", "json"]).env("TOUCHSTONE_LOG", "info");
+        command.args(["--auth-server", auth_server, "--ca-pin", ca_pin, "--protocol", "postgres"]);
+        command.args(["--name", &options.name, "--labels", &options.labels, "--uri", &options.uri]);
+        command.args(["--listen", listen, "--diag-addr", "127.0.0.1:0"]).arg("--data-dir").arg(data_dir);
+        if let Some(token) = token {
+            command.args(["--token", token]);
+        }
         if let Some(password_file) = &options.password_file {
-            // What only a file can say.
-            let file = data_dir.with_extension("yaml");
-            let token_file = data_dir.with_extension("token");
-            fs::write(&token_file, token.unwrap_or_default())?;
-            let yaml =
-                configuration(data_dir, auth_server, ca_pin, &token_file, &options, password_file, listen);
-            fs::write(&file, yaml)?;
-            command.arg("-c").arg(file);
-        } else {
-            command.args(["--auth-server", auth_server, "--ca-pin", ca_pin, "--protocol", "postgres"]);
-            command.args(["--name", &options.name, "--labels", &options.labels, "--uri", &options.uri]);
-            command.args(["--listen", listen, "--diag-addr", "127.0.0.1:0"]).arg("--data-dir").arg(data_dir);
-            command.args(token.map(|token| format!("--token={token}")));
+            command.arg("--upstream-password-file").arg(password_file);
         }
         let daemon = Daemon::start(format!("sidecar {}", options.name), command)?;
         let address =
@@ -175,26 +168,4 @@ impl Sidecar {
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
-}
-
-fn configuration(
-    data_dir: &Path,
-    auth_server: &str,
-    ca_pin: &str,
-    token_file: &Path,
-    options: &SidecarOptions,
-    password_file: &Path,
-    listen: &str,
-) -> String {
-    let SidecarOptions { name, labels, uri, .. } = options;
-    let labels = labels.replace('=', ": ");
-    format!(
-        "auth_server: {auth_server}\nca_pins: ['{ca_pin}']\ntoken_file: {token}\ndata_dir: {data_dir}\n\
-         diag_addr: 127.0.0.1:0\n\
-         targets:\n  - name: {name}\n    protocol: postgres\n    labels: {{{labels}}}\n    listen: {listen}\n    \
-         upstream:\n      uri: {uri}\n      credential: password\n      password_file: {password}\n",
-        token = token_file.display(),
-        data_dir = data_dir.display(),
-        password = password_file.display(),
-    )
 }

@@ -129,7 +129,7 @@ fn text(link: &InvitationLink, what: &str, now: SystemTime) -> String {
     let address = url.strip_prefix("https://").unwrap_or(&url).split('/').next().unwrap_or_default();
     format!(
         "User \"{user}\" {what}, link is valid for {valid}:\n{url}\n\n\
-         To do so in a terminal: tsh register '{url}'\n\
+         To do so in a terminal: tsh register URL\n\
          NOTE: Make sure {address} points at a Touchstone auth service which users can access."
     )
 }
@@ -176,7 +176,7 @@ mod tests {
 User \"joe\" has been created but requires a password. Share this URL with the user to complete user setup, link is valid for 1h:
 https://auth.example.com:3080/web/invite/abc#ca-pin=sha256:de
 
-To do so in a terminal: tsh register 'https://auth.example.com:3080/web/invite/abc#ca-pin=sha256:de'
+To do so in a terminal: tsh register URL
 NOTE: Make sure auth.example.com:3080 points at a Touchstone auth service which users can access.";
         assert_eq!(text(&link, what, SystemTime::UNIX_EPOCH), expected);
     }

@@ -138,9 +138,7 @@ impl Story {
         let said = self.tctl(&tctl, &["create", "access-prod.yaml"])?;
         ensure!(said.contains("role 'access-prod' has been created"), "{said}");
 
-        self.heading(
-            "She puts two sidecars in front of a PostgreSQL that lets in nothing but their certificates",
-        )?;
+        self.heading("She puts two sidecars in front of a PostgreSQL that trusts their certificates alone")?;
         let postgres = Postgres::start(&self.dir.join("postgres"), &tctl)?;
         self.background(postgres.command());
         let sidecar = |name: &str, labels: &str| {
@@ -279,7 +277,7 @@ impl Story {
 
     /// Shows a command that runs on.
     fn background(&self, command: &str) {
-        println!("$ {} &", self.short(command));
+        println!("$ {} &", self.shown(command));
     }
 
     /// Shows the command that is run next.
@@ -287,13 +285,26 @@ impl Story {
         if self.interrupted.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
-        println!("$ {}", self.short(command));
+        println!("$ {}", self.shown(command));
         std::io::stdout().flush()?;
         Ok(())
     }
 
-    fn short(&self, command: &str) -> String {
-        command.replace(&format!("{}/", self.dir.display()), "")
+    /// A command with paths as seen from the world's directory, folded as a shell allows.
+    fn shown(&self, command: &str) -> String {
+        let mut lines = vec![String::new()];
+        for word in command.replace(&format!("{}/", self.dir.display()), "").split(' ') {
+            let full =
+                lines.last().is_some_and(|line| line.chars().count() + word.chars().count() > WIDTH - 4);
+            if full && lines.last().is_some_and(|line| !line.is_empty()) {
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push_str(if line.is_empty() { "" } else { " " });
+                line.push_str(word);
+            }
+        }
+        lines.join(" \\\n    ")
     }
 
     fn heading(&self, text: &str) -> Result<()> {

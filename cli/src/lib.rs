@@ -22,6 +22,7 @@ pub mod proxy_address;
 pub mod psql;
 pub mod report;
 pub mod session;
+pub mod tctl;
 pub mod terminal;
 pub mod times;
 pub mod trust;

@@ -1,0 +1,33 @@
+# Touchstone. `make` alone tells what there is; every target installs what it needs and is not there yet.
+
+# One selection for every cargo command: another one would build the same crates a second time with other features.
+SELECTION := --workspace --features cli/danger-software-key
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint arrows
+
+help: ## Tell the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Play Jerry and Olga's story on a real PostgreSQL; KEEP=1 leaves it running
+	@scripts/install.sh cc postgresql
+	@cargo build --quiet $(SELECTION)
+	@KEEP=$(KEEP) target/debug/demo
+
+build: ## Build everything, tests included
+	@scripts/install.sh cc
+	cargo build $(SELECTION) --all-targets
+
+test: build ## Run every test: units, documentation, and whole stories with the built programs
+	@scripts/install.sh cc postgresql nextest
+	cargo test $(SELECTION) --doc --quiet
+	cargo nextest run $(SELECTION)
+
+lint: arrows ## Formatting, clippy, documentation, dependency rules
+	@scripts/install.sh cc
+	cargo fmt --all --check
+	cargo clippy $(SELECTION) --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc $(SELECTION) --no-deps --document-private-items
+
+arrows: ## Check that no crate depends on what it must not know
+	@scripts/check-arrows.sh

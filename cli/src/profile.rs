@@ -1,0 +1,221 @@
+//! A login as it lies on disk: who, where, until when, and the key that proves it.
+
+use std::{path::Path, time::SystemTime};
+
+use auth::{
+    api::ClientIdentity,
+    identity::{ClusterName, UserName},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    home::{self, Home, HomeError},
+    proxy_address::ProxyAddress,
+    trust,
+};
+
+mod certificate;
+
+pub use certificate::{CertificateFacts, RouteFacts};
+
+/// One proxy's profile: which user is logged in there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Where the auth service is.
+    pub proxy: ProxyAddress,
+    /// The user.
+    pub user: UserName,
+    /// The cluster.
+    pub cluster: ClusterName,
+}
+
+/// Which profile a command means.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// `--proxy`; else the current profile.
+    pub proxy: Option<ProxyAddress>,
+    /// `--user`; else the profile's.
+    pub user: Option<UserName>,
+}
+
+/// A usable login: in date when it was loaded.
+pub struct Login {
+    /// Who and where.
+    pub profile: Profile,
+    /// What the login certificate says.
+    pub facts: CertificateFacts,
+    /// The host authorities that are trusted.
+    pub authorities: Vec<CertificateDer<'static>>,
+    certificate: CertificateDer<'static>,
+    key: Zeroizing<PrivatePkcs8KeyDer<'static>>,
+}
+
+/// Why there is no usable login.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// No profile fits.
+    #[error("not logged in, run: tsh login --proxy=HOST:PORT --user=USER")]
+    NoProfile,
+    /// There is a profile, but its certificate is gone.
+    #[error("not logged in, run: {}", login_command(.0))]
+    LoggedOut(Profile),
+    /// The login certificate's life is over.
+    #[error("your login has expired, run: {}", login_command(profile))]
+    Expired {
+        /// Whose.
+        profile: Profile,
+        /// When it ended.
+        not_after: SystemTime,
+    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+}
+
+/// The command that logs in to a profile again.
+#[must_use]
+pub fn login_command(profile: &Profile) -> String {
+    let user =
+        shlex::try_quote(profile.user.as_str()).map_or_else(|_| "USER".into(), |user| user.into_owned());
+    format!("tsh login --proxy={} --user={user}", profile.proxy)
+}
+
+impl Profile {
+    /// The profile that a command means.
+    ///
+    /// # Errors
+    /// [`LoginError::NoProfile`], or [`LoginError::Home`].
+    pub fn load(home: &Home, selection: &Selection) -> Result<Self, LoginError> {
+        let proxy = match &selection.proxy {
+            Some(proxy) => proxy.clone(),
+            None => current_proxy(home)?.ok_or(LoginError::NoProfile)?,
+        };
+        let mut profile = read_profile(&home.profile(&proxy))?.ok_or(LoginError::NoProfile)?;
+        if let Some(user) = &selection.user {
+            profile.user = user.clone();
+        }
+        Ok(profile)
+    }
+
+    /// Every profile of the home, in the order of their names.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn all(home: &Home) -> Result<Vec<Self>, HomeError> {
+        let mut profiles = Vec::new();
+        let entries = match std::fs::read_dir(home.root()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(profiles),
+            entries => entries.map_err(|source| HomeError::Io { path: home.root().to_owned(), source })?,
+        };
+        let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        {
+            profiles.extend(read_profile(path)?);
+        }
+        Ok(profiles)
+    }
+
+    /// Saves the profile and makes it the current one.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn save(&self, home: &Home) -> Result<(), HomeError> {
+        let path = home.profile(&self.proxy);
+        let yaml = serde_saphyr::to_string(self)
+            .map_err(|error| HomeError::Damaged { path: path.clone(), why: error.to_string() })?;
+        home::write(&path, yaml.as_bytes())?;
+        home::write(&home.current_profile(), format!("{}\n", self.proxy).as_bytes())
+    }
+}
+
+/// The proxy that commands without `--proxy` mean.
+///
+/// # Errors
+/// [`HomeError`].
+pub fn current_proxy(home: &Home) -> Result<Option<ProxyAddress>, HomeError> {
+    let path = home.current_profile();
+    let Some(text) = home::read(&path)? else { return Ok(None) };
+    let proxy = text.trim().parse().map_err(|_| HomeError::Damaged { path, why: "no address".to_owned() })?;
+    Ok(Some(proxy))
+}
+
+fn read_profile(path: &Path) -> Result<Option<Profile>, HomeError> {
+    let Some(yaml) = home::read(path)? else { return Ok(None) };
+    serde_saphyr::from_str(&yaml)
+        .map(Some)
+        .map_err(|error| HomeError::Damaged { path: path.to_owned(), why: error.to_string() })
+}
+
+impl Login {
+    /// The login that a command means, where it is in date at `now`.
+    ///
+    /// # Errors
+    /// [`LoginError`] says what to do.
+    pub fn load(home: &Home, selection: &Selection, now: SystemTime) -> Result<Self, LoginError> {
+        let profile = Profile::load(home, selection)?;
+        let files = home.user(&profile.proxy, &profile.user);
+        let (Some(certificate), Some(key)) =
+            (home::read(&files.tls_certificate())?, home::read(&files.tls_key())?.map(Zeroizing::new))
+        else {
+            return Err(LoginError::LoggedOut(profile));
+        };
+        let (certificate, facts) = parse_certificate(&files.tls_certificate(), &certificate)?;
+        if facts.not_after <= now {
+            return Err(LoginError::Expired { profile, not_after: facts.not_after });
+        }
+        let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|_| damaged(&files.tls_key(), "not a private key"))?;
+        let authorities = trust::saved(home, &profile.proxy)?;
+        Ok(Self { profile, facts, authorities, certificate, key: Zeroizing::new(key) })
+    }
+
+    /// Checks again, later, that the login is still in date.
+    ///
+    /// # Errors
+    /// [`LoginError::Expired`].
+    pub fn require_current(&self, now: SystemTime) -> Result<(), LoginError> {
+        if self.facts.not_after <= now {
+            return Err(LoginError::Expired {
+                profile: self.profile.clone(),
+                not_after: self.facts.not_after,
+            });
+        }
+        Ok(())
+    }
+
+    /// The login as a client certificate.
+    #[must_use]
+    pub fn identity(&self) -> ClientIdentity {
+        let key = PrivateKeyDer::Pkcs8(self.key.clone_key());
+        ClientIdentity { chain: vec![self.certificate.clone()], key }
+    }
+}
+
+/// What the certificate in a file says; `None` where there is no such file.
+///
+/// # Errors
+/// [`HomeError`].
+pub fn facts_in(path: &Path) -> Result<Option<CertificateFacts>, HomeError> {
+    let Some(pem) = home::read(path)? else { return Ok(None) };
+    parse_certificate(path, &pem).map(|(_, facts)| Some(facts))
+}
+
+fn parse_certificate(
+    path: &Path,
+    pem: &str,
+) -> Result<(CertificateDer<'static>, CertificateFacts), HomeError> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok();
+    let read = certificate.and_then(|der| CertificateFacts::of(&der).map(|facts| (der, facts)));
+    read.ok_or_else(|| damaged(path, "not a certificate"))
+}
+
+fn damaged(path: &Path, why: &str) -> HomeError {
+    HomeError::Damaged { path: path.to_owned(), why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

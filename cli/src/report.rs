@@ -1,0 +1,97 @@
+//! How a command ends: exit status 0, or 1 with one `ERROR: …` line on standard error.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use crate::output::printable;
+
+/// Ends a program with what its command came to.
+#[must_use]
+pub fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr().lock(), "ERROR: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Parses the command line. Help and version go to standard output with status 0; a mistake is an `ERROR: …` with
+/// status 1, followed by the usage.
+///
+/// # Errors
+/// The exit code to end with.
+pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
+    P::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let _ = writeln!(io::stderr().lock(), "ERROR: {}", text.trim_end());
+            ExitCode::FAILURE
+        } else {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+/// The chain of an error on one line: `what failed: because: because`. Of a gRPC status only the message is shown,
+/// which the API's contract allows to be read by the caller; its causes are left to `--debug`. Texts that callers
+/// compose themselves may hold line breaks; what came from elsewhere cannot.
+#[must_use]
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let status = cause.downcast_ref::<tonic::Status>();
+        let text = status.map_or_else(|| cause.to_string(), status_text);
+        if parts.last().is_none_or(|last| !last.ends_with(&text)) {
+            parts.push(text);
+        }
+        if status.is_some() {
+            break;
+        }
+    }
+    parts.join(": ")
+}
+
+fn status_text(status: &tonic::Status) -> String {
+    match (status.message(), status.code()) {
+        ("", tonic::Code::Unavailable) => "the auth service cannot be reached, try again".to_owned(),
+        ("", code) => code.description().to_owned(),
+        (message, _) => printable(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn of_a_status_only_its_message_is_shown() {
+        let error = anyhow::Error::from(tonic::Status::permission_denied("access denied"));
+        assert_eq!(one_line(&error), "access denied");
+    }
+
+    #[test]
+    fn causes_follow_on_the_same_line() {
+        let error = Err::<(), _>(anyhow!("no such file")).context("cannot read the profile").unwrap_err();
+        assert_eq!(one_line(&error), "cannot read the profile: no such file");
+    }
+
+    #[test]
+    fn a_cause_that_was_already_told_is_not_repeated() {
+        let error = Err::<(), _>(anyhow!("gone")).context("read: gone").unwrap_err();
+        assert_eq!(one_line(&error), "read: gone");
+    }
+
+    #[test]
+    fn a_message_from_the_service_cannot_drive_the_terminal() {
+        let error = anyhow::Error::from(tonic::Status::internal("a\x1b[2J\nb"));
+        assert_eq!(one_line(&error), "a\u{fffd}[2J\u{fffd}b");
+    }
+}

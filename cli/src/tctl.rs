@@ -1,0 +1,136 @@
+//! `tctl`: the administrator's commands. Each submodule is one command or one family of them.
+//!
+//! A command is a `clap` struct and a function `run(&mut Admin, …)` that makes one or two calls and prints. The texts
+//! that people read are made by pure functions, so that tests can hold them to the letter.
+
+mod access;
+mod audit;
+mod auth;
+mod connection;
+mod lock;
+mod resources;
+mod status;
+mod targets;
+mod tokens;
+mod ttl;
+mod users;
+
+use clap::{Parser, Subcommand};
+
+pub use connection::{Admin, Place};
+
+/// Administers a Touchstone cluster.
+///
+/// On the auth host it speaks to authd through the socket in its data directory. Elsewhere it uses the login of `tsh
+/// login`, whose roles must carry matching `rules`.
+#[derive(Debug, Parser)]
+#[command(name = "tctl", version, propagate_version = true)]
+pub struct Tctl {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The cluster's name, version, authorities and CA pin
+    Status(status::Status),
+    /// Users: invite, list, remove, reset
+    #[command(subcommand)]
+    Users(users::Users),
+    /// Create or update resources from a YAML file
+    Create(resources::Create),
+    /// Print resources: KIND or KIND/NAME (role, user, cap, token, lock, db, node)
+    Get(resources::Get),
+    /// Delete a resource: KIND/NAME
+    Rm(resources::Rm),
+    /// Join tokens for sidecars: add, list, remove
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
+    /// Certificates: sign a database's, export the authorities
+    #[command(subcommand)]
+    Auth(auth::Auth),
+    /// Databases that sidecars have announced
+    #[command(subcommand)]
+    Db(targets::Db),
+    /// Nodes that sidecars have announced
+    #[command(subcommand)]
+    Nodes(targets::Nodes),
+    /// Stop a user, role, login, MFA device or sidecar at once, live sessions included
+    Lock(lock::Lock),
+    /// What policy decides, and why
+    #[command(subcommand)]
+    Access(access::Access),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(audit::Audit),
+}
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// What is to be shown to the administrator.
+pub fn run(tctl: Tctl) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let Tctl { place, command } = tctl;
+        match command {
+            Command::Status(command) => command.run(&mut place.connect().await?).await,
+            Command::Users(command) => command.run(&mut place.connect().await?).await,
+            Command::Create(command) => {
+                // A file that is wrong should say so before anything is connected.
+                let documents = command.read()?;
+                resources::create(&mut place.connect().await?, &command, documents).await
+            }
+            Command::Get(command) => command.run(&mut place.connect().await?).await,
+            Command::Rm(command) => command.run(&mut place.connect().await?).await,
+            Command::Tokens(command) => command.run(&mut place.connect().await?).await,
+            Command::Auth(command) => command.run(&mut place.connect().await?).await,
+            Command::Db(command) => command.run(&mut place.connect().await?).await,
+            Command::Nodes(command) => command.run(&mut place.connect().await?).await,
+            Command::Lock(command) => command.run(&mut place.connect().await?).await,
+            Command::Access(command) => command.run(&mut place.connect().await?).await,
+            Command::Audit(command) => command.run(&mut place.connect().await?).await,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Tctl::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_read_as_in_the_documentation() {
+        for line in [
+            "tctl status",
+            "tctl --data-dir /tmp/a users add --roles=access-dev,access-prod jerry",
+            "tctl create -f cap.yaml",
+            "tctl create -f -",
+            "tctl get cap",
+            "tctl get role/access-dev --format=json",
+            "tctl rm role/access-dev",
+            "tctl tokens add --type=db --ttl=1h",
+            "tctl auth sign --format=db --host=db.example.com,127.0.0.1 --out=server --ttl=2190h",
+            "tctl auth export --type=db-client",
+            "tctl lock --user=jerry --message=Suspicious --ttl=10h",
+            "tctl access explain --user jerry --target prod-pg --db-user jerry --db-name app",
+            "tctl --auth-server auth.example.com:3080 audit ls --event db.session.start --limit 10",
+        ] {
+            Tctl::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_lock_names_exactly_one_target() {
+        assert!(Tctl::try_parse_from(["tctl", "lock", "--message=x"]).is_err());
+        assert!(Tctl::try_parse_from(["tctl", "lock", "--user=a", "--role=b"]).is_err());
+    }
+}

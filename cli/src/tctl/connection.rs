@@ -1,0 +1,126 @@
+//! How tctl reaches authd: through the socket on its own host, or with a login of tsh.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use auth::proto::admin_client::AdminClient;
+use tonic::transport::Channel;
+
+use crate::{connect, home::Home, profile::Selection, proxy_address::ProxyAddress};
+
+/// The service that all commands speak to.
+pub type Admin = AdminClient<Channel>;
+
+/// Where authd keeps its data unless told otherwise.
+const DEFAULT_DATA_DIR: &str = "/var/lib/touchstone";
+
+/// The administrator's socket in authd's data directory.
+const SOCKET: &str = "admin.sock";
+
+/// Which authd, and as whom.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// authd's data directory on this host [default: /var/lib/touchstone]
+    #[arg(long, global = true, value_name = "DIR", env = "TOUCHSTONE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Use the login of `tsh login` at this auth service instead
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    auth_server: Option<ProxyAddress>,
+}
+
+/// The way that was chosen.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    Socket(PathBuf),
+    /// At one address, or at the current profile's.
+    Login(Option<ProxyAddress>),
+}
+
+impl Place {
+    /// Connects the way that the flags say.
+    ///
+    /// # Errors
+    /// Neither a socket nor a login, or authd cannot be reached.
+    pub async fn connect(&self) -> Result<Admin> {
+        let channel = match self.way(|path| path.exists()) {
+            Way::Socket(path) => auth::api::connect_unix(&path).await?,
+            Way::Login(address) => self.login(address).await?,
+        };
+        Ok(AdminClient::new(channel))
+    }
+
+    fn way(&self, exists: impl Fn(&Path) -> bool) -> Way {
+        if let Some(address) = &self.auth_server {
+            return Way::Login(Some(address.clone()));
+        }
+        if let Some(data_dir) = &self.data_dir {
+            return Way::Socket(data_dir.join(SOCKET));
+        }
+        let socket = Path::new(DEFAULT_DATA_DIR).join(SOCKET);
+        if exists(&socket) { Way::Socket(socket) } else { Way::Login(None) }
+    }
+
+    async fn login(&self, address: Option<ProxyAddress>) -> Result<Channel> {
+        let home = Home::from_environment()?;
+        let selection = Selection { proxy: address, user: None };
+        let connection = connect::connect(&home, &selection).await;
+        if self.auth_server.is_none() && connection.is_err() {
+            return Ok(connection
+                .with_context(|| {
+                    format!("no authd at {DEFAULT_DATA_DIR} (see --data-dir), and no login of tsh")
+                })?
+                .channel);
+        }
+        Ok(connection?.channel)
+    }
+}
+
+/// `KIND/NAME` or `KIND`, as people type it.
+///
+/// # Errors
+/// When the kind is not known.
+pub(super) fn kind_and_name(text: &str) -> Result<(auth::resource::Kind, &str)> {
+    let (word, name) = text.split_once('/').unwrap_or((text, ""));
+    match auth::resource::Kind::parse(word) {
+        Some(kind) => Ok((kind, name)),
+        None => bail!("unknown kind {word:?}: one of role, user, cap, token, lock, db, node"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(data_dir: Option<&str>, auth_server: Option<&str>) -> Place {
+        Place {
+            data_dir: data_dir.map(PathBuf::from),
+            auth_server: auth_server.map(|address| address.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn an_auth_server_wins_over_a_data_directory_from_the_environment() {
+        let address = "auth.example.com:3080";
+        let way = place(Some("/data"), Some(address)).way(|_| true);
+        assert_eq!(way, Way::Login(Some(address.parse().unwrap())));
+    }
+
+    #[test]
+    fn a_data_directory_that_was_named_is_used_even_without_a_socket() {
+        assert_eq!(place(Some("/data"), None).way(|_| false), Way::Socket("/data/admin.sock".into()));
+    }
+
+    #[test]
+    fn without_flags_the_socket_of_this_host_comes_before_the_login() {
+        assert_eq!(place(None, None).way(|_| true), Way::Socket("/var/lib/touchstone/admin.sock".into()));
+        assert_eq!(place(None, None).way(|_| false), Way::Login(None));
+    }
+
+    #[test]
+    fn kinds_are_named_as_people_name_them() {
+        use auth::resource::Kind;
+        assert_eq!(kind_and_name("cap").unwrap(), (Kind::AuthPreference, ""));
+        assert_eq!(kind_and_name("roles/access-dev").unwrap(), (Kind::Role, "access-dev"));
+        assert!(kind_and_name("rolls").unwrap_err().to_string().contains("unknown kind \"rolls\""));
+    }
+}

@@ -1,0 +1,227 @@
+//! `tctl create`, `get` and `rm`: resources as YAML.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result, bail};
+use auth::{
+    proto::{self, DeleteResourceRequest, GetResourcesRequest, PutResourceRequest},
+    resource::{self, Kind, Parsed, Resource},
+};
+
+use super::{Admin, connection::kind_and_name};
+use crate::output::{self, Table, printable};
+
+/// Largest file of resources: the API takes 1 MiB for one of them.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Create or update resources from a YAML file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    /// Replace what exists
+    #[arg(short, long)]
+    force: bool,
+    /// File with one or more documents; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// The forms of `tctl get`: YAML, so that it can be kept and created again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum GetFormat {
+    #[default]
+    Yaml,
+    Json,
+    Text,
+}
+
+/// Print resources.
+#[derive(Debug, clap::Args)]
+pub(super) struct Get {
+    /// KIND or KIND/NAME; several separated by commas
+    #[arg(value_name = "KIND[/NAME]", required = true, value_delimiter = ',')]
+    which: Vec<String>,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    format: GetFormat,
+}
+
+/// Delete a resource.
+#[derive(Debug, clap::Args)]
+pub(super) struct Rm {
+    /// What to delete
+    #[arg(value_name = "KIND/NAME")]
+    which: String,
+}
+
+impl Create {
+    /// Reads the file, whole; nothing is created when some document in it is wrong.
+    pub(super) fn read(&self) -> Result<Vec<Parsed>> {
+        let (name, reader): (_, Box<dyn Read>) = if self.file.as_os_str() == "-" {
+            ("standard input".to_owned(), Box::new(io::stdin()))
+        } else {
+            let name = self.file.display().to_string();
+            let file = File::open(&self.file).with_context(|| format!("cannot read {name}"))?;
+            (name, Box::new(file))
+        };
+        let mut text = String::new();
+        reader
+            .take(MAX_FILE_BYTES + 1)
+            .read_to_string(&mut text)
+            .with_context(|| format!("cannot read {name}"))?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            bail!("{name} is larger than 16 MiB");
+        }
+        let documents = resource::parse_documents(&text).with_context(|| name.clone())?;
+        if documents.is_empty() {
+            bail!("{name} holds no resource");
+        }
+        Ok(documents)
+    }
+}
+
+/// Creates what was read, in order, and tells each.
+pub(super) async fn create(admin: &mut Admin, command: &Create, documents: Vec<Parsed>) -> Result<()> {
+    for Parsed { resource, notices } in documents {
+        let (kind, name) = (resource.kind(), resource.name().to_owned());
+        for notice in notices {
+            // On standard error: a pipe reads the answers alone. Nobody may be left to read it.
+            let _ = writeln!(io::stderr(), "NOTICE: {kind} {:?}: {}", printable(&name), printable(&notice));
+        }
+        let request = PutResourceRequest {
+            resource: Some(proto::Resource {
+                kind: kind.as_str().to_owned(),
+                name: name.clone(),
+                json: resource.to_json(),
+            }),
+            force: command.force,
+            expected_revision: 0,
+        };
+        let created = admin.put_resource(request).await?.into_inner().created;
+        output::print_text(&put_text(kind, &printable(&name), created))?;
+    }
+    Ok(())
+}
+
+fn put_text(kind: Kind, name: &str, created: bool) -> String {
+    match (kind, created) {
+        (Kind::AuthPreference, _) => "cluster auth preference has been updated".to_owned(),
+        (Kind::Role, true) => format!("role '{name}' has been created"),
+        (Kind::Database, true) => format!("database \"{name}\" has been created"),
+        (Kind::Database, false) => format!("database \"{name}\" has been updated"),
+        (kind, true) => format!("{kind} \"{name}\" has been created"),
+        (kind, false) => format!("{kind} \"{name}\" has been updated"),
+    }
+}
+
+impl Get {
+    pub(super) async fn run(&self, admin: &mut Admin) -> Result<()> {
+        let mut found = Vec::new();
+        for which in &self.which {
+            let (kind, name) = kind_and_name(which)?;
+            found.extend(fetch(admin, kind, name).await?);
+        }
+        match self.format {
+            GetFormat::Yaml => {
+                let documents: Vec<_> =
+                    found.iter().map(|resource| resource.to_yaml().trim_end().to_owned()).collect();
+                if !documents.is_empty() {
+                    output::print_text(&documents.join("\n---\n"))?;
+                }
+            }
+            GetFormat::Json => output::print_text(&serde_json::to_string_pretty(&as_values(&found)?)?)?,
+            GetFormat::Text => {
+                let mut table = Table::new(["Kind", "Name"]);
+                for resource in &found {
+                    table.row([resource.kind().as_str(), resource.name()]);
+                }
+                output::print_text(&table.render())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rm {
+    pub(super) async fn run(&self, admin: &mut Admin) -> Result<()> {
+        let (kind, name) = kind_and_name(&self.which)?;
+        if name.is_empty() && kind != Kind::AuthPreference {
+            bail!("name the {kind} to delete: tctl rm {kind}/NAME");
+        }
+        let request = DeleteResourceRequest { kind: kind.as_str().to_owned(), name: name.to_owned() };
+        admin.delete_resource(request).await?;
+        output::print_text(&removed_text(kind, &printable(name)))?;
+        Ok(())
+    }
+}
+
+fn removed_text(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::AuthPreference => "cluster auth preference has been reset to defaults".to_owned(),
+        Kind::Database => format!("database \"{name}\" has been deleted"),
+        kind => format!("{kind} \"{name}\" has been deleted"),
+    }
+}
+
+/// Resources of one kind; all of them where `name` is empty.
+pub(super) async fn fetch(admin: &mut Admin, kind: Kind, name: &str) -> Result<Vec<Resource>> {
+    let request = GetResourcesRequest { kind: kind.as_str().to_owned(), name: name.to_owned() };
+    let answer = admin.get_resources(request).await?.into_inner();
+    let read = |resource: proto::Resource| {
+        Resource::from_json(&resource.json).with_context(|| format!("{kind} {:?} as stored", resource.name))
+    };
+    answer.resources.into_iter().map(read).collect()
+}
+
+/// As values, for listings that print JSON.
+pub(super) fn as_values(resources: &[Resource]) -> Result<Vec<serde_json::Value>> {
+    resources.iter().map(|resource| Ok(serde_json::from_str(&resource.to_json())?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_read_as_administrators_know_them() {
+        assert_eq!(put_text(Kind::Role, "x", true), "role 'x' has been created");
+        assert_eq!(put_text(Kind::Role, "x", false), "role \"x\" has been updated");
+        assert_eq!(put_text(Kind::Database, "x", true), "database \"x\" has been created");
+        assert_eq!(
+            put_text(Kind::AuthPreference, "cluster-auth-preference", true),
+            "cluster auth preference has been updated"
+        );
+        assert_eq!(put_text(Kind::Lock, "x", true), "lock \"x\" has been created");
+        assert_eq!(removed_text(Kind::User, "x"), "user \"x\" has been deleted");
+    }
+
+    fn read(text: &str) -> Result<Vec<Parsed>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Create { force: false, file: file.path().to_owned() }.read()
+    }
+
+    #[test]
+    fn one_file_may_hold_several_documents() {
+        let role = "kind: role\nversion: v6\nmetadata: {name: NAME}\nspec: {allow: {logins: [jerry]}}\n";
+        let text = format!("{}---\n{}", role.replace("NAME", "a"), role.replace("NAME", "b"));
+        let names: Vec<_> =
+            read(&text).unwrap().iter().map(|parsed| parsed.resource.name().to_owned()).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn an_empty_file_is_an_error_not_a_success() {
+        assert!(read("").unwrap_err().to_string().contains("holds no resource"));
+    }
+
+    #[test]
+    fn a_wrong_document_creates_nothing_and_names_file_field_and_line() {
+        let text = "kind: role\nversion: v6\nmetadata: {name: a}\nspec:\n  allow:\n    db_user: [x]\n";
+        let error = format!("{:#}", read(text).unwrap_err());
+        assert!(error.contains("db_user") && error.contains('6'), "{error}");
+    }
+}

@@ -1,0 +1,183 @@
+//! `tctl users`: invite, list, remove, reset.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Result;
+use auth::{
+    proto::{AddUserRequest, DeleteResourceRequest, InvitationLink, ResetUserRequest, StringList},
+    resource::{Kind, Resource},
+};
+use serde_json::json;
+
+use super::{Admin, resources, ttl};
+use crate::{
+    output::{self, Format, Table, printable},
+    times,
+};
+
+/// Users: invite, list, remove, reset.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Users {
+    /// Create a user and an invitation to choose a password and a second factor
+    Add(Add),
+    /// List users and their roles
+    Ls {
+        /// How to print them
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Remove users
+    Rm {
+        /// Names of the users
+        #[arg(required = true, value_delimiter = ',')]
+        users: Vec<String>,
+    },
+    /// Take password and MFA devices away, and invite anew
+    Reset {
+        /// Name of the user
+        user: String,
+        #[command(flatten)]
+        invitation: Invitation,
+    },
+}
+
+/// What a new user may be.
+#[derive(Debug, clap::Args)]
+pub(super) struct Add {
+    /// Name of the user
+    user: String,
+    /// Roles of the user
+    #[arg(long, required = true, value_delimiter = ',')]
+    roles: Vec<String>,
+    /// SSH logins (trait `logins`)
+    #[arg(long, value_delimiter = ',')]
+    logins: Vec<String>,
+    /// Database users (trait `db_users`)
+    #[arg(long, value_delimiter = ',')]
+    db_users: Vec<String>,
+    /// Database names (trait `db_names`)
+    #[arg(long, value_delimiter = ',')]
+    db_names: Vec<String>,
+    #[command(flatten)]
+    invitation: Invitation,
+}
+
+/// How an invitation is made and shown.
+#[derive(Debug, clap::Args)]
+pub(super) struct Invitation {
+    /// How long the invitation is valid, at most 48h [default: 1h]
+    #[arg(long, value_parser = ttl::parse)]
+    ttl: Option<Duration>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Users {
+    pub(super) async fn run(self, admin: &mut Admin) -> Result<()> {
+        match self {
+            Self::Add(add) => add.run(admin).await,
+            Self::Ls { format } => list(admin, format).await,
+            Self::Rm { users } => remove(admin, users).await,
+            Self::Reset { user, invitation } => {
+                let request = ResetUserRequest { name: user, ttl_seconds: ttl::seconds(invitation.ttl) };
+                let link = admin.reset_user(request).await?.into_inner();
+                invitation
+                    .print(&link, "has been reset. Share this URL with the user to choose a new password")
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, admin: &mut Admin) -> Result<()> {
+        let traits = [("logins", self.logins), ("db_users", self.db_users), ("db_names", self.db_names)];
+        let traits: HashMap<_, _> = traits
+            .into_iter()
+            .filter(|(_, values)| !values.is_empty())
+            .map(|(name, values)| (name.to_owned(), StringList { values }))
+            .collect();
+        let request = AddUserRequest {
+            name: self.user,
+            roles: self.roles,
+            traits,
+            ttl_seconds: ttl::seconds(self.invitation.ttl),
+        };
+        let link = admin.add_user(request).await?.into_inner();
+        self.invitation.print(
+            &link,
+            "has been created but requires a password. Share this URL with the user to complete user setup",
+        )
+    }
+}
+
+impl Invitation {
+    fn print(&self, link: &InvitationLink, what: &str) -> Result<()> {
+        let expires = times::from_millis(link.expires);
+        let value = json!({ "user": link.user, "url": link.url, "expires": times::rfc3339(expires) });
+        output::print(self.format, &value, || text(link, what, SystemTime::now()))?;
+        Ok(())
+    }
+}
+
+fn text(link: &InvitationLink, what: &str, now: SystemTime) -> String {
+    let valid = ttl::left(times::from_millis(link.expires), now);
+    let (user, url) = (printable(&link.user), printable(&link.url));
+    let address = url.strip_prefix("https://").unwrap_or(&url).split('/').next().unwrap_or_default();
+    format!(
+        "User \"{user}\" {what}, link is valid for {valid}:\n{url}\n\n\
+         To do so in a terminal: tsh register URL\n\
+         NOTE: Make sure {address} points at a Touchstone auth service which users can access."
+    )
+}
+
+async fn list(admin: &mut Admin, format: Format) -> Result<()> {
+    let users = resources::fetch(admin, Kind::User, "").await?;
+    let value = resources::as_values(&users)?;
+    output::print(format, &value, || {
+        let mut table = Table::new(["User", "Roles"]);
+        for user in &users {
+            if let Resource::User(user) = user {
+                let roles: Vec<_> = user.roles.iter().map(|role| role.as_str()).collect();
+                table.row([user.metadata.name.as_str(), &roles.join(",")]);
+            }
+        }
+        table.render()
+    })?;
+    Ok(())
+}
+
+async fn remove(admin: &mut Admin, users: Vec<String>) -> Result<()> {
+    for user in users {
+        let request = DeleteResourceRequest { kind: Kind::User.as_str().to_owned(), name: user.clone() };
+        admin.delete_resource(request).await?;
+        output::print_text(&format!("User \"{}\" has been deleted", printable(&user)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invitation_reads_as_administrators_know_it() {
+        let link = InvitationLink {
+            user: "joe".to_owned(),
+            url: "https://auth.example.com:3080/web/invite/abc#ca-pin=sha256:de".to_owned(),
+            expires: 3_600_000,
+        };
+        let what =
+            "has been created but requires a password. Share this URL with the user to complete user setup";
+        let expected = "\
+User \"joe\" has been created but requires a password. Share this URL with the user to complete user setup, link is valid for 1h:
+https://auth.example.com:3080/web/invite/abc#ca-pin=sha256:de
+
+To do so in a terminal: tsh register URL
+NOTE: Make sure auth.example.com:3080 points at a Touchstone auth service which users can access.";
+        assert_eq!(text(&link, what, SystemTime::UNIX_EPOCH), expected);
+    }
+}

@@ -1,0 +1,154 @@
+//! First trust, and every trust after it.
+//!
+//! The first time a proxy is met, its host authority must be named by a pin (`--ca-pin`, or the fragment of an
+//! invitation) or approved by a person at the terminal. From then on only the authorities that were saved count.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use auth::{
+    api::{self, CaPin, Trust},
+    identity::ClusterName,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use crate::{
+    files::file_name,
+    home::{self, Home, HomeError},
+    proxy_address::ProxyAddress,
+    terminal::Terminal,
+};
+
+/// More authorities than any cluster has; what lies beyond is not read.
+const MAX_AUTHORITIES: usize = 64;
+
+/// The authorities saved for a proxy; empty where it was never met.
+///
+/// # Errors
+/// [`HomeError`].
+pub fn saved(home: &Home, proxy: &ProxyAddress) -> Result<Vec<CertificateDer<'static>>, HomeError> {
+    let directory = home.authorities(proxy);
+    let mut authorities = Vec::new();
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(authorities),
+        entries => entries.map_err(|source| HomeError::Io { path: directory.clone(), source })?,
+    };
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            authorities.extend(read_authorities(&path)?);
+        }
+    }
+    authorities.truncate(MAX_AUTHORITIES);
+    Ok(authorities)
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, HomeError> {
+    let pem = home::read(path)?.unwrap_or_default();
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| HomeError::Damaged { path: path.to_owned(), why: "not certificates".to_owned() })
+}
+
+/// Saves the authorities of a cluster: from now on they alone are trusted at this proxy.
+///
+/// # Errors
+/// [`HomeError`].
+pub fn save(
+    home: &Home,
+    proxy: &ProxyAddress,
+    cluster: &ClusterName,
+    authorities: &[CertificateDer<'_>],
+) -> Result<(), HomeError> {
+    let path = authorities_file(home, proxy, cluster);
+    let blocks: Vec<pem::Pem> =
+        authorities.iter().map(|authority| pem::Pem::new("CERTIFICATE", authority.as_ref())).collect();
+    home::write(&path, pem::encode_many_config(&blocks, line_ending()).as_bytes())
+}
+
+/// Where the authorities of a cluster are saved.
+#[must_use]
+pub fn authorities_file(home: &Home, proxy: &ProxyAddress, cluster: &ClusterName) -> std::path::PathBuf {
+    home.authorities(proxy).join(format!("{}.pem", file_name(cluster.as_str())))
+}
+
+/// PEM with the line ending of this platform's tools.
+pub(crate) fn line_ending() -> pem::EncodeConfig {
+    pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF)
+}
+
+/// The authorities to verify a proxy by: the saved ones; else the one that has a given pin; else the one that a person
+/// approves. A given pin must also be among the saved ones, so that a changed authority is noticed.
+///
+/// # Errors
+/// The proxy cannot be reached, the pin does not match, or nobody approved.
+pub async fn establish(
+    home: &Home,
+    proxy: &ProxyAddress,
+    pin: Option<CaPin>,
+    terminal: &Terminal,
+) -> anyhow::Result<Trust> {
+    let saved = saved(home, proxy)?;
+    if !saved.is_empty() {
+        if let Some(pin) = pin
+            && !saved.iter().any(|authority| CaPin::of(authority) == Some(pin))
+        {
+            bail!(
+                "the CA pin does not match the authorities saved for {proxy}. If the cluster was set up anew, remove {}",
+                home.authorities(proxy).display()
+            );
+        }
+        return Ok(Trust::Authorities(saved));
+    }
+    let presented = api::probe(&proxy.to_string()).await?;
+    match pin {
+        Some(pin) if pin == presented.pin => {}
+        Some(_) => bail!("the certificate of {proxy} does not match the CA pin"),
+        None => approve(proxy, presented.pin, terminal)?,
+    }
+    Ok(Trust::Authorities(vec![presented.certificate]))
+}
+
+fn approve(proxy: &ProxyAddress, pin: CaPin, terminal: &Terminal) -> anyhow::Result<()> {
+    if !terminal.is_controlling() {
+        bail!(
+            "the authority of {proxy} is not known yet: name it with --ca-pin=sha256:... (shown by: tctl status)"
+        );
+    }
+    terminal.say(&format!("The authenticity of {proxy} can't be established. Its CA pin is {pin}."))?;
+    let answer = terminal
+        .ask("Are you sure you want to continue connecting (yes/no)? ")
+        .context("nobody said whether to trust the auth service")?;
+    if answer.trim() == "yes" { Ok(()) } else { bail!("{proxy} is not trusted") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_never_met_has_no_authorities() {
+        let home = tempfile::tempdir().unwrap();
+        let saved = saved(&Home::at(home.path()), &"h:1".parse().unwrap()).unwrap();
+        assert!(saved.is_empty());
+    }
+
+    #[test]
+    fn saved_authorities_are_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let proxy = "h:1".parse().unwrap();
+        let authorities = [CertificateDer::from(vec![1, 2, 3]), CertificateDer::from(vec![4; 200])];
+        save(&home, &proxy, &ClusterName::new("main").unwrap(), &authorities).unwrap();
+        assert_eq!(saved(&home, &proxy).unwrap(), authorities);
+    }
+
+    #[test]
+    fn a_damaged_authorities_file_is_an_error_not_an_empty_trust() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let proxy = "h:1".parse().unwrap();
+        let damaged = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
+        home::write(&home.authorities(&proxy).join("main.pem"), damaged.as_bytes()).unwrap();
+        assert!(matches!(saved(&home, &proxy), Err(HomeError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,144 @@
+//! A local port whose connections reach one target with a session certificate.
+//!
+//! Bytes are pumped as they come, both ways, each direction closing by itself. Whoever reaches the port has the session, so
+//! it listens on 127.0.0.1 alone and, where the operating system tells (Linux), serves only processes of the same user
+//! ([`peer`]); other users of the machine are refused. A connection that cannot be served hears why in PostgreSQL's own
+//! words ([`refusal`]).
+
+use std::{
+    future::Future,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{output::printable, report};
+
+mod dial;
+mod peer;
+mod refusal;
+mod renewal;
+
+pub use dial::{DialError, POSTGRES_ALPN, dial, dial_plain};
+pub use peer::{PeerError, require_same_user};
+pub use renewal::Renewal;
+
+/// Connections served at the same time; more wait in the listener's queue.
+const MAX_CONNECTIONS: usize = 100;
+
+/// A pause after a failed accept (no file descriptors left), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the connections of a tunnel lead.
+pub trait Upstream: Send + Sync + 'static {
+    /// A connection to the target.
+    type Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin;
+
+    /// Opens a connection. May ask somebody for a touch first, so it may take minutes.
+    fn connect(&self) -> impl Future<Output = anyhow::Result<Self::Stream>> + Send;
+
+    /// True where whoever connects has what the certificate opens, so that other users must be kept out.
+    const GIVES_ACCESS: bool;
+}
+
+/// A bound local port.
+pub struct Tunnel<U> {
+    listener: TcpListener,
+    address: SocketAddr,
+    upstream: Arc<U>,
+}
+
+impl<U: Upstream> Tunnel<U> {
+    /// Binds 127.0.0.1; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub async fn bind(port: u16, upstream: U) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, upstream: Arc::new(upstream) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves connections until `shutdown`; those still open are closed then.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let mut connections = JoinSet::new();
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = accept(&self.listener, &slots) => accepted,
+            };
+            match accepted {
+                Ok((socket, peer, slot)) => {
+                    let (upstream, address) = (Arc::clone(&self.upstream), self.address);
+                    connections.spawn(async move {
+                        serve_one(socket, peer, address, &*upstream).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        connections.shutdown().await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let (socket, peer) = listener.accept().await?;
+    Ok((socket, peer, slot))
+}
+
+async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address: SocketAddr, upstream: &U) {
+    if U::GIVES_ACCESS
+        && let Err(error) = require_same_user(peer, address).await
+    {
+        eprint_line(&format!("Refused a local connection from {peer}: {error}"));
+        return;
+    }
+    let _ = socket.set_nodelay(true);
+    match upstream.connect().await {
+        Ok(mut target) => {
+            let transferred = copy_bidirectional(&mut socket, &mut target).await;
+            tracing::debug!(%peer, ?transferred, "connection ended");
+        }
+        Err(error) => {
+            let reason = report::one_line(&error);
+            eprint_line(&format!("Failed to connect to the database: {reason}"));
+            if let Err(error) = refusal::refuse(&mut socket, &printable(&reason)).await {
+                tracing::debug!(%peer, %error, "the client did not wait for the reason");
+            }
+        }
+    }
+}
+
+fn eprint_line(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! To the sidecar: TCP, TLS with the session certificate, and the proof that it guards this very target.
+
+use std::{sync::Arc, time::Duration};
+
+use auth::{api::target_server_name, identity::TargetName};
+use rustls::{ClientConfig, RootCertStore, client::Resumption};
+use rustls_pki_types::{PrivateKeyDer, ServerName};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::session::Credential;
+
+/// TLS first, then PostgreSQL in the plain: what the sidecar offers to tunnels (`protocols::postgres`).
+pub const POSTGRES_ALPN: &[u8] = b"touchstone-postgres";
+
+/// A sidecar that has not answered after this long is away.
+const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why there is no connection to a sidecar.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The certificate or its authorities cannot be used.
+    #[error("the session certificate cannot be used")]
+    Credential(#[source] rustls::Error),
+    /// The target's name cannot be.
+    #[error("{0:?} is not the name of a target")]
+    Name(String),
+    /// TCP failed.
+    #[error("cannot reach {address}")]
+    Unreachable {
+        /// What was dialled.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No answer in time.
+    #[error("cannot reach {address}: no answer within {} s", DIAL_DEADLINE.as_secs())]
+    TimedOut {
+        /// What was dialled.
+        address: String,
+    },
+    /// TLS failed: not the sidecar of this target, or it turned the certificate down.
+    #[error("{address} is not a sidecar of {target} that can be trusted")]
+    Tls {
+        /// What was dialled.
+        address: String,
+        /// The target.
+        target: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The other end does not offer tunnels.
+    #[error("{address} does not offer tunnels for this protocol")]
+    Protocol {
+        /// What was dialled.
+        address: String,
+    },
+}
+
+/// A TLS connection to the sidecar of the credential's target.
+///
+/// # Errors
+/// [`DialError`].
+pub async fn dial(credential: &Credential) -> Result<TlsStream<TcpStream>, DialError> {
+    let address = credential.target.public_addr.clone();
+    let config = client_config(credential).map_err(DialError::Credential)?;
+    let name = server_name(&credential.target.name)?;
+    let tls = async {
+        let socket = connect(&address).await?;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
+        let target = credential.target.name.clone();
+        connected.map_err(|source| DialError::Tls { address: address.clone(), target, source })
+    };
+    let stream =
+        timeout(DIAL_DEADLINE, tls).await.map_err(|_| DialError::TimedOut { address: address.clone() })??;
+    if stream.get_ref().1.alpn_protocol() != Some(POSTGRES_ALPN) {
+        return Err(DialError::Protocol { address });
+    }
+    Ok(stream)
+}
+
+/// A plain TCP connection to a sidecar, for clients that bring their own TLS.
+///
+/// # Errors
+/// [`DialError`].
+pub async fn dial_plain(address: &str) -> Result<TcpStream, DialError> {
+    let timed_out = || DialError::TimedOut { address: address.to_owned() };
+    timeout(DIAL_DEADLINE, connect(address)).await.map_err(|_| timed_out())?
+}
+
+async fn connect(address: &str) -> Result<TcpStream, DialError> {
+    let unreachable = |source| DialError::Unreachable { address: address.to_owned(), source };
+    let socket = TcpStream::connect(address).await.map_err(unreachable)?;
+    socket.set_nodelay(true).map_err(unreachable)?;
+    Ok(socket)
+}
+
+fn server_name(target: &str) -> Result<ServerName<'static>, DialError> {
+    let wrong = || DialError::Name(target.to_owned());
+    let name = TargetName::new(target).map_err(|_| wrong())?;
+    ServerName::try_from(target_server_name(&name)).map_err(|_| wrong())
+}
+
+fn client_config(credential: &Credential) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for authority in &credential.authorities {
+        roots.add(authority.clone())?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![credential.certificate.clone()],
+            PrivateKeyDer::Pkcs8(credential.key.clone_key()),
+        )?;
+    config.alpn_protocols = vec![POSTGRES_ALPN.to_vec()];
+    // A resumed session would skip the certificates on both sides.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}

@@ -1,0 +1,223 @@
+//! A real PostgreSQL: a cluster of its own in the world's directory, on a loopback port of its own.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::{User, geteuid};
+
+use crate::{
+    Tctl, binaries,
+    process::{self, Daemon, mortal, poll},
+};
+
+/// Longest that `initdb` or the server's start may take on a busy machine.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// Database user that the story's people become.
+pub(crate) const DATABASE: &str = "app";
+
+/// A running PostgreSQL. Stopped when dropped.
+pub struct Postgres {
+    server: Daemon,
+    port: u16,
+    socket_dir: PathBuf,
+}
+
+impl Postgres {
+    /// Makes a cluster below `dir` with a certificate from `tctl auth sign` and starts it: database `app`; over TLS
+    /// anybody with a client certificate of their own name, and `scram` with its password; on the Unix socket everybody
+    /// who can reach it.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not start.
+    pub fn start(dir: &Path, tctl: &Tctl) -> Result<Self> {
+        fs::create_dir(dir).context("directory of PostgreSQL")?;
+        let data = dir.join("data");
+        let socket_dir = dir.join("socket");
+        let out = format!("--out={}", dir.join("server").display());
+        tctl.ok(&["auth", "sign", "--format=db", "--host=localhost,127.0.0.1", &out])?;
+        fs::create_dir(&socket_dir)?;
+        let owner = Owner::choose()?;
+        owner.give(dir)?;
+        owner.give(&socket_dir)?;
+        for file in ["server.crt", "server.key", "server.cas"] {
+            owner.give(&dir.join(file))?;
+        }
+
+        let mut initdb = owner.command(&binaries::postgres("initdb")?, "KILL");
+        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]);
+        initdb.arg("--pgdata").arg(&data).current_dir(dir);
+        process::run(initdb, "", STARTING)?.output()?;
+        fs::write(data.join("pg_hba.conf"), HBA)?;
+
+        // The port is free until somebody else takes it between our look and the server's start: then another is tried.
+        for _ in 0..5 {
+            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+            fs::write(data.join("postgresql.auto.conf"), configuration(dir, port))?;
+            let mut command = owner.command(&binaries::postgres("postgres")?, "QUIT");
+            command.arg("-D").arg(&data).current_dir(dir);
+            let server = Daemon::start("postgres", command)?;
+            let ready = |line: &str| {
+                let ready = line.contains("database system is ready to accept connections");
+                let taken = line.contains("could not create any TCP/IP sockets");
+                (ready || taken).then_some(ready)
+            };
+            if server.wait_for("PostgreSQL to start", STARTING, ready)? {
+                let postgres = Self { server, port, socket_dir };
+                postgres.admin("postgres", SETUP)?;
+                postgres.admin(DATABASE, TABLES)?;
+                return Ok(postgres);
+            }
+        }
+        bail!("no free port for PostgreSQL")
+    }
+
+    /// Where it listens with TLS: `localhost:PORT`, as its certificate says.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// The TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket_dir.join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// Runs SQL as the superuser, directly, past any sidecar; rows as `a|b` lines.
+    ///
+    /// # Errors
+    /// When the database answers with one.
+    pub fn admin(&self, database: &str, sql: &str) -> Result<String> {
+        let mut psql = Command::new(binaries::postgres("psql")?);
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+        psql.args(["--username=postgres", "--dbname", database, "--port", &self.port.to_string()]);
+        psql.arg("--host").arg(&self.socket_dir);
+        process::run(psql, sql, STARTING)?.output()
+    }
+
+    /// Waits until that many sessions of `user` are open, as the database itself sees it.
+    ///
+    /// # Errors
+    /// When they are not `within` the time.
+    pub fn wait_for_sessions(&self, user: &str, count: usize, within: Duration) -> Result<()> {
+        let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}'");
+        let expected = count.to_string();
+        poll(&format!("{count} sessions of {user}"), within, || {
+            Ok((self.admin("postgres", &sql)?.trim() == expected).then_some(()))
+        })
+    }
+
+    /// Waits until some session runs a statement that contains `text`.
+    ///
+    /// # Errors
+    /// When none does in time.
+    pub fn wait_until_running(&self, text: &str) -> Result<()> {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%{text}%'"
+        );
+        poll(&format!("{text} to run"), STARTING, || {
+            Ok((self.admin("postgres", &sql)?.trim() != "0").then_some(()))
+        })
+    }
+
+    /// The command line that started it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        self.server.command()
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.server.log()
+    }
+}
+
+/// Whose server it is: PostgreSQL refuses to run as root.
+enum Owner {
+    Ourselves,
+    Account(User),
+}
+
+impl Owner {
+    fn choose() -> Result<Self> {
+        if !geteuid().is_root() {
+            return Ok(Self::Ourselves);
+        }
+        for name in ["postgres", "nobody"] {
+            if let Some(user) = User::from_name(name)? {
+                return Ok(Self::Account(user));
+            }
+        }
+        bail!("running as root, and there is no account `postgres` to run PostgreSQL as")
+    }
+
+    fn give(&self, path: &Path) -> Result<()> {
+        if let Self::Account(user) = self {
+            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                .with_context(|| format!("give {} to {}", path.display(), user.name))?;
+        }
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        Ok(())
+    }
+
+    /// A command that dies with us, run as the owner.
+    fn command(&self, program: &Path, signal: &str) -> Command {
+        let Self::Account(user) = self else { return mortal(program, signal) };
+        // Losing privileges clears the parent-death signal, so it is set in a second step.
+        let mut command = Command::new("setpriv");
+        command
+            .arg(format!("--reuid={}", user.name))
+            .arg(format!("--regid={}", user.gid))
+            .arg("--clear-groups");
+        command.args(["--", "setpriv"]).arg(format!("--pdeathsig={signal}")).arg("--").arg(program);
+        command
+    }
+}
+
+fn configuration(dir: &Path, port: u16) -> String {
+    let dir = dir.display();
+    format!(
+        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{dir}/socket'\n\
+         ssl = on\nssl_cert_file = '{dir}/server.crt'\nssl_key_file = '{dir}/server.key'\nssl_ca_file = '{dir}/server.cas'\n\
+         password_encryption = 'scram-sha-256'\nlog_connections = on\n\
+         fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nshared_buffers = '16MB'\nmax_connections = 60\n"
+    )
+}
+
+const HBA: &str = "\
+# The directory of the socket is the owner's alone.
+local    all  all                  trust
+hostssl  all  scram  127.0.0.1/32  scram-sha-256
+hostssl  all  all    127.0.0.1/32  cert
+";
+
+const SETUP: &str = "\
+CREATE ROLE jerry LOGIN;
+CREATE ROLE olga LOGIN;
+CREATE ROLE reporting LOGIN;
+CREATE ROLE scram LOGIN PASSWORD 'a password for the sidecar';
+CREATE DATABASE app OWNER jerry;
+";
+
+const TABLES: &str = "\
+SET ROLE jerry;
+CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL);
+INSERT INTO orders VALUES (1, 'anvil'), (2, 'rope'), (3, 'lantern');
+";

@@ -1,0 +1,171 @@
+//! A sidecar: the built program in front of one target, on loopback ports of its own.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    Authd, Tctl,
+    authd::{STARTING, listening},
+    binaries,
+    process::{Daemon, mortal, poll},
+};
+
+/// What a sidecar is started with.
+#[derive(Clone, Debug)]
+pub struct SidecarOptions {
+    /// Name of its target.
+    pub name: String,
+    /// Labels as on the command line: `env=dev,…`.
+    pub labels: String,
+    /// The upstream: `HOST:PORT` or `unix:PATH`.
+    pub uri: String,
+    /// A file with the upstream's password, where it asks for one.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A running sidecar. Killed when dropped.
+pub struct Sidecar {
+    daemon: Daemon,
+    options: SidecarOptions,
+    data_dir: PathBuf,
+    auth_server: String,
+    ca_pin: String,
+    address: SocketAddr,
+    diag: SocketAddr,
+}
+
+impl Sidecar {
+    /// Joins with a new token, starts, and is ready: its replica is complete.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn start(data_dir: &Path, authd: &Authd, tctl: &Tctl, options: SidecarOptions) -> Result<Self> {
+        let token = tctl.join_token()?;
+        let ca_pin = tctl.ca_pin()?;
+        Self::launch(data_dir, &authd.public_addr(), &ca_pin, Some(&token), options, "127.0.0.1:0")
+    }
+
+    fn launch(
+        data_dir: &Path,
+        auth_server: &str,
+        ca_pin: &str,
+        token: Option<&str>,
+        options: SidecarOptions,
+        listen: &str,
+    ) -> Result<Self> {
+        let mut command = mortal(binaries::ours("sidecar")?, "KILL");
+        command.args(["start", "--log-format", "json"]).env("TOUCHSTONE_LOG", "info");
+        command.args(["--auth-server", auth_server, "--ca-pin", ca_pin, "--protocol", "postgres"]);
+        command.args(["--name", &options.name, "--labels", &options.labels, "--uri", &options.uri]);
+        command.args(["--listen", listen, "--diag-addr", "127.0.0.1:0"]).arg("--data-dir").arg(data_dir);
+        if let Some(token) = token {
+            command.args(["--token", token]);
+        }
+        if let Some(password_file) = &options.password_file {
+            command.arg("--upstream-password-file").arg(password_file);
+        }
+        let daemon = Daemon::start(format!("sidecar {}", options.name), command)?;
+        let address =
+            daemon.wait_for("the sidecar to listen", STARTING, |line| listening(line, &options.name))?;
+        let diag = daemon.wait_for("its diagnostics to listen", STARTING, |line| listening(line, "diag"))?;
+        let sidecar = Self {
+            daemon,
+            options,
+            data_dir: data_dir.to_owned(),
+            auth_server: auth_server.to_owned(),
+            ca_pin: ca_pin.to_owned(),
+            address,
+            diag,
+        };
+        poll("the sidecar to be ready", STARTING, || Ok(sidecar.is_ready().then_some(())))?;
+        Ok(sidecar)
+    }
+
+    /// Starts it again on the same address, with what lies in its data directory: no token is needed.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn resume(&mut self) -> Result<()> {
+        let listen = self.address.to_string();
+        let Self { data_dir, auth_server, ca_pin, options, .. } = self;
+        *self = Self::launch(data_dir, auth_server, ca_pin, None, options.clone(), &listen)?;
+        Ok(())
+    }
+
+    /// The command line that started it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        self.daemon.command()
+    }
+
+    /// What clients dial.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What clients that check host names dial: `localhost:PORT`.
+    #[must_use]
+    pub fn public_addr(&self) -> String {
+        format!("localhost:{}", self.address.port())
+    }
+
+    /// Answer of `/readyz`.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// Waits until `/readyz` says that no session could start.
+    ///
+    /// # Errors
+    /// When it stays ready.
+    pub fn wait_until_not_ready(&self) -> Result<()> {
+        poll("the sidecar to be not ready", STARTING, || Ok((!self.is_ready()).then_some(())))
+    }
+
+    /// What its diagnostics port answers, head and body.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let patience = Duration::from_secs(5);
+        let mut stream =
+            TcpStream::connect_timeout(&self.diag, patience).context("connect to diagnostics")?;
+        stream.set_read_timeout(Some(patience))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// The value of one metric without labels, or the sum over those with.
+    ///
+    /// # Errors
+    /// When it has no such metric.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let answer = self.get("/metrics")?;
+        let values = answer.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            (series.split('{').next()? == name).then(|| value.parse::<f64>().ok())?
+        });
+        values.reduce(|sum, value| sum + value).with_context(|| format!("no metric {name} in:\n{answer}"))
+    }
+
+    /// The process.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Where it keeps its certificate and its audit spool.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+}

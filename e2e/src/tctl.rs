@@ -1,0 +1,103 @@
+//! tctl on the auth host: the administrator's hands.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    Finished, binaries,
+    process::{self},
+};
+
+/// Longest that a command may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// tctl with the data directory of one authd.
+#[derive(Clone, Debug)]
+pub struct Tctl {
+    data_dir: PathBuf,
+}
+
+impl Tctl {
+    /// For the authd with its data in `data_dir`.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned() }
+    }
+
+    /// The command, to be run or shown.
+    ///
+    /// # Errors
+    /// When tctl is not built.
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binaries::ours("tctl")?);
+        command.env("TOUCHSTONE_DATA_DIR", &self.data_dir).args(args);
+        Ok(command)
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it cannot be run or hangs.
+    pub fn run(&self, args: &[&str]) -> Result<Finished> {
+        process::run(self.command(args)?, "", PATIENCE)
+    }
+
+    /// Runs it to its end; it must succeed. What it printed.
+    ///
+    /// # Errors
+    /// When it fails: with what it said.
+    pub fn ok(&self, args: &[&str]) -> Result<String> {
+        self.run(args)?.output()
+    }
+
+    /// `tctl create -f -` with these documents.
+    ///
+    /// # Errors
+    /// When they are refused.
+    pub fn create(&self, yaml: &str) -> Result<String> {
+        process::run(self.command(&["create", "-f", "-"])?, yaml, PATIENCE)?.output()
+    }
+
+    /// The certificates of one authority, in PEM.
+    ///
+    /// # Errors
+    /// When there is no such authority.
+    pub fn export(&self, authority: &str) -> Result<String> {
+        self.ok(&["auth", "export", "--type", authority])
+    }
+
+    /// A join token for database sidecars.
+    ///
+    /// # Errors
+    /// When none is given.
+    pub fn join_token(&self) -> Result<String> {
+        let answer: serde_json::Value =
+            serde_json::from_str(&self.ok(&["tokens", "add", "--type=db", "--format=json"])?)?;
+        let token = answer.get("token").and_then(serde_json::Value::as_str);
+        Ok(token.context("no token in the answer")?.to_owned())
+    }
+
+    /// The pin of the host authority, `sha256:…`.
+    ///
+    /// # Errors
+    /// When authd does not say.
+    pub fn ca_pin(&self) -> Result<String> {
+        let answer: serde_json::Value = serde_json::from_str(&self.ok(&["status", "--format=json"])?)?;
+        let pin = answer.pointer("/ca_pins/0").and_then(serde_json::Value::as_str);
+        Ok(pin.context("no pin in the answer")?.to_owned())
+    }
+
+    /// The audit trail's events of one name, oldest first.
+    ///
+    /// # Errors
+    /// When authd does not say.
+    pub fn audit(&self, event: &str) -> Result<Vec<serde_json::Value>> {
+        let lines = self.ok(&["audit", "ls", "--format=json", "--limit=1000", "--event", event])?;
+        lines.lines().map(|line| serde_json::from_str(line).context("an event")).collect()
+    }
+}

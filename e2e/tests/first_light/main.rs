@@ -1,0 +1,12 @@
+//! First light: a session certificate opens PostgreSQL, end to end. Every test has a world of its own.
+#![cfg(test)]
+
+mod admin;
+mod certificates;
+mod forge;
+mod hostile;
+mod live;
+mod people;
+mod story;
+mod tools;
+mod upstream;

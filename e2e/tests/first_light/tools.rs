@@ -1,0 +1,84 @@
+//! The tools that people use, through the tunnel of `tsh proxy db`.
+
+use anyhow::{Context, Result, ensure};
+use e2e::{Psql, Terminal, World};
+
+/// Starts a tunnel to production: one touch, then any number of connections.
+fn tunnel(world: &World) -> Result<(Terminal, u16)> {
+    let mut tunnel = world.jerry.at_terminal(&["proxy", "db", "--tunnel", "prod-pg"])?;
+    tunnel.expect("Tap any security key")?;
+    tunnel.expect("on 127.0.0.1:")?;
+    let port = tunnel.expect(".\n")?.trim().parse().context("port of the tunnel")?;
+    Ok((tunnel, port))
+}
+
+#[test]
+fn one_touch_opens_a_tunnel_for_psql_pgbench_and_pg_dump() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let (_tunnel, port) = tunnel(&world)?;
+    let psql = Psql::through_tunnel(port);
+    assert_eq!(psql.query("SELECT current_user || '@' || current_database()")?.output()?, "jerry@app\n");
+
+    psql.program("pgbench", &["--initialize", "--scale=1", "--quiet"])?.output()?;
+    for mode in ["simple", "extended", "prepared"] {
+        let protocol = format!("--protocol={mode}");
+        let said = psql
+            .program("pgbench", &["--no-vacuum", "--client=4", "--jobs=2", "--transactions=25", &protocol])?
+            .output()?;
+        ensure!(said.contains("number of transactions actually processed: 100/100"), "{said}");
+        ensure!(said.contains("number of failed transactions: 0"), "{said}");
+    }
+
+    let through = psql.program("pg_dump", &["--table=orders", "--dbname"])?.output()?;
+    ensure!(through.contains("3\tlantern"), "{through}");
+    Ok(())
+}
+
+#[test]
+fn large_answers_arrive_whole() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let (_tunnel, port) = tunnel(&world)?;
+    let psql = Psql::through_tunnel(port);
+    let one = psql.query("SELECT length(x), x FROM (SELECT repeat('x', 8000000) AS x) AS t")?.output()?;
+    assert_eq!(one.len(), "8000000|".len() + 8_000_000 + 1);
+    let many = psql.query("SELECT i FROM generate_series(1, 100000) AS i")?.output()?;
+    assert_eq!(many.lines().count(), 100_000);
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_cancels_the_query_and_nothing_else() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let mut psql = world.jerry.at_terminal(&["db", "connect", "dev-pg"])?;
+    psql.expect("app=> ")?;
+    psql.send("SELECT pg_sleep(60);")?;
+    world.postgres.wait_until_running("pg_sleep(60)")?;
+    psql.interrupt()?;
+    psql.expect("canceling statement due to user request")?;
+    psql.expect("app=> ")?;
+    psql.send("SELECT 'still ' || 'here';")?;
+    psql.expect("still here")?;
+    Ok(())
+}
+
+#[test]
+fn copy_goes_both_ways() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let (_tunnel, port) = tunnel(&world)?;
+    let psql = Psql::through_tunnel(port);
+    let sql = "CREATE TABLE copied (i int); COPY copied FROM PROGRAM 'seq 3'";
+    let refused = psql.query(sql)?.error()?;
+    ensure!(refused.contains("pg_execute_server_program"), "the database's own words: {refused}");
+
+    let mut session = psql.session()?;
+    session.send("CREATE TABLE copied (i int);")?;
+    session.expect("CREATE TABLE")?;
+    session.expect("=> ")?;
+    session.send("COPY copied FROM STDIN;")?;
+    session.expect(">> ")?;
+    session.send("1\n2\n3\n\\.")?;
+    session.expect("COPY 3")?;
+    session.send("COPY copied TO STDOUT;")?;
+    session.expect("1\n2\n3\n")?;
+    Ok(())
+}

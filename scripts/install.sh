@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs what is missing: `scripts/install.sh cc postgresql nextest`. Nothing is done for what is there already.
+set -euo pipefail
+
+apt_updated=
+
+# Installs Debian packages, as root or through sudo.
+apt() {
+    local reason=$1; shift
+    if ! command -v apt-get >/dev/null; then
+        echo "ERROR: $reason is missing, and this system has no apt-get. Please install it by hand." >&2
+        exit 1
+    fi
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "ERROR: $reason is missing. As root: apt-get install $*" >&2
+            exit 1
+        fi
+        root=(sudo)
+    fi
+    echo "Installing $* ($reason is missing)"
+    if [ -z "$apt_updated" ]; then
+        "${root[@]}" apt-get update --quiet=2
+        apt_updated=yes
+    fi
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends "$@" >/dev/null
+}
+
+# The server's own programs are off the search path on Debian.
+has_postgresql() {
+    local program
+    for program in initdb postgres; do
+        command -v "$program" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$program" >/dev/null || return 1
+    done
+    for program in psql pg_dump pgbench; do
+        command -v "$program" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$program" >/dev/null || return 1
+    done
+}
+
+for wanted in "$@"; do
+    case $wanted in
+    cc)
+        command -v cc >/dev/null || apt "a C compiler" gcc libc6-dev
+        command -v setsid >/dev/null && command -v setpriv >/dev/null || apt "util-linux" util-linux
+        ;;
+    postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
+    nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;
+    *)
+        echo "ERROR: do not know how to install $wanted" >&2
+        exit 1
+        ;;
+    esac
+done

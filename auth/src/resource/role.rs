@@ -10,8 +10,11 @@
 //!   other than `default`, and `*` among logins, where it would match nobody.
 //!
 //! A rule with a `where` is the one thing between: it is kept, never grants, and always denies.
+//!
+//! Two options are ours and not Teleport's: `db_session_settings` and `db_replication`.
 
 mod conditions;
+mod db_settings;
 mod options;
 
 pub use conditions::{Conditions, Labels, Rule};

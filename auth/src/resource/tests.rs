@@ -1,5 +1,6 @@
 //! Files as people write them: what loads, what is refused and where, what comes out again.
 
+mod db_settings;
 mod files;
 mod fixtures;
 mod refusals;

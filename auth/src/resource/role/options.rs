@@ -1,7 +1,8 @@
 //! `spec.options`: what the administrator wrote. How several roles combine is `policy::options`' business.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use super::db_settings;
 use crate::resource::{
     error::{Problem, ResourceError},
     fields::{Field, Fields},
@@ -110,6 +111,11 @@ pub struct RoleOptions {
     pub pin_source_ip: Option<bool>,
     /// What to do when recording fails.
     pub record_session: Option<SessionRecording>,
+    /// Ours: settings of the database that hold for each session, by name in lower case. At most 64; a name is one or two
+    /// words of at most 63 bytes, a value at most 1,024 bytes without control characters. None changes who the session is.
+    pub db_session_settings: BTreeMap<String, String>,
+    /// Ours: replication connections to PostgreSQL (`replication` at start-up), and reading the binary log of MySQL.
+    pub db_replication: Option<bool>,
     /// Options of what we do not have: Kubernetes, desktops, host users.
     pub kept: Kept,
 }
@@ -160,6 +166,10 @@ impl RoleOptions {
             lock: fields.optional("lock", |f| LockingMode::from_field(f))?,
             pin_source_ip: fields.optional("pin_source_ip", |f| f.truth())?,
             record_session: fields.optional("record_session", |f| SessionRecording::from_field(f))?,
+            db_session_settings: fields
+                .optional("db_session_settings", |f| db_settings::read(f))?
+                .unwrap_or_default(),
+            db_replication: fields.optional("db_replication", |f| f.truth())?,
             kept,
         };
         fields.finish()?;
@@ -182,6 +192,11 @@ impl RoleOptions {
             .put_some("lock", self.lock.map(LockingMode::as_str))
             .put_some("pin_source_ip", self.pin_source_ip)
             .put_some("record_session", self.record_session.as_ref().map(SessionRecording::to_value))
+            .put_map(
+                "db_session_settings",
+                self.db_session_settings.iter().map(|(name, value)| (name.clone(), value.as_str().into())),
+            )
+            .put_some("db_replication", self.db_replication)
             .put_kept(&self.kept)
             .into_value()
     }

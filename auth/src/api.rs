@@ -13,9 +13,8 @@ use std::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::{Channel, Endpoint};
 
+use self::dial::Dial;
 use crate::identity::TargetName;
-
-use dial::Dial;
 
 mod dial;
 mod pin;
@@ -115,6 +114,9 @@ pub enum ApiError {
     /// Nothing to trust was given, or what was given are not certificates.
     #[error("there is no certificate authority to trust")]
     NoAuthorities,
+    /// This machine's TLS library cannot do what the API asks for.
+    #[error("TLS 1.3 is not available")]
+    Configuration(#[source] rustls::Error),
     /// The client certificate and its key do not fit, or cannot be used.
     #[error("the client certificate cannot be used")]
     ClientIdentity(#[source] rustls::Error),

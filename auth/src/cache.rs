@@ -11,17 +11,17 @@ use std::{
 use moka::sync::Cache;
 
 use crate::{
-    identity::{Identity, RoleName, Traits},
+    identity::{Identity, Login, RoleName, Traits},
     policy::{self, Access, Decision, PolicyError, RoleSet},
     replica::Snapshot,
     resource::{AuthPreference, Role},
 };
 
-/// Identities with different roles or traits that are remembered at a time.
-const MAX_ROLE_SETS: u64 = 10_000;
+/// Bytes, about, that either cache may take: a client chooses its login, so entries are weighed, not counted.
+const MAX_BYTES: u64 = 64 << 20;
 
-/// Accesses that are remembered at a time.
-const MAX_DECISIONS: u64 = 100_000;
+/// About what an entry takes besides its strings.
+const ENTRY: usize = 512;
 
 /// What nobody asked for in this time makes room; most of it is of an older generation.
 const IDLE: Duration = Duration::from_secs(600);
@@ -36,9 +36,15 @@ pub(crate) struct CompiledRoles {
 /// Compiled roles by (names, traits, generation).
 pub(crate) struct RoleSetCache(Cache<(Vec<RoleName>, Traits, u64), Arc<CompiledRoles>>);
 
+/// A compiled role holds the names in the role a few times over.
+const COMPILED_ROLE: usize = 4 * 1024;
+
 impl RoleSetCache {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MAX_ROLE_SETS).time_to_idle(IDLE).build())
+        let weigher = |(roles, traits, _): &(Vec<RoleName>, Traits, u64), _: &Arc<CompiledRoles>| {
+            weight(ENTRY + COMPILED_ROLE * roles.len() + strings(roles, traits))
+        };
+        Self(Cache::builder().max_capacity(MAX_BYTES).weigher(weigher).time_to_idle(IDLE).build())
     }
 
     pub(crate) fn resolve(
@@ -79,11 +85,56 @@ pub(crate) struct DecisionCache(Cache<(Access, u64), Decision>);
 
 impl DecisionCache {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MAX_DECISIONS).time_to_idle(IDLE).build())
+        let weigher = |(access, _): &(Access, u64), _: &Decision| {
+            let login = match &access.login {
+                Login::Database { user, name } => user.len() + name.len(),
+                Login::Node { login } => login.len(),
+            };
+            weight(ENTRY + login + strings(&access.roles, &access.traits))
+        };
+        Self(Cache::builder().max_capacity(MAX_BYTES).weigher(weigher).time_to_idle(IDLE).build())
     }
 
     pub(crate) fn decide(&self, roles: &RoleSet, access: Access, generation: u64) -> Decision {
         let key = (access, generation);
         self.0.get_with_by_ref(&key, || policy::evaluate(roles, &key.0))
+    }
+}
+
+fn strings(roles: &[RoleName], traits: &Traits) -> usize {
+    let roles = roles.iter().map(|role| role.as_str().len());
+    let traits = traits.iter().flat_map(|(name, values)| values.iter().chain([name]).map(String::len));
+    roles.chain(traits).sum()
+}
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{World, world::request};
+
+    #[test]
+    fn a_client_that_asks_for_ever_new_logins_does_not_fill_the_memory() {
+        let world = World::new();
+        let (snapshot, now) = (world.replica.snapshot(), crate::testing::now());
+        let preference = snapshot.auth_preference().unwrap();
+        let roles = RoleSetCache::new().resolve(&world.login(), &snapshot, preference, now).unwrap();
+        let decisions = DecisionCache::new();
+        for n in 0..10_000 {
+            let access = Access {
+                roles: world.login().roles,
+                traits: Traits::new(),
+                target: request("dev-pg").target,
+                login: Login::Database { user: format!("{n}{}", "x".repeat(10_000)), name: String::new() },
+                mfa: policy::MfaStatus::NotVerified,
+            };
+            decisions.decide(&roles.set, access, 1);
+        }
+        decisions.0.run_pending_tasks();
+        assert!(decisions.0.weighted_size() <= MAX_BYTES);
+        assert!(decisions.0.entry_count() < 7_000);
     }
 }

@@ -29,7 +29,7 @@ pub struct VerifiedCertificate {
     pub public_key_sha256: [u8; 32],
     /// Beginning of the certificate's life.
     pub not_before: SystemTime,
-    /// Serial number, lower-case hexadecimal.
+    /// Serial number, lower-case hexadecimal: 32 digits in X.509, 16 in SSH.
     pub serial_hex: String,
 }
 

@@ -14,7 +14,7 @@ use crate::{
 
 /// A session that may not begin.
 #[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
+#[error("access denied")]
 pub struct AccessDenied {
     /// Why.
     #[source]

@@ -5,7 +5,8 @@
 //! whoever knows the device's public key can check it: the sidecar at once, an auditor years later. Nobody has to take
 //! authd's word for it.
 //!
-//! Each rule of [`verify`] (WebAuthn Level 2 §7.2, steps 10 to 20, and then ours) is one variant of [`ReceiptError`].
+//! Each rule of [`verify`] (WebAuthn Level 2 §7.2, steps 11 to 20, and then ours) is one variant of [`ReceiptError`]. The
+//! signature counter is for authd, which sees every touch.
 
 use std::time::{Duration, SystemTime};
 

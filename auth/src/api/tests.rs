@@ -2,7 +2,11 @@ use std::{io, sync::Arc};
 
 use rustls::ServerConfig;
 use rustls_pki_types::PrivatePkcs8KeyDer;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::mpsc,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -15,18 +19,16 @@ use crate::{
 struct Authd {
     ca: Ca,
     names: Vec<String>,
-    present_ca: bool,
+    /// After the leaf; `None`: nothing.
+    presented: Option<CertificateDer<'static>>,
     expired: bool,
 }
 
 impl Authd {
     fn new() -> Self {
-        Self {
-            ca: Ca::new("host authority"),
-            names: vec![AUTHD_SERVER_NAME.to_owned()],
-            present_ca: true,
-            expired: false,
-        }
+        let ca = Ca::new("host authority");
+        let presented = Some(ca.certificate.clone());
+        Self { ca, names: vec![AUTHD_SERVER_NAME.to_owned()], presented, expired: false }
     }
 
     fn pin(&self) -> CaPin {
@@ -43,9 +45,7 @@ impl Authd {
         (leaf.not_before, leaf.not_after) =
             (now - HOUR, if self.expired { now - MINUTE } else { now + HOUR });
         let mut chain = vec![self.ca.sign(&leaf)];
-        if self.present_ca {
-            chain.push(self.ca.certificate.clone());
-        }
+        chain.extend(self.presented.clone());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -69,7 +69,7 @@ impl Authd {
 }
 
 /// A gRPC server that knows no method.
-async fn serve(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>) -> io::Result<()> {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<()> {
     use hyper_util::{
         rt::{TokioExecutor, TokioIo},
         server::conn::auto::Builder,
@@ -142,39 +142,15 @@ async fn another_pin_is_refused_in_so_many_words() {
 async fn a_pinned_authority_that_did_not_sign_is_refused() {
     // The right authority's certificate is public: whoever presents it beside a leaf of his own must not get through.
     let real = Authd::new();
-    let forger = Authd::new();
-    let forged = Authd { ca: forger.ca, ..Authd::new() };
-    let address = {
-        let (key, spki) = generate_p256().unwrap();
-        let mut leaf = Draft::named("authd", spki);
-        leaf.purposes = vec![SERVER_AUTH];
-        leaf.dns_names = vec![AUTHD_SERVER_NAME.to_owned()];
-        let now = std::time::SystemTime::now();
-        (leaf.not_before, leaf.not_after) = (now - HOUR, now + HOUR);
-        let chain = vec![forged.ca.sign(&leaf), real.ca.certificate.clone()];
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.secret_pkcs8_der().to_vec()).into())
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            let (socket, _) = listener.accept().await.unwrap();
-            let _ = acceptor.accept(socket).await;
-        });
-        address
-    };
+    let forger = Authd { presented: Some(real.ca.certificate.clone()), ..Authd::new() };
+    let address = forger.start().await;
     let error = trusting(&address, Trust::Pins(vec![real.pin()])).await.unwrap_err();
     assert!(matches!(error, ApiError::Untrusted { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn the_pin_of_a_leaf_is_no_authority() {
-    let authd = Authd { present_ca: false, ..Authd::new() };
+    let authd = Authd { presented: None, ..Authd::new() };
     let address = authd.start().await;
     let error = trusting(&address, Trust::Pins(vec![authd.pin()])).await.unwrap_err();
     assert!(matches!(error, ApiError::PinMismatch { .. }), "{error:?}");
@@ -253,21 +229,38 @@ async fn a_socket_that_is_not_there_is_named() {
     assert_eq!(error.to_string(), format!("cannot open {}", path.display()));
 }
 
+/// An admin socket; each message to the sender breaks the connection of the moment.
+fn admin_socket(path: &Path) -> mpsc::Sender<()> {
+    let listener = UnixListener::bind(path).unwrap();
+    let (breaks, mut broken) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::select! {
+                _ = serve(socket) => {}
+                _ = broken.recv() => {}
+            }
+        }
+    });
+    breaks
+}
+
 #[tokio::test]
-async fn a_channel_connects_again_after_a_break() {
-    let authd = Authd::new();
-    let address = authd.start().await;
-    let dialer = dial::Tls::new(
-        &address,
-        verifier::client_config(verifier::for_trust(Trust::Pins(vec![authd.pin()])).unwrap(), None).unwrap(),
-    )
-    .unwrap();
-    let first = dialer.dial().await.unwrap();
-    let mut connector = dial::Connector::new(dialer, first);
-    for _ in 0..2 {
-        let connection = tower::Service::call(&mut connector, tonic::codegen::http::Uri::default()).await;
-        assert!(connection.is_ok());
-    }
+async fn the_admin_socket_carries_the_api_and_the_channel_connects_again_after_a_break() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let breaks = admin_socket(&path);
+    let channel = connect_unix(&path).await.unwrap();
+    assert_eq!(ping(channel.clone()).await, tonic::Code::Unimplemented);
+
+    breaks.send(()).await.unwrap();
+    // A call that was on its way when the connection broke may fail; one of the next gets through.
+    let again = async {
+        while ping(channel.clone()).await != tonic::Code::Unimplemented {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(CALL_DEADLINE, again).await.expect("the channel must mend itself");
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(super) fn client_config(
 ) -> Result<ClientConfig, ApiError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(ApiError::ClientIdentity)?
+        .map_err(ApiError::Configuration)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match identity {

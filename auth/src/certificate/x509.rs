@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use uuid::Uuid;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs::ECDSA_P256_SHA256};
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, ExtendedKeyUsage, FromDer, GeneralName, X509Certificate};
 
 use super::{
     CertificateError, MAX_CERTIFICATE_BYTES, RejectedCertificate, SidecarIdentity, VerifiedCertificate,
@@ -81,6 +81,9 @@ pub fn verify_sidecar(
     let life = Life::of(&certificate)?;
     check_signature(leaf, host_authorities, &life)?;
 
+    if !purposes(&certificate)?.client_auth {
+        return Err(CertificateError::NotForClients);
+    }
     if subject::organisations(certificate.subject())? != [SIDECAR_ORGANISATION] {
         return Err(CertificateError::NotSidecar);
     }
@@ -143,21 +146,26 @@ fn check_signature(
         })
 }
 
-/// What makes a certificate a user's: clientAuth said out loud (webpki takes silence for yes), serverAuth not, no authority.
+/// What makes a certificate a user's: clientAuth, no serverAuth, no authority.
 fn check_kind(certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
     if certificate.is_ca() {
         return Err(CertificateError::IsAuthority);
     }
-    let usage = certificate.extended_key_usage();
-    let usage = usage.map_err(|_| CertificateError::Duplicate { attribute: "extended key usage" })?;
-    let usage = usage.ok_or(CertificateError::NotForClients)?.value;
-    if usage.server_auth {
+    let purposes = purposes(certificate)?;
+    if purposes.server_auth {
         return Err(CertificateError::HostCertificate);
     }
-    if !usage.client_auth {
+    if !purposes.client_auth {
         return Err(CertificateError::NotForClients);
     }
     Ok(())
+}
+
+/// What the key may be used for, said out loud: webpki takes silence for "anything".
+fn purposes<'c>(certificate: &'c X509Certificate<'_>) -> Result<&'c ExtendedKeyUsage<'c>, CertificateError> {
+    let purposes = certificate.extended_key_usage();
+    let purposes = purposes.map_err(|_| CertificateError::Duplicate { attribute: "extended key usage" })?;
+    purposes.map(|extension| extension.value).ok_or(CertificateError::NotForClients)
 }
 
 fn target_names(certificate: &X509Certificate<'_>) -> Result<Vec<TargetName>, CertificateError> {
@@ -177,10 +185,10 @@ fn target_names(certificate: &X509Certificate<'_>) -> Result<Vec<TargetName>, Ce
         .collect()
 }
 
-/// Without the zero that DER puts before a number that would read as negative.
+/// All 16 bytes, whatever zeros DER dropped or put before them.
 fn serial_hex(certificate: &X509Certificate<'_>) -> String {
     let serial = certificate.raw_serial();
-    hex::encode(serial.strip_prefix(&[0]).unwrap_or(serial))
+    format!("{:0>32}", hex::encode(serial.strip_prefix(&[0]).unwrap_or(serial)))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -25,6 +25,7 @@ pub(crate) const SERVER_AUTH: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 1];
 const ECDSA_WITH_SHA256: &[u64] = &[1, 2, 840, 10045, 4, 3, 2];
 const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
 const EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
+const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
 const SUBJECT_ALT_NAME: &[u64] = &[2, 5, 29, 17];
 
 /// A key that signs whatever it is given.
@@ -155,6 +156,8 @@ impl Draft {
                 });
             }),
         )];
+        let digital_signature = yasna::construct_der(|writer| writer.write_bitvec_bytes(&[0x80], 1));
+        all.push((oid(KEY_USAGE), true, digital_signature));
         if !self.purposes.is_empty() {
             let value = yasna::construct_der(|writer| {
                 writer.write_sequence(|list| {

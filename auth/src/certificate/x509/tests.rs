@@ -73,7 +73,7 @@ fn every_kind_of_identity_reads_back() {
         assert_eq!(verified.identity, identity);
         assert_eq!(verified.public_key_sha256, sha256(&world.spki));
         assert_eq!(verified.not_before, now() - MINUTE);
-        assert_eq!(verified.serial_hex, "1234");
+        assert_eq!(verified.serial_hex, "00000000000000000000000000001234");
     }
 }
 
@@ -417,6 +417,8 @@ fn what_is_not_a_sidecar_is_refused_as_one() {
     assert_eq!(error(&world.host_ca, &nameless, now()), CertificateError::NotSidecar);
     let server_alone = Draft { purposes: vec![SERVER_AUTH], ..good.clone() };
     assert_eq!(error(&world.host_ca, &server_alone, now()), CertificateError::NotForClients);
+    let silent = Draft { purposes: vec![], ..good.clone() };
+    assert_eq!(error(&world.host_ca, &silent, now()), CertificateError::NotForClients);
     let expired = error(&world.host_ca, &good, now() + HOUR * 2);
     assert!(matches!(expired, CertificateError::Expired { .. }));
 }

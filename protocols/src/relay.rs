@@ -53,8 +53,10 @@ impl Outcome {
 /// Why the client's pump stopped.
 #[derive(Debug)]
 enum ClientStop {
-    /// It closed its side, or said goodbye.
-    Done,
+    /// It closed its side.
+    Closed,
+    /// It said goodbye in the protocol's own words.
+    Goodbye,
     /// A message was not allowed.
     Refused(Refusal),
     Malformed(Malformed),
@@ -98,16 +100,20 @@ where
         result = downstream.pump(&upstream, &client) => Stop::Upstream(result),
         refusal = &mut ended => Stop::Ended(refusal),
     };
-    if let Stop::Client(ClientStop::Done) = stop {
+    if let Stop::Client(last @ (ClientStop::Closed | ClientStop::Goodbye)) = stop {
         // The upstream answers what it was asked before, and then closes.
-        let half_closed = async {
-            // A failure shows up when the answers are read.
-            let _ = timeout(close, upstream.shutdown()).await;
+        let answers = async {
+            if let ClientStop::Closed = last {
+                // A failure shows up when the answers are read.
+                let _ = timeout(close, upstream.shutdown()).await;
+            }
+            // After a goodbye nothing more is written, not even TLS's: an upstream that leaves it unread would reset the
+            // connection in closing it, and its last answers would be lost.
             downstream.pump(&upstream, &client).await
         };
         stop = tokio::select! {
-            // The client said goodbye: whatever happens to either connection now is no fault.
-            _ = half_closed => Stop::Client(ClientStop::Done),
+            // The client wants no more: whatever happens to either connection now is no fault.
+            _ = answers => Stop::Client(ClientStop::Closed),
             refusal = &mut ended => Stop::Ended(refusal),
         };
     }
@@ -136,7 +142,7 @@ async fn judge<C: Stream, U: Stream, F: Framing>(
         (Some(refusal), end, fault)
     };
     match stop {
-        Stop::Client(ClientStop::Done) => (None, End::Client, None),
+        Stop::Client(ClientStop::Closed | ClientStop::Goodbye) => (None, End::Client, None),
         Stop::Upstream(Ok(())) => (None, End::Upstream, None),
         Stop::Ended(refusal) | Stop::Client(ClientStop::Refused(refusal)) => told(refusal, None),
         Stop::Client(ClientStop::Malformed(malformed)) => {
@@ -180,7 +186,7 @@ async fn forward<C: Stream, U: Stream, F: Framing>(
     loop {
         match client.fill(&mut held).await {
             Ok(Filled::More) => {}
-            Ok(Filled::End) => return ClientStop::Done,
+            Ok(Filled::End) => return ClientStop::Closed,
             Err(error) => return ClientStop::Read(error),
         }
         let Some(batch) = &mut held else { continue };
@@ -209,7 +215,7 @@ async fn inspect<F: Framing>(
         match splitter.step(rest) {
             Ok(Step::Starved) => return (allowed, None),
             Ok(Step::Pass(bytes)) => allowed += bytes,
-            Ok(Step::Last(bytes)) => return (allowed + bytes, Some(ClientStop::Done)),
+            Ok(Step::Last(bytes)) => return (allowed + bytes, Some(ClientStop::Goodbye)),
             Ok(Step::Show(event, bytes)) => match tap.observe(event).await {
                 Ok(Verdict::Forward) => allowed += bytes,
                 Ok(Verdict::End(refusal)) => return (allowed, Some(ClientStop::Refused(refusal))),

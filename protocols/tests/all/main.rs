@@ -1,4 +1,10 @@
 //! The crate's promises, through its public API: against scripted peers, and against a real PostgreSQL where one is installed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests arrange, act and assert; helpers outside of test functions may panic as freely"
+)]
 
 mod cancel;
 mod dial;

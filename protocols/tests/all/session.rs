@@ -13,11 +13,15 @@ use crate::support::{Memory, RawClient, Sidecar, message, never, scripted};
 
 const BIG: usize = 64 * 1024 * 1024;
 
-/// Lets the client in, then answers nothing and returns everything it is sent.
+/// Lets the client in, then answers nothing, and returns everything it is sent until it is told goodbye or left alone.
 async fn listens(mut socket: TcpStream) -> Vec<u8> {
     let_in(&mut socket).await;
     let mut received = Vec::new();
-    let _ = socket.read_to_end(&mut received).await;
+    while socket.read_buf(&mut received).await.is_ok_and(|read| read > 0) {
+        if received.ends_with(&message(b'X', b"")) {
+            break;
+        }
+    }
     received
 }
 

@@ -1,0 +1,59 @@
+//! The program itself.
+
+use std::process::{Command, Output};
+
+fn sidecar(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sidecar")).args(arguments).output().unwrap()
+}
+
+fn error_of(arguments: &[&str]) -> String {
+    let output = sidecar(arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn it_says_its_version() {
+    let output = sidecar(&["version"]);
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("Touchstone sidecar {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn the_example_file_is_valid() {
+    let output = sidecar(&["check", "-c", concat!(env!("CARGO_MANIFEST_DIR"), "/sidecar.yaml")]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("prod-pg: postgres on 0.0.0.0:5432 → db1.internal:5432"), "{text}");
+}
+
+#[test]
+fn a_broken_file_is_named_with_line_and_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sidecar.yaml");
+    std::fs::write(&path, "auth_server: a:1\ntarget: []\n").unwrap();
+    let error = error_of(&["check", "-c", path.to_str().unwrap()]);
+    for part in ["ERROR: ", "sidecar.yaml", "line 2", "target"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn protocols_that_are_not_built_are_refused() {
+    for protocol in ["mysql", "ssh"] {
+        let error = error_of(&[
+            "start", "--auth-server", "localhost:1", "--name", "db", "--protocol", protocol, "--uri",
+            "localhost:3306", "--listen", "127.0.0.1:0",
+        ]);
+        assert!(error.contains("is not built yet in this version"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_and_flags_for_a_target_exclude_each_other() {
+    let error = error_of(&["start", "-c", "sidecar.yaml", "--name", "db"]);
+    assert!(error.contains("cannot be used with"), "{error}");
+}

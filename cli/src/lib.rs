@@ -26,4 +26,5 @@ pub mod tctl;
 pub mod terminal;
 pub mod times;
 pub mod trust;
+pub mod tsh;
 pub mod tunnel;

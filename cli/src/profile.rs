@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     home::{self, Home, HomeError},
     proxy_address::ProxyAddress,
-    times, trust,
+    trust,
 };
 
 mod certificate;
@@ -163,9 +163,7 @@ impl Login {
         else {
             return Err(LoginError::LoggedOut(profile));
         };
-        let certificate = parse_certificate(&files.tls_certificate(), &certificate)?;
-        let facts = CertificateFacts::of(&certificate)
-            .ok_or_else(|| damaged(&files.tls_certificate(), "not a certificate"))?;
+        let (certificate, facts) = parse_certificate(&files.tls_certificate(), &certificate)?;
         if facts.not_after <= now {
             return Err(LoginError::Expired { profile, not_after: facts.not_after });
         }
@@ -175,23 +173,44 @@ impl Login {
         Ok(Self { profile, facts, authorities, certificate, key: Zeroizing::new(key) })
     }
 
+    /// Checks again, later, that the login is still in date.
+    ///
+    /// # Errors
+    /// [`LoginError::Expired`].
+    pub fn require_current(&self, now: SystemTime) -> Result<(), LoginError> {
+        if self.facts.not_after <= now {
+            return Err(LoginError::Expired {
+                profile: self.profile.clone(),
+                not_after: self.facts.not_after,
+            });
+        }
+        Ok(())
+    }
+
     /// The login as a client certificate.
     #[must_use]
     pub fn identity(&self) -> ClientIdentity {
         let key = PrivateKeyDer::Pkcs8(self.key.clone_key());
         ClientIdentity { chain: vec![self.certificate.clone()], key }
     }
-
-    /// When the login ends, as `tsh status` shows it.
-    #[must_use]
-    pub fn valid_until(&self, now: SystemTime) -> String {
-        let left = self.facts.not_after.duration_since(now).unwrap_or_default();
-        format!("{} [valid for {}]", times::status(self.facts.not_after), times::duration(left))
-    }
 }
 
-fn parse_certificate(path: &Path, pem: &str) -> Result<CertificateDer<'static>, HomeError> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| damaged(path, "not a certificate"))
+/// What the certificate in a file says; `None` where there is no such file.
+///
+/// # Errors
+/// [`HomeError`].
+pub fn facts_in(path: &Path) -> Result<Option<CertificateFacts>, HomeError> {
+    let Some(pem) = home::read(path)? else { return Ok(None) };
+    parse_certificate(path, &pem).map(|(_, facts)| Some(facts))
+}
+
+fn parse_certificate(
+    path: &Path,
+    pem: &str,
+) -> Result<(CertificateDer<'static>, CertificateFacts), HomeError> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok();
+    let read = certificate.and_then(|der| CertificateFacts::of(&der).map(|facts| (der, facts)));
+    read.ok_or_else(|| damaged(path, "not a certificate"))
 }
 
 fn damaged(path: &Path, why: &str) -> HomeError {

@@ -92,7 +92,7 @@ mod tests {
     async fn the_reason_follows_the_startup_message() {
         let (result, heard) = refused(&startup()).await;
         result.unwrap();
-        assert_eq!(heard, b"E\x00\x00\x00\x22SFATAL\0VFATAL\0C08001\0Mnoway\0\0");
+        assert_eq!(heard, b"E\x00\x00\x00\x21SFATAL\0VFATAL\0C08001\0Mnoway\0\0");
     }
 
     #[tokio::test]

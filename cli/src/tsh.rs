@@ -1,0 +1,46 @@
+//! The commands of `tsh`.
+
+mod arguments;
+mod context;
+mod db;
+mod devices;
+mod login;
+mod logout;
+mod proxy;
+mod register;
+mod status;
+
+pub use arguments::Arguments;
+use arguments::{Command, DbCommand, MfaCommand, ProxyCommand};
+use context::Context;
+
+use crate::{logging, output::print_text};
+
+/// Runs one command.
+///
+/// # Errors
+/// What to print after `ERROR: `.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    logging::start(arguments.debug);
+    if let Command::Version = arguments.command {
+        return Ok(print_text(&format!("Touchstone v{}", env!("CARGO_PKG_VERSION")))?);
+    }
+    let context = Context::new(&arguments)?;
+    match arguments.command {
+        Command::Register(register) => register::run(&context, &register).await,
+        Command::Login(login) => login::run(&context, &login).await,
+        Command::Logout => logout::run(&context),
+        Command::Status(status) => status::run(&context, status.format),
+        Command::Mfa(MfaCommand::Ls(list)) => devices::list(&context, &list).await,
+        Command::Mfa(MfaCommand::Add(add)) => devices::add(&context, &add).await,
+        Command::Mfa(MfaCommand::Rm(remove)) => devices::remove(&context, &remove.device).await,
+        Command::Db(DbCommand::Ls(list)) => db::list::run(&context, &list).await,
+        Command::Db(DbCommand::Login(login)) => db::login::run(&context, &login).await,
+        Command::Db(DbCommand::Logout(which)) => db::logout::run(&context, which.name.as_deref()),
+        Command::Db(DbCommand::Connect(connect)) => Box::pin(db::connect::run(&context, &connect)).await,
+        Command::Db(DbCommand::Env(which)) => db::environment::run(&context, which.name.as_deref()),
+        Command::Db(DbCommand::Config(config)) => db::config::run(&context, &config),
+        Command::Proxy(ProxyCommand::Db(proxy)) => Box::pin(proxy::run(&context, &proxy)).await,
+        Command::Version => Ok(()),
+    }
+}

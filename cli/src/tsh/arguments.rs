@@ -1,0 +1,274 @@
+//! What can be typed after `tsh`.
+
+use std::ffi::OsString;
+
+use auth::{api::CaPin, identity::UserName};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{mfa::Mode, output::Format, proxy_address::ProxyAddress};
+
+/// Log in to a Touchstone cluster and open databases with short-lived certificates.
+///
+/// A database whose policy asks for it opens only after a touch of a security key, for this very session. Session keys
+/// stay in memory. Files live in $TSH_HOME, else in ~/.tsh.
+#[derive(Debug, Parser)]
+#[command(name = "tsh", disable_version_flag = true, max_term_width = 100)]
+pub struct Arguments {
+    /// Address of the auth service [default: the current profile's]
+    #[arg(long, global = true, env = "TSH_PROXY", value_name = "HOST:PORT")]
+    pub(super) proxy: Option<ProxyAddress>,
+    /// User name [default: the profile's]
+    #[arg(long, global = true, env = "TSH_USER", value_name = "USER", value_parser = user_name)]
+    pub(super) user: Option<UserName>,
+    /// Which second factor to use
+    #[arg(long, global = true, env = "TSH_MFA_MODE", value_enum, default_value_t)]
+    pub(super) mfa_mode: Mode,
+    /// Log what happens to standard error
+    #[arg(short, long, global = true)]
+    pub(super) debug: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+fn user_name(text: &str) -> Result<UserName, auth::identity::NameError> {
+    UserName::new(text)
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Finish an invitation: choose a password and add the first device
+    Register(Register),
+    /// Log in and keep the certificates for up to 12 hours
+    Login(Login),
+    /// Remove the keys and certificates of all users, or of --user at --proxy
+    Logout,
+    /// Show who is logged in, and until when
+    Status(Listing),
+    /// List, add and remove MFA devices
+    #[command(subcommand)]
+    Mfa(MfaCommand),
+    /// List databases and connect to them
+    #[command(subcommand)]
+    Db(DbCommand),
+    /// Open local ports for programs of your own
+    #[command(subcommand)]
+    Proxy(ProxyCommand),
+    /// Show the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Listing {
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Register {
+    /// The link from the administrator: https://HOST:PORT/web/invite/TOKEN#ca-pin=sha256:...
+    pub(super) url: String,
+    #[command(flatten)]
+    pub(super) device: NewDevice,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewDevice {
+    /// Name of the new device [default: asked for]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Type of the new device [default: asked for]
+    #[arg(long = "type", value_enum, ignore_case = true, value_name = "TYPE")]
+    pub(super) kind: Option<DeviceType>,
+}
+
+/// Kinds of device, as they are typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DeviceType {
+    /// An app that shows codes.
+    #[value(name = "TOTP")]
+    Totp,
+    /// A security key.
+    #[value(name = "WEBAUTHN")]
+    Webauthn,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Login {
+    /// What `tctl status` shows; needed once, where no invitation was finished here and nobody can be asked
+    #[arg(long, value_name = "sha256:HEX")]
+    pub(super) ca_pin: Option<CaPin>,
+    /// How long the login shall last [default: as long as allowed, at most 12 hours]
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=30 * 60))]
+    pub(super) ttl: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MfaCommand {
+    /// List your MFA devices
+    Ls(ListDevices),
+    /// Add an MFA device
+    Add(NewDevice),
+    /// Remove an MFA device
+    Rm(RemoveDevice),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListDevices {
+    /// Show device IDs too
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+    #[command(flatten)]
+    pub(super) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveDevice {
+    /// Name or ID of the device
+    pub(super) device: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DbCommand {
+    /// List the databases that your roles cover
+    Ls(ListDatabases),
+    /// Save a certificate for a database that needs no MFA, for programs of your own
+    Login(Database),
+    /// Remove the certificate of one database, or of all
+    Logout(SavedDatabase),
+    /// Connect to a database with psql
+    ///
+    /// Opens a tunnel inside this process and runs psql through it. The session's key stays in memory. The tunnel
+    /// listens on 127.0.0.1 and, on Linux, serves only processes of your own user.
+    Connect(Connect),
+    /// Print environment variables for a database of `tsh db login`
+    Env(SavedDatabase),
+    /// Print connection details of a database of `tsh db login`
+    Config(Config),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListDatabases {
+    /// Show protocol, type and address too
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+    #[command(flatten)]
+    pub(super) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Database {
+    /// Name of the database, as `tsh db ls` shows it
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) login: DatabaseLogin,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct DatabaseLogin {
+    /// Database user [default: the only one your roles allow]
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub(super) db_user: Option<String>,
+    /// Database name [default: the only one your roles allow, else the database user]
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub(super) db_name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SavedDatabase {
+    /// Name of the database; may be left out where there is only one
+    pub(super) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Connect {
+    #[command(flatten)]
+    pub(super) database: Database,
+    /// Passed on to psql
+    #[arg(last = true, value_name = "PSQL ARGUMENTS")]
+    pub(super) arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Config {
+    #[command(flatten)]
+    pub(super) database: SavedDatabase,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) format: ConfigFormat,
+}
+
+/// The forms of `tsh db config`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ConfigFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// The command line of psql.
+    Cmd,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProxyCommand {
+    /// Open a local port to a database
+    ///
+    /// With --tunnel this process logs in for whoever connects: the session's key stays in memory, and when its
+    /// certificate has expired the next connection asks for a touch here. On Linux only processes of your own user are
+    /// served. Without --tunnel the client brings the certificate of `tsh db login`.
+    Db(ProxyDb),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProxyDb {
+    #[command(flatten)]
+    pub(super) database: Database,
+    /// Log in here, so that clients need no certificate
+    #[arg(long)]
+    pub(super) tunnel: bool,
+    /// Local port [default: a free one]
+    #[arg(short, long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub(super) port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_psqls() {
+        let line = ["tsh", "db", "connect", "prod-pg", "--db-user=alice", "--", "-c", "select 1"];
+        let Command::Db(DbCommand::Connect(connect)) = Arguments::parse_from(line).command else { panic!() };
+        assert_eq!(connect.database.name, "prod-pg");
+        assert_eq!(connect.database.login.db_user.as_deref(), Some("alice"));
+        assert_eq!(connect.arguments, ["-c", "select 1"]);
+    }
+
+    #[test]
+    fn global_flags_stand_anywhere() {
+        let line = ["tsh", "--mfa-mode=otp", "login", "--proxy=h:1", "--user=jerry", "--ttl=5"];
+        let arguments = Arguments::parse_from(line);
+        assert_eq!(arguments.mfa_mode, Mode::Otp);
+        assert_eq!(arguments.proxy.unwrap().to_string(), "h:1");
+        assert_eq!(arguments.user.unwrap().as_str(), "jerry");
+    }
+
+    #[test]
+    fn device_types_are_understood_in_any_case() {
+        for word in ["TOTP", "totp"] {
+            let line = ["tsh", "mfa", "add", "--type", word];
+            let Command::Mfa(MfaCommand::Add(add)) = Arguments::parse_from(line).command else { panic!() };
+            assert_eq!(add.kind, Some(DeviceType::Totp));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `tsh db connect`: psql through a tunnel inside this process.
+
+use std::time::SystemTime;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{saved::Saved, target, tunnel::Sessions};
+use crate::{
+    psql,
+    tsh::{arguments::Connect, context::Context},
+    tunnel::Tunnel,
+};
+
+pub(in crate::tsh) async fn run(context: &Context, arguments: &Connect) -> anyhow::Result<()> {
+    let connection = context.connect().await?;
+    let target = target::find(&connection.channel, &arguments.database.name).await?;
+    let saved = Saved::current(&context.home, &connection.login.profile, &target.name, SystemTime::now())?;
+    let route = target::route(context, &target, &arguments.database, saved.as_ref())?;
+    let (user, name) = (route.login.clone(), route.db_name.clone());
+    let sessions = Sessions::open(context, connection, route).await?;
+    let tunnel = Tunnel::bind(0, sessions).await?;
+    let url = psql::url(&user, tunnel.address().port(), &name);
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(tunnel.serve(shutdown.clone()));
+    let ended = psql::run(&url, &arguments.arguments).await;
+    shutdown.cancel();
+    serving.await?;
+    Ok(ended?)
+}

@@ -1,0 +1,68 @@
+//! Tunnels of `tsh db connect` and `tsh proxy db`: what a local connection leads to.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::SystemTime};
+
+use auth::{clock::Clock, proto::Route};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::{
+    connect::Connection,
+    mfa::Prompter,
+    session::{self, Credential},
+    tsh::context::Context,
+    tunnel::{Renewal, Upstream, dial, dial_plain},
+};
+
+type Asking = Pin<Box<dyn Future<Output = anyhow::Result<Arc<Credential>>> + Send>>;
+
+/// Leads to the sidecar with a session certificate; asks again when it has expired.
+pub(in crate::tsh) struct Sessions {
+    renewal: Renewal<Box<dyn Fn() -> Asking + Send + Sync>>,
+}
+
+impl Sessions {
+    /// Asks for the first certificate now, so that a prompt comes at the start.
+    pub(in crate::tsh) async fn open(
+        context: &Context,
+        connection: Connection,
+        route: Route,
+    ) -> anyhow::Result<Self> {
+        let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
+        let first = session::open(&connection, &prompter, &route).await?;
+        let asked = Arc::new((connection, prompter, route));
+        let ask: Box<dyn Fn() -> Asking + Send + Sync> =
+            Box::new(move || Box::pin(open_again(Arc::clone(&asked))));
+        Ok(Self { renewal: Renewal::new(first, Clock::system(), ask) })
+    }
+}
+
+async fn open_again(asked: Arc<(Connection, Prompter, Route)>) -> anyhow::Result<Arc<Credential>> {
+    let (connection, prompter, route) = &*asked;
+    connection.login.require_current(SystemTime::now())?;
+    session::open(connection, prompter, route).await
+}
+
+impl Upstream for Sessions {
+    type Stream = TlsStream<TcpStream>;
+    const GIVES_ACCESS: bool = true;
+
+    async fn connect(&self) -> anyhow::Result<Self::Stream> {
+        Ok(dial(&*self.renewal.current().await?).await?)
+    }
+}
+
+/// Leads to the sidecar as it is: the client brings its own TLS and certificate.
+pub(in crate::tsh) struct PassThrough {
+    /// HOST:PORT of the sidecar.
+    pub(in crate::tsh) address: String,
+}
+
+impl Upstream for PassThrough {
+    type Stream = TcpStream;
+    const GIVES_ACCESS: bool = false;
+
+    async fn connect(&self) -> anyhow::Result<Self::Stream> {
+        Ok(dial_plain(&self.address).await?)
+    }
+}

@@ -1,0 +1,161 @@
+//! `tsh login`: password and second factor against certificates of up to 12 hours.
+
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use auth::{
+    api,
+    identity::{ClusterName, UserName},
+    key,
+    proto::{
+        BeginLoginRequest, FinishLoginRequest, LoginCertificates, PingRequest, public_client::PublicClient,
+    },
+};
+use aws_lc_rs::rand;
+use pem::Pem;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use ssh_key::{LineEnding, PrivateKey, private::Ed25519Keypair};
+use tonic::transport::Channel;
+use zeroize::Zeroizing;
+
+use super::{arguments, context::Context, status};
+use crate::{
+    home::{self, Home},
+    mfa::Whose,
+    output::{Format, printable},
+    profile::{self, Login, Profile, Selection},
+    proxy_address::ProxyAddress,
+    trust,
+};
+
+const SECONDS_A_MINUTE: u32 = 60;
+
+pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyhow::Result<()> {
+    if Login::load(&context.home, &context.selection, SystemTime::now()).is_ok() {
+        return status::run(context, Format::Text);
+    }
+    let proxy = proxy(context)?;
+    let user = user(context, &proxy)?;
+    let trusted = trust::establish(&context.home, &proxy, arguments.ca_pin, &context.terminal).await?;
+    let channel = api::connect(&proxy.to_string(), trusted, None).await?;
+    let ping = PublicClient::new(channel.clone()).ping(PingRequest {}).await?.into_inner();
+    if !ping.message_of_the_day.is_empty() {
+        let lines: Vec<String> = ping.message_of_the_day.lines().map(printable).collect();
+        context.terminal.say(&lines.join("\n"))?;
+    }
+    let cluster = ClusterName::new(ping.cluster_name).context("the auth service has no name")?;
+    let profile = Profile { proxy, user, cluster };
+    let keys = Keys::generate()?;
+    let ttl = arguments.ttl.unwrap_or(0).saturating_mul(SECONDS_A_MINUTE);
+    let certificates = certificates(context, &profile, &channel, &keys, ttl).await?;
+    keep(&context.home, &profile, &keys, &certificates)?;
+    let selection = Selection { proxy: Some(profile.proxy), user: Some(profile.user) };
+    status::print_login(&Login::load(&context.home, &selection, SystemTime::now())?, &context.home)
+}
+
+fn proxy(context: &Context) -> anyhow::Result<ProxyAddress> {
+    let chosen = match &context.selection.proxy {
+        Some(proxy) => Some(proxy.clone()),
+        None => profile::current_proxy(&context.home)?,
+    };
+    chosen.context("no proxy address specified, use: tsh login --proxy=HOST:PORT --user=USER")
+}
+
+/// The user of the flag; else the profile's; else the one who is logged in to this machine.
+fn user(context: &Context, proxy: &ProxyAddress) -> anyhow::Result<UserName> {
+    let selection = Selection { proxy: Some(proxy.clone()), user: None };
+    let known = Profile::load(&context.home, &selection).ok().map(|profile| profile.user);
+    let here = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let local = || here().and_then(|user| UserName::new(user.name).ok());
+    let chosen = context.selection.user.clone().or(known).or_else(local);
+    chosen.context("no user specified, use: tsh login --proxy=HOST:PORT --user=USER")
+}
+
+/// Password, second factor, certificates.
+async fn certificates(
+    context: &Context,
+    profile: &Profile,
+    channel: &Channel,
+    keys: &Keys,
+    ttl_seconds: u32,
+) -> anyhow::Result<LoginCertificates> {
+    let prompt = format!("Enter password for Touchstone user {}:", profile.user);
+    let password = context.ask(move |terminal| terminal.ask_hidden(&prompt)).await?;
+    let mut public = PublicClient::new(channel.clone());
+    let begin = BeginLoginRequest { user: profile.user.to_string(), password: password.to_string() };
+    let challenge = public.begin_login(begin).await?.into_inner();
+    let answer = context.prompter(&profile.proxy, channel).answer(&challenge, Whose::Any).await?;
+    let finish = FinishLoginRequest {
+        challenge_id: challenge.challenge_id,
+        mfa: Some(answer),
+        tls_public_key: keys.tls_public.clone(),
+        ssh_public_key: keys.ssh.public_key().to_bytes()?,
+        ttl_seconds,
+    };
+    Ok(public.finish_login(finish).await?.into_inner())
+}
+
+/// The two keys of a login.
+struct Keys {
+    tls: Zeroizing<PrivatePkcs8KeyDer<'static>>,
+    tls_public: Vec<u8>,
+    ssh: PrivateKey,
+}
+
+impl Keys {
+    fn generate() -> anyhow::Result<Self> {
+        let (tls, tls_public) = key::generate_p256()?;
+        let mut seed = Zeroizing::new([0; 32]);
+        rand::fill(&mut *seed).map_err(|_| anyhow::anyhow!("cannot generate a key"))?;
+        Ok(Self { tls, tls_public, ssh: Ed25519Keypair::from_seed(&seed).into() })
+    }
+}
+
+/// Writes what a login consists of; the profile last, so that it never names what is not there.
+fn keep(home: &Home, profile: &Profile, keys: &Keys, certificates: &LoginCertificates) -> anyhow::Result<()> {
+    let files = home.user(&profile.proxy, &profile.user);
+    let authorities: Vec<_> =
+        certificates.host_authorities.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    if !authorities.is_empty() {
+        trust::save(home, &profile.proxy, &profile.cluster, &authorities)?;
+    }
+    home::write(&files.tls_key(), pkcs8_pem(&keys.tls).as_bytes())?;
+    home::write(&files.tls_certificate(), certificate_pem(&certificates.tls_certificate).as_bytes())?;
+    home::write(&files.ssh_key(), keys.ssh.to_openssh(LineEnding::LF)?.as_bytes())?;
+    home::write(&files.ssh_public_key(), format!("{}\n", keys.ssh.public_key().to_openssh()?).as_bytes())?;
+    let ssh_certificate = format!("{}\n", certificates.ssh_certificate.trim());
+    home::write(&files.ssh_certificate(&profile.cluster), ssh_certificate.as_bytes())?;
+    let before = home::read(&home.known_hosts())?.unwrap_or_default();
+    let known_hosts = known_hosts(&before, profile, &certificates.ssh_host_authorities);
+    home::write(&home.known_hosts(), known_hosts.as_bytes())?;
+    profile.save(home)?;
+    Ok(())
+}
+
+/// A private key in PEM, wiped when dropped.
+pub(super) fn pkcs8_pem(key: &PrivatePkcs8KeyDer<'_>) -> Zeroizing<String> {
+    let block = Pem::new("PRIVATE KEY", key.secret_pkcs8_der());
+    let text = Zeroizing::new(pem::encode_config(&block, trust::line_ending()));
+    let mut contents = block.into_contents();
+    zeroize::Zeroize::zeroize(&mut contents);
+    text
+}
+
+/// A certificate in PEM.
+pub(super) fn certificate_pem(der: &[u8]) -> String {
+    pem::encode_config(&Pem::new("CERTIFICATE", der), trust::line_ending())
+}
+
+/// The lines of other clusters, then this cluster's authorities (sshd(8), `@cert-authority`).
+fn known_hosts(before: &str, profile: &Profile, authorities: &[String]) -> String {
+    let hosts = format!("{},{cluster},*.{cluster}", profile.proxy.host(), cluster = profile.cluster);
+    let ours = format!("@cert-authority {hosts} ");
+    let mut lines: Vec<String> =
+        before.lines().filter(|line| !line.starts_with(&ours)).map(str::to_owned).collect();
+    let keys = authorities.iter().filter(|key| !key.contains(['\n', '\r']));
+    lines.extend(keys.map(|key| format!("{ours}{} type=host", key.trim())));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use super::*;
+
+fn profile() -> Profile {
+    Profile {
+        proxy: "auth.example.com:3080".parse().unwrap(),
+        user: UserName::new("jerry").unwrap(),
+        cluster: ClusterName::new("main").unwrap(),
+    }
+}
+
+#[test]
+fn known_hosts_keeps_other_lines_and_replaces_ours() {
+    let others = "github.com ssh-ed25519 AAAA\n";
+    let once = known_hosts(others, &profile(), &["ssh-ed25519 BBBB".to_owned()]);
+    let expected =
+        format!("{others}@cert-authority auth.example.com,main,*.main ssh-ed25519 BBBB type=host\n");
+    assert_eq!(once, expected);
+    let again = known_hosts(&once, &profile(), &["ssh-ed25519 CCCC".to_owned()]);
+    assert_eq!(again, expected.replace("BBBB", "CCCC"));
+}
+
+#[test]
+fn an_authority_cannot_add_lines_to_known_hosts() {
+    let hostile = ["ssh-ed25519 BBBB\n* ssh-ed25519 EVIL".to_owned()];
+    assert_eq!(known_hosts("", &profile(), &hostile), "");
+}
+
+fn modes(directory: &Path) -> Vec<(bool, u32)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let metadata = entry.metadata().unwrap();
+        found.push((metadata.is_dir(), metadata.permissions().mode() & 0o777));
+        if metadata.is_dir() {
+            found.extend(modes(&entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn all_that_a_login_keeps_is_the_owners_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::at(directory.path().join("tsh"));
+    let certificates = LoginCertificates {
+        tls_certificate: vec![1, 2, 3],
+        ssh_certificate: "ssh-ed25519-cert-v01@openssh.com AAAA".to_owned(),
+        host_authorities: vec![vec![4, 5, 6]],
+        ssh_host_authorities: vec!["ssh-ed25519 AAAA".to_owned()],
+        not_after: 0,
+        roles: Vec::new(),
+    };
+    keep(&home, &profile(), &Keys::generate().unwrap(), &certificates).unwrap();
+    let modes = modes(directory.path());
+    assert!(modes.len() >= 12, "{modes:?}");
+    assert!(
+        modes.iter().all(|&(is_directory, mode)| mode == if is_directory { 0o700 } else { 0o600 }),
+        "{modes:?}"
+    );
+    assert_eq!(trust::saved(&home, &profile().proxy).unwrap(), [CertificateDer::from(vec![4, 5, 6])]);
+}
+
+#[test]
+fn keys_are_written_in_forms_that_other_tools_read() {
+    let keys = Keys::generate().unwrap();
+    assert!(pkcs8_pem(&keys.tls).starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    let text = keys.ssh.to_openssh(LineEnding::LF).unwrap();
+    assert!(PrivateKey::from_openssh(text.as_bytes()).is_ok());
+    assert!(keys.ssh.public_key().to_openssh().unwrap().starts_with("ssh-ed25519 "));
+}

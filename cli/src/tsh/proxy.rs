@@ -1,0 +1,129 @@
+//! `tsh proxy db`: a local port for programs of one's own.
+
+use std::net::SocketAddr;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    arguments::ProxyDb,
+    context::Context,
+    db::{
+        login,
+        saved::SavedFiles,
+        target::{self, POSTGRES_NAME},
+        tunnel::{PassThrough, Sessions},
+    },
+};
+use crate::{
+    output::print_text,
+    psql,
+    tunnel::{Tunnel, Upstream},
+};
+
+pub(super) async fn run(context: &Context, arguments: &ProxyDb) -> anyhow::Result<()> {
+    if arguments.tunnel {
+        with_tunnel(context, arguments).await
+    } else {
+        passing_through(context, arguments).await
+    }
+}
+
+async fn with_tunnel(context: &Context, arguments: &ProxyDb) -> anyhow::Result<()> {
+    let connection = context.connect().await?;
+    let target = target::find(&connection.channel, &arguments.database.name).await?;
+    let route = target::route(context, &target, &arguments.database, None)?;
+    let cluster = connection.login.profile.cluster.to_string();
+    let (user, name) = (route.login.clone(), route.db_name.clone());
+    let sessions = Sessions::open(context, connection, route).await?;
+    let tunnel = Tunnel::bind(arguments.port, sessions).await?;
+    let url = psql::url(&user, tunnel.address().port(), &name);
+    print_text(&tunnel_text(&target.name, &cluster, tunnel.address(), arguments.port == 0, &url))?;
+    serve(tunnel).await
+}
+
+async fn passing_through(context: &Context, arguments: &ProxyDb) -> anyhow::Result<()> {
+    let connection = context.connect().await?;
+    let name = &arguments.database.name;
+    let command = format!("tsh proxy db {name}");
+    let saved = login::ensure(context, &connection, &arguments.database, &command).await?;
+    let files = saved.files(&context.home, &connection.login.profile);
+    let address = target::find(&connection.channel, name).await?.public_addr;
+    let tunnel = Tunnel::bind(arguments.port, PassThrough { address }).await?;
+    print_text(&pass_through_text(name, tunnel.address(), arguments.port == 0, &files))?;
+    serve(tunnel).await
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+async fn serve<U: Upstream>(tunnel: Tunnel<U>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(tunnel.serve(shutdown.clone()));
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    shutdown.cancel();
+    Ok(serving.await?)
+}
+
+const PORT_HINT: &str =
+    "To avoid port randomization, you can choose the listening port using the --port flag.\n";
+
+fn tunnel_text(name: &str, cluster: &str, address: SocketAddr, random_port: bool, url: &str) -> String {
+    let hint = if random_port { PORT_HINT } else { "" };
+    format!(
+        "\
+Started authenticated tunnel for the {POSTGRES_NAME} database \"{name}\" in cluster \"{cluster}\" on {address}.
+{hint}
+Use the following command to connect to the database or to the address above using other database GUI/CLI clients:
+  $ psql {url}
+"
+    )
+}
+
+fn pass_through_text(name: &str, address: SocketAddr, random_port: bool, files: &SavedFiles) -> String {
+    let hint = if random_port { PORT_HINT } else { "" };
+    format!(
+        "\
+Started DB proxy on {address}
+{hint}
+Use following credentials to connect to the {name} proxy:
+  ca_file={}
+  cert_file={}
+  key_file={}
+",
+        files.authorities.display(),
+        files.certificate.display(),
+        files.key.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address() -> SocketAddr {
+        "127.0.0.1:62652".parse().unwrap()
+    }
+
+    #[test]
+    fn the_tunnel_text_is_teleports() {
+        let expected = "\
+Started authenticated tunnel for the PostgreSQL database \"prod\" in cluster \"main\" on 127.0.0.1:62652.
+To avoid port randomization, you can choose the listening port using the --port flag.
+
+Use the following command to connect to the database or to the address above using other database GUI/CLI clients:
+  $ psql postgres://alice@localhost:62652/postgres
+";
+        let url = psql::url("alice", 62652, "postgres");
+        assert_eq!(tunnel_text("prod", "main", address(), true, &url), expected);
+    }
+
+    #[test]
+    fn a_chosen_port_needs_no_hint() {
+        let text = tunnel_text("prod", "main", address(), false, "url");
+        assert!(!text.contains("randomization"));
+        assert!(text.contains("62652.\n\nUse the following"), "{text}");
+    }
+}

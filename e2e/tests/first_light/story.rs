@@ -50,11 +50,10 @@ fn a_one_time_code_is_accepted_where_the_person_asks_for_it() -> Result<()> {
 #[test]
 fn the_certificate_on_disk_alone_is_refused_by_production_with_a_hint() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let (certificate, key) = world.login_files();
     // The same two files open development, so it is not the files that are wrong.
-    assert_eq!(world.psql(&world.dev)?.certificate(&certificate, &key).query("SELECT 1")?.output()?, "1\n");
+    assert_eq!(world.psql_with_login(&world.dev)?.query("SELECT 1")?.output()?, "1\n");
 
-    let error = world.psql(&world.prod)?.certificate(&certificate, &key).query("SELECT 1")?.error()?;
+    let error = world.psql_with_login(&world.prod)?.query("SELECT 1")?.error()?;
     ensure!(error.contains("access to resource requires MFA"), "{error}");
     ensure!(error.contains("HINT:") && error.contains("tsh db connect prod-pg"), "{error}");
 

@@ -24,7 +24,7 @@ use crate::{
     identity::{DeviceId, Identity, Login, MfaEvidence, RoleName, Route},
     lock,
     permit::Permit,
-    policy::{Access, Decision, MfaStatus, PolicyError, Target},
+    policy::{Access, Decision, MfaStatus, Target},
     receipt,
     replica::{DeviceKind, Replica, STALE_AFTER, Snapshot},
     resource::LockingMode,
@@ -223,8 +223,7 @@ impl Core {
         if let Some(lock) = lock::in_force(snapshot.locks(), &subject, now) {
             return Err(DenyReason::Locked(Box::new(lock)));
         }
-        let roles = self.roles.resolve(identity, snapshot, preference, now);
-        let roles = roles.map_err(|PolicyError::UnknownRole(name)| DenyReason::UnknownRole(name))?;
+        let roles = self.roles.resolve(identity, snapshot, preference, now)?;
         self.check_age(roles.set.options().lock)?;
         check_address(roles.set.options().pin_source_ip, session)?;
         let decided_by = self.decide(&roles, session, snapshot.generation())?;

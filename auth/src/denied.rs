@@ -8,7 +8,7 @@ use crate::{
     certificate::CertificateError,
     identity::{DeviceId, Identity, Login, Protocol, RoleName, TargetName},
     lock::LockInForce,
-    policy::{DeniedBy, MfaRequiredBy},
+    policy::{DeniedBy, MfaRequiredBy, PolicyError},
     receipt::ReceiptError,
 };
 
@@ -68,6 +68,16 @@ pub enum DenyReason {
     /// The certificate names a role that does not exist, or that cannot be read.
     #[error("role {0} is not known")]
     UnknownRole(RoleName),
+    /// Two roles of the identity give a setting of the database different values.
+    #[error("roles {first} and {second} give {setting} different values in db_session_settings")]
+    SettingConflict {
+        /// The setting.
+        setting: String,
+        /// One role.
+        first: RoleName,
+        /// The other.
+        second: RoleName,
+    },
     /// The proof of the touch is none.
     #[error("the receipt was refused")]
     Receipt(#[source] ReceiptError),
@@ -121,4 +131,15 @@ pub enum DenyReason {
         /// That is asking.
         client: IpAddr,
     },
+}
+
+impl From<PolicyError> for DenyReason {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::UnknownRole(role) => Self::UnknownRole(role),
+            PolicyError::SettingConflict { setting, first, second } => {
+                Self::SettingConflict { setting, first, second }
+            }
+        }
+    }
 }

@@ -3,9 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::resource::{AuthPreference, LockingMode, RecordingMode, Role, RoleOptions};
+use super::role_set::PolicyError;
+use crate::{
+    identity::RoleName,
+    resource::{AuthPreference, LockingMode, RecordingMode, Role, RoleOptions},
+};
 
 /// The longest that any certificate may live where no role says less.
 const MAX_SESSION_TTL: Duration = Duration::from_secs(30 * 3600);
@@ -41,14 +45,23 @@ pub struct SessionOptions {
     pub record_session: RecordingMode,
     /// What to do when an SSH session cannot be recorded. The strictest of the roles.
     pub record_ssh_session: RecordingMode,
+    /// Settings of the database that hold for the session, by name in lower case. Those of all roles; roles that differ about
+    /// one are [`PolicyError::SettingConflict`].
+    pub db_session_settings: BTreeMap<String, String>,
+    /// Replication connections to PostgreSQL, and reading the binary log of MySQL. One role that gives it suffices.
+    pub db_replication: bool,
 }
 
 impl SessionOptions {
     /// Combines the options of all roles that an identity has, whether they match the target or not.
+    ///
+    /// # Errors
+    /// [`PolicyError::SettingConflict`] when two of them cannot both be heeded.
     pub(super) fn merge<'r>(
         roles: impl Iterator<Item = &'r Role> + Clone,
         preference: &AuthPreference,
-    ) -> Self {
+    ) -> Result<Self, PolicyError> {
+        let db_session_settings = db_session_settings(roles.clone())?;
         let options = roles.map(|role| &role.spec.options);
         let any = |of: fn(&RoleOptions) -> Option<bool>, default: bool| {
             options.clone().any(|options| of(options).unwrap_or(default))
@@ -59,7 +72,7 @@ impl SessionOptions {
         let recording = |of: fn(&RoleOptions) -> Option<RecordingMode>| {
             options.clone().filter_map(of).max().unwrap_or_default()
         };
-        Self {
+        Ok(Self {
             max_session_ttl: shortest(|o| o.max_session_ttl).unwrap_or(MAX_SESSION_TTL).min(MAX_SESSION_TTL),
             forward_agent: any(|o| o.forward_agent, false),
             port_forwarding: any(|o| o.port_forwarding, true),
@@ -75,8 +88,28 @@ impl SessionOptions {
             pin_source_ip: any(|o| o.pin_source_ip, false),
             record_session: recording(|o| o.record_session.as_ref()?.default),
             record_ssh_session: recording(|o| o.record_session.as_ref().and_then(|r| r.ssh.or(r.default))),
+            db_session_settings,
+            db_replication: any(|o| o.db_replication, false),
+        })
+    }
+}
+
+/// The settings of all roles. Which of two values is the safer one only the database could tell, so there is no silent
+/// choice: roles that differ are an error. Values are compared as texts: `30s` and `30000ms` differ.
+fn db_session_settings<'r>(
+    roles: impl Iterator<Item = &'r Role>,
+) -> Result<BTreeMap<String, String>, PolicyError> {
+    let mut said: BTreeMap<&str, (&str, &RoleName)> = BTreeMap::new();
+    for role in roles {
+        for (setting, value) in &role.spec.options.db_session_settings {
+            let (first_value, first) = *said.entry(setting).or_insert((value, role.name()));
+            if first_value != value {
+                let (first, second) = (first.clone(), role.name().clone());
+                return Err(PolicyError::SettingConflict { setting: setting.clone(), first, second });
+            }
         }
     }
+    Ok(said.into_iter().map(|(setting, (value, _))| (setting.to_owned(), value.to_owned())).collect())
 }
 
 fn lock<'r>(options: impl Iterator<Item = &'r RoleOptions>, cluster: LockingMode) -> LockingMode {

@@ -22,6 +22,16 @@ pub enum PolicyError {
     /// The identity names a role that does not exist. It may have held denies, so it cannot be passed over.
     #[error("role {0} does not exist")]
     UnknownRole(RoleName),
+    /// Two roles of the identity give a setting of the database different values, and neither goes before the other.
+    #[error("roles {first} and {second} give {setting} different values in db_session_settings")]
+    SettingConflict {
+        /// The setting, in lower case.
+        setting: String,
+        /// The first that sets it, in the order of the identity.
+        first: RoleName,
+        /// The next that sets it to something else.
+        second: RoleName,
+    },
 }
 
 /// The roles of an identity, with variables expanded and patterns compiled. Built once, asked often.
@@ -86,7 +96,8 @@ impl RoleSet {
     /// Compiles the roles that an identity names.
     ///
     /// # Errors
-    /// [`PolicyError::UnknownRole`] when `roles` does not know one of them.
+    /// [`PolicyError::UnknownRole`] when `roles` does not know one of them; [`PolicyError::SettingConflict`] when two of
+    /// them cannot both be heeded, whatever is asked for.
     pub fn resolve(
         names: &[RoleName],
         traits: &Traits,
@@ -107,7 +118,7 @@ impl RoleSet {
             mfa: MfaRequirement::of(&compiled, preference),
             roles: compiled,
             rules: Rules::of(all()),
-            options: SessionOptions::merge(all(), preference),
+            options: SessionOptions::merge(all(), preference)?,
         })
     }
 

@@ -87,6 +87,9 @@ fn describe(decision: Result<Decision, PolicyError>) -> String {
         }
         Ok(Decision::Deny { by: DeniedBy::NothingMatched }) => "nothing".to_owned(),
         Err(PolicyError::UnknownRole(role)) => format!("unknown {role}"),
+        Err(PolicyError::SettingConflict { setting, first, second }) => {
+            format!("conflict {first} {second} over {setting}")
+        }
     }
 }
 

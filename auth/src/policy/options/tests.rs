@@ -1,12 +1,14 @@
 use super::*;
-use crate::{
-    identity::RoleName,
-    resource::{Resource, parse_documents},
-};
+use crate::resource::{Resource, parse_documents};
 
 /// The options of roles with these `options`, one line each, in a cluster with this `spec`.
 fn merged(roles: &[&str], cluster: &str) -> SessionOptions {
-    let roles: Vec<Role> = roles.iter().map(|options| role(options)).collect();
+    try_merged(roles, cluster).unwrap()
+}
+
+/// As [`merged`], with the roles called `role-0`, `role-1`, ….
+fn try_merged(roles: &[&str], cluster: &str) -> Result<SessionOptions, PolicyError> {
+    let roles: Vec<Role> = roles.iter().enumerate().map(|(n, options)| role(n, options)).collect();
     let cap =
         format!("kind: cap\nversion: v2\nmetadata: {{name: cluster-auth-preference}}\nspec: {{{cluster}}}\n");
     let Resource::AuthPreference(preference) = parse_documents(&cap).unwrap().remove(0).resource else {
@@ -15,8 +17,9 @@ fn merged(roles: &[&str], cluster: &str) -> SessionOptions {
     SessionOptions::merge(roles.iter(), &preference)
 }
 
-fn role(options: &str) -> Role {
-    let yaml = format!("kind: role\nversion: v6\nmetadata: {{name: r}}\nspec: {{options: {{{options}}}}}\n");
+fn role(n: usize, options: &str) -> Role {
+    let yaml =
+        format!("kind: role\nversion: v6\nmetadata: {{name: role-{n}}}\nspec: {{options: {{{options}}}}}\n");
     match parse_documents(&yaml).unwrap().remove(0).resource {
         Resource::Role(role) => role,
         other => panic!("{other:?}"),
@@ -46,6 +49,8 @@ fn a_role_that_says_nothing_has_teleports_defaults() {
         pin_source_ip: false,
         record_session: RecordingMode::BestEffort,
         record_ssh_session: RecordingMode::BestEffort,
+        db_session_settings: BTreeMap::new(),
+        db_replication: false,
     };
     assert_eq!(of(&[""]), expected);
     assert_eq!(of(&["", ""]), expected);
@@ -54,7 +59,7 @@ fn a_role_that_says_nothing_has_teleports_defaults() {
             [&Role::new(RoleName::new("r").unwrap())].into_iter(),
             &AuthPreference::default()
         ),
-        expected
+        Ok(expected)
     );
 }
 
@@ -145,6 +150,59 @@ fn the_strictest_recording_wins_and_ssh_may_differ() {
         (RecordingMode::Strict, RecordingMode::Strict)
     );
     assert_eq!(of(&["record_session: {ssh: strict}"]).record_session, RecordingMode::BestEffort);
+}
+
+#[test]
+fn one_role_suffices_to_give_replication_and_none_gives_it_unasked() {
+    assert!(of(&["db_replication: yes", "db_replication: no", ""]).db_replication);
+    assert!(!of(&["db_replication: no", ""]).db_replication);
+}
+
+#[test]
+fn the_settings_of_all_roles_hold() {
+    let options = of(&[
+        "db_session_settings: {statement_timeout: 30s, default_transaction_read_only: on}",
+        "db_session_settings: {search_path: app, Statement_Timeout: 30s}",
+        "",
+    ]);
+    let settings: Vec<(&str, &str)> =
+        options.db_session_settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(
+        settings,
+        [("default_transaction_read_only", "on"), ("search_path", "app"), ("statement_timeout", "30s")]
+    );
+}
+
+#[test]
+fn roles_that_differ_about_a_setting_resolve_to_nothing_and_are_named() {
+    let error = try_merged(
+        &[
+            "db_session_settings: {work_mem: 4MB}",
+            "db_session_settings: {work_mem: 4MB, statement_timeout: 30s}",
+            "",
+            "db_session_settings: {work_mem: 4MB, Statement_Timeout: 30000ms}",
+        ],
+        "",
+    )
+    .unwrap_err();
+    let [first, second] = ["role-1", "role-3"].map(|name| RoleName::new(name).unwrap());
+    assert_eq!(
+        error,
+        PolicyError::SettingConflict { setting: "statement_timeout".to_owned(), first, second }
+    );
+    assert_eq!(
+        error.to_string(),
+        "roles role-1 and role-3 give statement_timeout different values in db_session_settings"
+    );
+}
+
+#[test]
+fn settings_conflict_in_either_order_and_against_an_empty_value() {
+    for (one, other) in [("on", "off"), ("off", "on"), ("''", "x"), ("x", "''"), ("on", "'On'")] {
+        let roles = [one, other].map(|value| format!("db_session_settings: {{a: {value}}}"));
+        let error = try_merged(&[&roles[0], &roles[1]], "").unwrap_err();
+        assert!(matches!(error, PolicyError::SettingConflict { setting, .. } if setting == "a"));
+    }
 }
 
 #[test]

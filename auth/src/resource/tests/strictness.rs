@@ -81,6 +81,74 @@ fn kept_values_that_say_nothing_are_not_reported() {
 }
 
 #[test]
+fn what_restricts_or_expects_something_of_ssh_alone_is_reported_and_kept() {
+    for (line, value, reported) in [
+        ("max_sessions: 3", json!({"max_sessions": 3}), "max_sessions"),
+        ("port_forwarding: no", json!({"port_forwarding": false}), "port_forwarding"),
+        ("ssh_file_copy: off", json!({"ssh_file_copy": false}), "ssh_file_copy"),
+        ("enhanced_recording: [disk]", json!({"enhanced_recording": ["disk"]}), "enhanced_recording"),
+        (
+            "record_session: {default: strict}",
+            json!({"record_session": {"default": "strict"}}),
+            "record_session.default",
+        ),
+        (
+            "record_session: {default: best_effort, ssh: strict}",
+            json!({"record_session": {"default": "best_effort", "ssh": "strict"}}),
+            "record_session.ssh",
+        ),
+    ] {
+        let parsed = one(&option(line));
+        let notice = format!("line 6: spec.options.{reported} is kept but not acted on");
+        assert_eq!(parsed.notices, [notice], "{line}");
+        assert_eq!(parsed.resource.to_value()["spec"]["options"], value, "{line}");
+        assert_eq!(one(&parsed.resource.to_yaml()).resource, parsed.resource, "{line}");
+    }
+}
+
+#[test]
+fn what_merely_permits_in_ssh_is_not_reported() {
+    for line in [
+        "max_sessions: 0",
+        "port_forwarding: true",
+        "ssh_file_copy: true",
+        "forward_agent: true",
+        "forward_agent: false",
+        "permit_x11_forwarding: true",
+        "permit_x11_forwarding: false",
+        "enhanced_recording: []",
+        "record_session: {default: best_effort, ssh: best_effort}",
+    ] {
+        assert_eq!(one(&option(line)).notices, [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn options_that_are_enforced_are_not_reported() {
+    for line in [
+        "max_session_ttl: 8h",
+        "client_idle_timeout: 5m",
+        "disconnect_expired_cert: true",
+        "max_connections: 2",
+        "require_session_mfa: true",
+        "mfa_verification_interval: 10m",
+        "lock: strict",
+        "pin_source_ip: true",
+        "db_session_settings: {statement_timeout: 30s}",
+        "db_replication: true",
+    ] {
+        assert_eq!(one(&option(line)).notices, [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn presets_say_nothing_that_is_not_acted_on() {
+    for role in [preset::access(), preset::editor(), preset::auditor()] {
+        assert_eq!(one(&Resource::Role(role).to_yaml()).notices, [""; 0]);
+    }
+}
+
+#[test]
 fn a_role_as_teleport_exports_it_loads_and_survives() {
     let parsed = one(fixtures::EXPORTED_ROLE);
     assert_eq!(one(&parsed.resource.to_yaml()).resource, parsed.resource);

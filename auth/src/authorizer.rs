@@ -8,11 +8,19 @@
 //! 4. the MFA evidence, where it has any: a registered device of this user; a receipt that proves the touch for this session;
 //!    a one-time code only where the cluster takes codes. Evidence that proves nothing is refused even where none is needed;
 //! 5. what may also change while the session lives: no lock in force; every role known; the replica not stale, where
-//!    locking is strict; the address, where a role pins it; and the policy's decision.
+//!    locking is strict; the address, where a role pins it; and the policy's decision;
+//! 6. the age of the touch, where the roles set `mfa_verification_interval`: at most that and [`CLOCK_SKEW`]. Counted from the
+//!    time that the security key signed, so authd cannot make an old touch young by a long or a new certificate; for a
+//!    one-time code, from the beginning of the certificate. Without that option the session certificate's own life is the
+//!    bound: with a receipt it begins at most a challenge's life after the touch. Ends no session that has begun.
 //!
 //! Only step 5's decision is ever remembered. A [`Permit`] comes from here and from nowhere else.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls_pki_types::CertificateDer;
 
@@ -25,7 +33,7 @@ use crate::{
     lock,
     permit::Permit,
     policy::{Access, Decision, MfaStatus, Target},
-    receipt,
+    receipt::{self, CLOCK_SKEW},
     replica::{DeviceKind, Replica, STALE_AFTER, Snapshot},
     resource::LockingMode,
 };
@@ -67,7 +75,11 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mfa {
     NotVerified,
-    Verified(DeviceId),
+    Verified {
+        device: DeviceId,
+        /// When the device answered, by the best evidence that there is.
+        at: SystemTime,
+    },
 }
 
 /// Why a session may go on, and with what.
@@ -109,7 +121,11 @@ impl Authorizer {
             .and_then(|()| verify_mfa(&certificate, &snapshot))
             .map_err(|reason| denied(&certificate.identity, reason))?;
         let session = Session { certificate, request: request.clone(), mfa };
-        match self.0.standing(&session, &snapshot, now) {
+        let standing = self.0.standing(&session, &snapshot, now).and_then(|standing| {
+            check_mfa_age(session.mfa, standing.roles.set.options().mfa_verification_interval, now)?;
+            Ok(standing)
+        });
+        match standing {
             Ok(standing) => Ok(Permit::new(Arc::clone(&self.0), session, standing)),
             Err(reason) => Err(denied(&session.certificate.identity, reason)),
         }
@@ -163,9 +179,9 @@ fn verify_mfa(certificate: &VerifiedCertificate, snapshot: &Snapshot) -> Result<
     if known.user != identity.user {
         return Err(DenyReason::DeviceOfAnotherUser { device });
     }
-    match (&known.kind, receipt) {
+    let at = match (&known.kind, receipt) {
         (DeviceKind::Webauthn(key), Some(receipt)) => {
-            verify_receipt(certificate, receipt, device, key, snapshot)?
+            verify_receipt(certificate, receipt, device, key, snapshot)?.time
         }
         (DeviceKind::Webauthn(_), None) => return Err(DenyReason::ReceiptMissing { device }),
         (DeviceKind::Totp, Some(_)) => return Err(DenyReason::ReceiptUnexpected { device }),
@@ -174,9 +190,20 @@ fn verify_mfa(certificate: &VerifiedCertificate, snapshot: &Snapshot) -> Result<
             if !preference.second_factor.allows_otp() {
                 return Err(DenyReason::OtpNotAccepted { device });
             }
+            certificate.not_before
         }
+    };
+    Ok(Mfa::Verified { device, at })
+}
+
+fn check_mfa_age(mfa: Mfa, interval: Option<Duration>, now: SystemTime) -> Result<(), DenyReason> {
+    let (Mfa::Verified { at: touched, .. }, Some(interval)) = (mfa, interval) else { return Ok(()) };
+    // A touch that is still to come by our clock is at most the skew away: the receipt and the certificate's life say so.
+    let age = now.duration_since(touched).unwrap_or_default();
+    if age > interval.saturating_add(CLOCK_SKEW) {
+        return Err(DenyReason::MfaTooOld { touched, now, interval });
     }
-    Ok(Mfa::Verified(device))
+    Ok(())
 }
 
 fn verify_receipt(
@@ -185,7 +212,7 @@ fn verify_receipt(
     device: DeviceId,
     key: &receipt::DeviceKey,
     snapshot: &Snapshot,
-) -> Result<(), DenyReason> {
+) -> Result<receipt::VerifiedReceipt, DenyReason> {
     let identity = &certificate.identity;
     // A certificate with evidence and without a route does not come this far: see `CertificateError::IncompleteMfa`.
     let route = identity.route.as_ref().ok_or(DenyReason::Certificate(CertificateError::IncompleteMfa))?;
@@ -199,8 +226,7 @@ fn verify_receipt(
         public_key_sha256: &certificate.public_key_sha256,
         not_before: certificate.not_before,
     };
-    receipt::verify(receipt, &expected, key, relying_party).map_err(DenyReason::Receipt)?;
-    Ok(())
+    receipt::verify(receipt, &expected, key, relying_party).map_err(DenyReason::Receipt)
 }
 
 impl Core {
@@ -252,7 +278,7 @@ impl Core {
             target: Arc::clone(&session.request.target),
             login: session.request.login.clone(),
             mfa: match session.mfa {
-                Mfa::Verified(_) => MfaStatus::Verified,
+                Mfa::Verified { .. } => MfaStatus::Verified,
                 Mfa::NotVerified => MfaStatus::NotVerified,
             },
         };

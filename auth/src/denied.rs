@@ -2,10 +2,14 @@
 //!
 //! For log, audit and the choice of what the client may read. What the client does read is decided elsewhere, once.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     certificate::CertificateError,
+    clock::rfc3339,
     identity::{DeviceId, Identity, Login, Protocol, RoleName, TargetName},
     lock::LockInForce,
     policy::{DeniedBy, MfaRequiredBy, PolicyError},
@@ -110,6 +114,19 @@ pub enum DenyReason {
     OtpNotAccepted {
         /// The device.
         device: DeviceId,
+    },
+    /// The proof is good, but from longer ago than the roles accept (`mfa_verification_interval`).
+    #[error(
+        "MFA was at {}, more than {} s ago (now: {})",
+        rfc3339(*touched), interval.as_secs_f64(), rfc3339(*now)
+    )]
+    MfaTooOld {
+        /// When the device answered: what the security key signed; for a one-time code, the beginning of the certificate.
+        touched: SystemTime,
+        /// When it was judged.
+        now: SystemTime,
+        /// How long it counts, clock skew not included.
+        interval: Duration,
     },
     /// An administrator's stop.
     #[error("{0}")]

@@ -87,7 +87,7 @@ impl Permit {
     #[must_use]
     pub fn mfa_device(&self) -> Option<DeviceId> {
         match self.session.mfa {
-            Mfa::Verified(device) => Some(device),
+            Mfa::Verified { device, .. } => Some(device),
             Mfa::NotVerified => None,
         }
     }
@@ -124,7 +124,8 @@ impl Permit {
     ///   to be short, so for one that says when the certificate behind it expires, that moment counts instead;
     /// - when a lock on it comes into force;
     /// - when a change of policy takes the right away: each generation is asked the same question as the first, with the
-    ///   MFA status that the session had. An authority or device that is no longer trusted stops new sessions only;
+    ///   MFA status that the session had. An authority or device that is no longer trusted stops new sessions only, and so
+    ///   does a touch that has grown too old;
     /// - in `locking_mode: strict`, when authd has not been heard for five minutes.
     ///
     /// # Cancel safety

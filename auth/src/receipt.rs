@@ -187,6 +187,8 @@ pub struct VerifiedReceipt {
     pub device: DeviceId,
     /// What it was touched for.
     pub intent: SessionIntent,
+    /// When the touch was asked for: the intent's time, under the key's signature.
+    pub time: SystemTime,
     /// The key also asked for a PIN or a fingerprint.
     pub user_verified: bool,
 }
@@ -209,11 +211,11 @@ pub fn verify(
     let flags = assertion::check_authenticator_data(&receipt.authenticator_data, relying_party)?;
     assertion::check_signature(&receipt, key)?;
     // From here on the intent is what the key signed.
-    check_intent(&intent, expected)?;
-    Ok(VerifiedReceipt { device, intent, user_verified: flags.user_verified })
+    let time = check_intent(&intent, expected)?;
+    Ok(VerifiedReceipt { device, intent, time, user_verified: flags.user_verified })
 }
 
-fn check_intent(intent: &SessionIntent, expected: &Expected<'_>) -> Result<(), ReceiptError> {
+fn check_intent(intent: &SessionIntent, expected: &Expected<'_>) -> Result<SystemTime, ReceiptError> {
     let rule = |holds: bool, otherwise: ReceiptError| if holds { Ok(()) } else { Err(otherwise) };
     let route = intent.route.as_ref().ok_or(ReceiptError::Malformed { what: "its intent has no route" })?;
     let Route { target, protocol, login } = expected.route;
@@ -236,11 +238,11 @@ fn check_intent(intent: &SessionIntent, expected: &Expected<'_>) -> Result<(), R
 }
 
 /// The intent was made before the certificate, at most a challenge's life before; give or take the skew of two clocks.
-fn check_time(time: i64, not_before: SystemTime) -> Result<(), ReceiptError> {
+fn check_time(time: i64, not_before: SystemTime) -> Result<SystemTime, ReceiptError> {
     let time = from_unix_millis(time).ok_or(ReceiptError::Malformed { what: "its intent's time" })?;
     match not_before.duration_since(time) {
         Ok(age) if age > CHALLENGE_LIFE + CLOCK_SKEW => Err(ReceiptError::TooOld { time }),
         Err(ahead) if ahead.duration() > CLOCK_SKEW => Err(ReceiptError::FromTheFuture { time }),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(_) | Err(_) => Ok(time),
     }
 }

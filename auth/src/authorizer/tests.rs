@@ -275,6 +275,107 @@ fn an_old_touch_does_not_make_a_new_certificate() {
     assert_eq!(denied.reason, DenyReason::Receipt(ReceiptError::TooOld { time }));
 }
 
+/// Lets jerry use what he touched for as long as the roles say.
+fn verification_interval(world: &World, interval: &str) {
+    let options = format!(r#""options":{{"mfa_verification_interval":"{interval}","#);
+    let json = crate::testing::world::ACCESS_PROD.replace(r#""options":{"#, &options);
+    world.apply(resource("role", "access-prod", &json)).unwrap();
+}
+
+/// A session certificate of an authd that gives out long ones.
+fn long_lived(world: &World, identity: &Identity) -> CertificateDer<'static> {
+    let mut draft = Draft::user(identity, world.spki.clone());
+    draft.not_after = now() + HOUR * 10;
+    world.user_ca.sign(&draft)
+}
+
+#[test]
+fn a_touch_older_than_the_roles_accept_is_refused_however_long_the_certificate_lives() {
+    let world = World::new();
+    let chain = [long_lived(&world, &world.touched("prod-pg"))];
+    let authorize = || world.authorizer.authorize(&chain, &request("prod-pg"));
+    let interval = MINUTE * 30;
+    let touched = now() - MINUTE;
+
+    world.clock.set(touched + interval + MINUTE + Duration::from_millis(1));
+    assert!(authorize().is_ok(), "without the option the certificate's life is the bound");
+    verification_interval(&world, "30m");
+    let now = touched + interval + MINUTE + Duration::from_millis(1);
+    let denied = authorize().unwrap_err();
+    assert_eq!(denied.reason, DenyReason::MfaTooOld { touched, now, interval });
+    assert_eq!(denied.identity.unwrap().user, UserName::new("jerry").unwrap());
+
+    world.clock.set(touched + interval + MINUTE);
+    assert!(authorize().is_ok(), "two clocks may differ by a minute");
+}
+
+#[test]
+fn an_old_touch_in_a_new_certificate_is_as_old_as_it_was() {
+    let world = World::new();
+    verification_interval(&world, "1m");
+    let mut touch = world.touch("prod-pg");
+    touch.intent.time = crate::clock::unix_millis(now() - MINUTE * 4);
+    let identity = world.touched_with(&world.key, world.key.id, &touch);
+    assert_eq!(
+        world.refusal(&identity, "prod-pg"),
+        DenyReason::MfaTooOld { touched: now() - MINUTE * 4, now: now(), interval: MINUTE }
+    );
+}
+
+#[test]
+fn the_shortest_interval_of_all_roles_bounds_the_touch_and_never_sets_none() {
+    let world = World::new();
+    let chain = [long_lived(&world, &world.touched("prod-pg"))];
+    verification_interval(&world, "never");
+    world.clock.set(now() + HOUR * 5);
+    assert!(world.authorizer.authorize(&chain, &request("prod-pg")).is_ok());
+    let dev = crate::testing::world::ACCESS_DEV
+        .replace(r#""spec":{"#, r#""spec":{"options":{"mfa_verification_interval":"1h"},"#);
+    world.apply(resource("role", "access-dev", &dev)).unwrap();
+    let denied = world.authorizer.authorize(&chain, &request("prod-pg")).unwrap_err();
+    assert!(matches!(denied.reason, DenyReason::MfaTooOld { interval: HOUR, .. }));
+}
+
+#[test]
+fn an_old_touch_is_refused_even_where_none_is_needed() {
+    let world = World::new();
+    verification_interval(&world, "30m");
+    world.clock.set(now() + HOUR / 2 + MINUTE);
+    let chain = [long_lived(&world, &world.touched("dev-pg"))];
+    let denied = world.authorizer.authorize(&chain, &request("dev-pg")).unwrap_err();
+    assert!(matches!(denied.reason, DenyReason::MfaTooOld { .. }));
+    assert!(world.authorize(&world.login(), "dev-pg").is_ok(), "a login certificate claims no touch");
+}
+
+#[test]
+fn a_code_older_than_the_roles_accept_is_refused_from_the_beginning_of_the_certificate() {
+    let world = World::new();
+    verification_interval(&world, "30m");
+    let device = DeviceId(Uuid::from_u128(7));
+    world.apply(totp(device, "jerry")).unwrap();
+    let chain = [long_lived(&world, &world.claimed("prod-pg", device))];
+    let authorize = || world.authorizer.authorize(&chain, &request("prod-pg"));
+    let (touched, interval) = (now() - MINUTE, MINUTE * 30);
+
+    world.clock.set(touched + interval + MINUTE);
+    assert!(authorize().is_ok());
+    world.clock.advance(Duration::from_secs(1));
+    let now = touched + interval + MINUTE + Duration::from_secs(1);
+    assert_eq!(authorize().unwrap_err().reason, DenyReason::MfaTooOld { touched, now, interval });
+}
+
+#[test]
+fn an_interval_longer_than_any_clock_reaches_refuses_nobody() {
+    assert_eq!(
+        check_mfa_age(
+            Mfa::Verified { device: DeviceId(Uuid::nil()), at: now() },
+            Some(Duration::MAX),
+            now() + HOUR
+        ),
+        Ok(())
+    );
+}
+
 #[test]
 fn codes_are_refused_where_only_security_keys_are_accepted() {
     let world = World::new();
@@ -385,6 +486,26 @@ fn what_no_role_allows_is_refused() {
     let world = World::new();
     let denied = DenyReason::Policy(DeniedBy::NothingMatched);
     assert_eq!(world.refusal(&world.login(), "stage-pg"), denied);
+}
+
+#[test]
+fn roles_that_contradict_each_other_about_the_database_let_nobody_in() {
+    let world = World::new();
+    for (name, json, value) in [
+        ("access-dev", crate::testing::world::ACCESS_DEV, "30s"),
+        ("access-prod", crate::testing::world::ACCESS_PROD, "60s"),
+    ] {
+        let settings =
+            format!(r#""spec":{{"options":{{"db_session_settings":{{"statement_timeout":"{value}"}}}},"#);
+        let bare = json.replace(r#""options":{"require_session_mfa":true},"#, "");
+        world.apply(resource("role", name, &bare.replacen(r#""spec":{"#, &settings, 1))).unwrap();
+    }
+    let conflict = DenyReason::SettingConflict {
+        setting: "statement_timeout".to_owned(),
+        first: role("access-dev"),
+        second: role("access-prod"),
+    };
+    assert_eq!(world.refusal(&world.login(), "dev-pg"), conflict);
 }
 
 #[test]

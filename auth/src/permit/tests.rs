@@ -7,7 +7,7 @@ use crate::{
     authorizer::Authorizer,
     testing::{
         HOUR, MINUTE, World, now,
-        world::{ACCESS_DEV, delete, lock, preference, resource},
+        world::{ACCESS_DEV, ACCESS_PROD, delete, lock, preference, resource},
     },
 };
 
@@ -86,6 +86,17 @@ async fn a_touch_that_becomes_required_ends_sessions_without_one() {
     world.apply(preference(r#""require_session_mfa":true"#)).unwrap();
     assert_eq!(untouched.ended().await, Ended::PolicyChanged);
     assert!(goes_on(&mut pin!(touched.ended())).await);
+}
+
+#[tokio::test]
+async fn a_touch_that_grows_too_old_ends_no_session_that_has_begun() {
+    let world = World::new();
+    let permit = world.authorize(&world.touched("prod-pg"), "prod-pg").unwrap();
+    let mut ended = pin!(permit.ended());
+    let interval = r#""options":{"mfa_verification_interval":"30m","#;
+    world.apply(resource("role", "access-prod", &ACCESS_PROD.replace(r#""options":{"#, interval))).unwrap();
+    world.clock.advance(HOUR * 5);
+    assert!(goes_on(&mut ended).await);
 }
 
 #[tokio::test]

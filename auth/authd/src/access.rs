@@ -40,10 +40,13 @@ impl Cluster {
     ) -> Result<Standing, Refused> {
         let user = self.user(name).await?.ok_or_else(|| Refused::NoRoles(name.to_string()))?;
         self.refuse_closed_account(&user)?;
-        let roles: Vec<RoleName> = match certificate_roles {
-            None => user.roles.clone(),
-            Some(held) => user.roles.iter().filter(|role| held.contains(role)).cloned().collect(),
-        };
+        let mut roles: Vec<RoleName> = Vec::new();
+        for role in &user.roles {
+            let held = certificate_roles.is_none_or(|held| held.contains(role));
+            if held && !roles.contains(role) {
+                roles.push(role.clone());
+            }
+        }
         if roles.is_empty() {
             return Err(Refused::NoRoles(name.to_string()));
         }

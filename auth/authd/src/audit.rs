@@ -110,5 +110,12 @@ impl AuditLog {
     }
 }
 
+/// Adds a field to an event under construction.
+pub(crate) fn set(event: &mut Value, field: &str, value: impl Into<Value>) {
+    if let Some(fields) = event.as_object_mut() {
+        fields.insert(field.to_owned(), value.into());
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -91,8 +91,12 @@ impl Cluster {
             Scope::Session { intent } => (intent.clone(), Some(auth::receipt::challenge(intent))),
             Scope::Login | Scope::ManageDevices => (vec![], None),
         };
-        let question = self.ask_keys(&preference, &usable, replacement).await?;
         let totp = usable.iter().any(|device| device.kind == DeviceType::Totp);
+        let question = match self.ask_keys(&preference, &usable, replacement).await {
+            // Keys cannot be asked in this configuration; codes still can.
+            Err(Refused::NoWebauthn) if totp => None,
+            question => question?,
+        };
         let secret = secret::generate()?;
         let (options, state) = question.map_or((String::new(), None), |q| (q.options_json, Some(q.state)));
         let challenge = Challenge { scope, totp, webauthn: state, none_required };

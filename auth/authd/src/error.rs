@@ -25,6 +25,9 @@ pub(crate) enum Refused {
     /// A session certificate can get no further certificates.
     #[error("a session certificate opens its own session and nothing else")]
     SessionCertificate,
+    /// The account was reset, or made anew, since this login.
+    #[error("this login was ended by an administrator; log in again")]
+    EndedLogin,
     /// An administrator's lock.
     #[error("{0}")]
     Locked(String),
@@ -130,7 +133,9 @@ impl Refused {
 
     fn code(&self) -> Code {
         match self {
-            Self::Credentials | Self::Certificate(_) | Self::NotLoggedIn(_) => Code::Unauthenticated,
+            Self::Credentials | Self::Certificate(_) | Self::NotLoggedIn(_) | Self::EndedLogin => {
+                Code::Unauthenticated
+            }
             Self::OtherCaller(_)
             | Self::SessionCertificate
             | Self::Locked(_)

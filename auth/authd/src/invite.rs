@@ -269,7 +269,7 @@ impl Cluster {
         // As strict as a file: what cannot be read back is not stored.
         Resource::from_json(&resource.to_json())?;
         self.check_user(&user).await?;
-        let mut account = Account::new();
+        let mut account = Account::new(self.clock.now());
         let (link, mut ops) = self.invite_ops(&name, &mut account, request.ttl_seconds)?;
         ops.push(crate::cluster::put_op(&resource, Condition::Absent)?);
         ops.push(Op::put(keys::account(&name), Condition::Absent, &account)?);
@@ -298,8 +298,9 @@ impl Cluster {
         let stored = self.account(&name).await?;
         let condition = stored.as_ref().map_or(Condition::Absent, Stored::unchanged);
         // The WebAuthn handle stays: keys that are registered again replace their old credential.
-        let mut account = stored.map_or_else(Account::new, |stored| stored.value);
-        account.password = None;
+        let now = self.clock.now();
+        let mut account = stored.map_or_else(|| Account::new(now), |stored| stored.value);
+        (account.password, account.since) = (None, now);
         let (link, mut ops) = self.invite_ops(&name, &mut account, request.ttl_seconds)?;
         ops.extend(self.belongings(&name).await?);
         ops.push(Op::put(keys::account(&name), condition, &account)?);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use auth::{
-    certificate::x509,
+    certificate::{openssh, x509},
     clock::{rfc3339, unix_millis},
     identity::{Identity, Login, MfaEvidence, UserName},
     proto,
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     access::{LockSubject, Standing},
+    audit,
     ca::{
         Attribute, AuthorityKind, Extension, Issued, P256PublicKey, SshPublicKey, SshTemplate, Template,
         Usage,
@@ -37,7 +38,7 @@ pub(crate) use session::SessionCaller;
 pub(crate) const MAX_LOGIN: Duration = Duration::from_secs(12 * 3600);
 /// Certificates begin this much before they are made, for machines whose clocks are behind. Less than the minute that a
 /// receipt's time may lie after the beginning of its certificate, since both are rounded to seconds.
-const BACKDATED: Duration = Duration::from_secs(30);
+pub(crate) const BACKDATED: Duration = Duration::from_secs(30);
 /// A principal that is nobody's account, for users without logins: OpenSSH reads an empty list as "everybody".
 const NO_LOGIN: &str = "-touchstone-no-login";
 
@@ -136,16 +137,17 @@ impl Cluster {
             "serial": issued.serial_hex,
         });
         if let Some(route) = &identity.route {
-            described["prev_identity_expires"] = identity.previous_expiry.map(rfc3339).into();
+            audit::set(&mut described, "prev_identity_expires", identity.previous_expiry.map(rfc3339));
             if let Login::Database { user, name } = &route.login {
-                described["usage"] = json!([x509::USAGE_DATABASE]);
-                described["route_to_database"] = json!({
+                audit::set(&mut described, "usage", json!([x509::USAGE_DATABASE]));
+                let database = json!({
                     "service_name": route.target, "protocol": route.protocol, "username": user, "database": name,
                 });
+                audit::set(&mut described, "route_to_database", database);
             }
         }
         if let MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } = &identity.mfa {
-            described["mfa_device_uuid"] = device.to_string().into();
+            audit::set(&mut described, "mfa_device_uuid", device.to_string());
         }
         let event: Value = json!({
             "event": "cert.create", "code": "TC000I", "cert_type": "user",
@@ -162,24 +164,12 @@ fn backdated(now: SystemTime) -> SystemTime {
 /// The SSH half of a login.
 fn ssh_template(identity: &Identity, standing: &Standing, now: SystemTime) -> SshTemplate {
     let options = standing.role_set.options();
-    let mut extensions = vec![
-        ("permit-pty".to_owned(), String::new()),
-        ("teleport-roles".to_owned(), json!({"version": "v1", "roles": identity.roles}).to_string()),
-        ("teleport-route-to-cluster".to_owned(), identity.cluster.to_string()),
-        ("teleport-traits".to_owned(), json!(identity.traits).to_string()),
-    ];
-    let switches = [
-        (options.port_forwarding, "permit-port-forwarding"),
-        (options.forward_agent, "permit-agent-forwarding"),
-        (options.permit_x11_forwarding, "permit-X11-forwarding"),
-    ];
-    extensions
-        .extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| ((*name).to_owned(), String::new())));
-    extensions.extend(identity.login_ip.map(|ip| ("login-ip".to_owned(), ip.to_string())));
+    let mut extensions = openssh::extensions(identity);
+    extensions.extend(openssh::permissions(options));
     let critical_options = match identity.login_ip {
         Some(ip) if options.pin_source_ip => {
             let bits = if ip.is_ipv4() { 32 } else { 128 };
-            vec![("source-address".to_owned(), format!("{ip}/{bits}"))]
+            vec![(openssh::SOURCE_ADDRESS.to_owned(), format!("{ip}/{bits}"))]
         }
         _ => vec![],
     };

@@ -7,6 +7,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
+    audit,
     ca::{P256PublicKey, SshPublicKey},
     challenge::Scope,
     cluster::Cluster,
@@ -84,7 +85,7 @@ impl Cluster {
             "user": user, "addr.remote": client,
         });
         if let Some(device) = proof.device() {
-            event["mfa_device"] = mfa::audit_fields(device).into();
+            audit::set(&mut event, "mfa_device", mfa::audit_fields(device));
         }
         Ok(self.audit.emit(event).await?)
     }
@@ -96,6 +97,10 @@ impl Cluster {
         client: IpAddr,
         refused: Refused,
     ) -> Result<Refused, Refused> {
+        // A closed account can be knocked at for free; recording each knock would let strangers fill the disk.
+        if matches!(refused, Refused::LockedOut(_)) {
+            return Ok(refused);
+        }
         let event = json!({
             "event": "user.login", "code": "T1000W", "method": "local", "success": false,
             "user": user, "addr.remote": client, "error": refused.to_string(),

@@ -110,7 +110,7 @@ pub(crate) enum DeviceSecret {
         last_step: Option<u64>,
     },
     Webauthn {
-        key: SecurityKey,
+        key: Box<SecurityKey>,
         /// The signature counter last seen (WebAuthn Level 2, 6.1.1).
         counter: u32,
     },

@@ -110,9 +110,10 @@ impl Server {
 
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let api = Api { cluster: Arc::clone(&cluster), shutdown: shutdown.clone() };
+        let (router, admin_router) = (api.router(), api.admin_router());
         let serving = accept::Serving { api, shutdown: shutdown.clone(), tasks: tasks.clone() };
-        tasks.spawn(accept::tls(listener, tls, serving.clone()));
-        tasks.spawn(accept::admin(admin, serving));
+        tasks.spawn(accept::tls(listener, tls, router, serving.clone()));
+        tasks.spawn(accept::admin(admin, admin_router, serving));
         tasks.spawn(sweep(sqlite, shutdown.clone()));
         tasks.spawn(renew_own(Arc::clone(&cluster), own, shutdown.clone()));
         tasks.close();

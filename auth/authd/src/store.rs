@@ -37,6 +37,9 @@ pub enum StoreError {
     /// The database failed.
     #[error("database failed")]
     Database(#[from] rusqlite::Error),
+    /// The transaction that this commit shared did not reach the disk; nothing was changed.
+    #[error("the database did not commit")]
+    NotCommitted,
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     cluster::Cluster,
     error::Refused,
-    keys, secret,
+    issue, keys, secret,
     store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
 };
 
@@ -28,13 +28,15 @@ pub(crate) struct Account {
     pub(crate) handle: Uuid,
     /// PHC string; `None` until the invitation is accepted.
     pub(crate) password: Option<String>,
+    /// Logins from before are over: when the account was made, or last reset.
+    pub(crate) since: SystemTime,
     /// Hash of the one invitation that is open.
     pub(crate) invitation: Option<String>,
 }
 
 impl Account {
-    pub(crate) fn new() -> Self {
-        Self { handle: Uuid::new_v4(), password: None, invitation: None }
+    pub(crate) fn new(now: SystemTime) -> Self {
+        Self { handle: Uuid::new_v4(), password: None, since: now, invitation: None }
     }
 }
 
@@ -47,6 +49,20 @@ struct Failures {
 impl Cluster {
     pub(crate) async fn account(&self, user: &UserName) -> Result<Option<Stored<Account>>, Refused> {
         Ok(store::read(&*self.store, &keys::account(user)).await?)
+    }
+
+    /// A login certificate of an account that was reset since, or of an earlier account of the same name, is over.
+    pub(crate) async fn refuse_ended_login(
+        &self,
+        user: &UserName,
+        not_before: SystemTime,
+    ) -> Result<(), Refused> {
+        // Certificates begin a little before they are made, and in whole seconds.
+        let made = not_before + issue::BACKDATED + Duration::from_secs(1);
+        match self.account(user).await? {
+            Some(account) if made >= account.value.since => Ok(()),
+            Some(_) | None => Err(Refused::EndedLogin),
+        }
     }
 
     /// Counts an attempt *before* it is judged, so that attempts at the same time cannot outnumber the limit. The caller

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
+    api::caller::SidecarCaller,
     ca::AuthorityKind,
     cluster::Cluster,
     error::Refused,
@@ -39,12 +40,16 @@ pub(crate) type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::WatchEvent
 const WATCHED: [Kind; 3] = [Kind::Role, Kind::AuthPreference, Kind::Lock];
 
 /// Begins a stream; it ends with the shutdown, or when the sidecar is gone.
-pub(crate) fn stream(cluster: Arc<Cluster>, shutdown: CancellationToken) -> WatchStream {
+pub(crate) fn stream(
+    cluster: Arc<Cluster>,
+    watcher: SidecarCaller,
+    shutdown: CancellationToken,
+) -> WatchStream {
     let (events, receiver) = mpsc::channel(OUTGOING);
     tokio::spawn(async move {
         let outgoing = Outgoing(events);
         let end = tokio::select! {
-            end = run(&cluster, &outgoing) => end,
+            end = run(&cluster, &watcher, &outgoing) => end,
             () = shutdown.cancelled() => Err(End::With(Status::unavailable("authd is shutting down"))),
         };
         if let Err(End::With(status)) = end {
@@ -86,7 +91,7 @@ impl Outgoing {
     }
 }
 
-async fn run(cluster: &Cluster, out: &Outgoing) -> Result<(), End> {
+async fn run(cluster: &Cluster, watcher: &SidecarCaller, out: &Outgoing) -> Result<(), End> {
     // The race: somebody commits while the snapshot is read. We subscribe before we read, so that such a change is in the
     // snapshot, in the subscription, or in both; the revision tells which, and what the snapshot has seen is skipped.
     let mut changes = cluster.store.watch();
@@ -107,6 +112,8 @@ async fn run(cluster: &Cluster, out: &Outgoing) -> Result<(), End> {
     loop {
         tokio::select! {
             _ = heartbeat.tick() => {
+                // A stream outlives the request that began it; the right to it is asked for again.
+                watcher.still_may(cluster).await?;
                 let time = unix_millis(cluster.clock.now());
                 out.send(Event::Heartbeat(proto::watch_event::Heartbeat { time })).await?;
             }
@@ -136,10 +143,9 @@ async fn tell(cluster: &Cluster, out: &Outgoing, change: Change) -> Result<(), E
             if let Some(Event::Put(proto::watch_event::Put {
                 item: Some(proto::watch_event::put::Item::Resource(resource)),
             })) = &put
+                && let Ok(Resource::AuthPreference(preference)) = Resource::from_json(&resource.json)
             {
-                if let Ok(Resource::AuthPreference(preference)) = Resource::from_json(&resource.json) {
-                    out.send(facts(cluster, &preference)).await?;
-                }
+                out.send(facts(cluster, &preference)).await?;
             }
             put
         }

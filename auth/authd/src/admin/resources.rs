@@ -79,7 +79,11 @@ impl Cluster {
                 let mut ops = self.check_user(user).await?;
                 let name = &user.metadata.name;
                 if self.account(name).await?.is_none() {
-                    ops.push(Op::put(keys::account(name), Condition::Absent, &Account::new())?);
+                    ops.push(Op::put(
+                        keys::account(name),
+                        Condition::Absent,
+                        &Account::new(self.clock.now()),
+                    )?);
                 }
                 Ok(ops)
             }

@@ -115,19 +115,36 @@ pub(crate) async fn user<T>(
         address: connection.address,
     };
     let standing = cluster.standing(&caller.user, Some(&caller.roles)).await?;
+    cluster.refuse_ended_login(&caller.user, certificate.not_before).await?;
     Ok((caller, standing))
 }
 
-/// A sidecar; answers with its id.
-pub(crate) fn sidecar<T>(cluster: &Cluster, request: &Request<T>) -> Result<Uuid, Refused> {
-    match &connection(request)?.caller {
+/// A sidecar.
+#[derive(Clone, Copy)]
+pub(crate) struct SidecarCaller {
+    pub(crate) id: Uuid,
+    not_after: SystemTime,
+}
+
+impl SidecarCaller {
+    /// Refuses once the certificate is over, or the sidecar locked out.
+    pub(crate) async fn still_may(&self, cluster: &Cluster) -> Result<(), Refused> {
+        refuse_expired(self.not_after, cluster.clock.now())?;
+        cluster.sidecar(self.id).await.map(drop)
+    }
+}
+
+/// A sidecar that joined and is not locked out.
+pub(crate) async fn sidecar<T>(cluster: &Cluster, request: &Request<T>) -> Result<SidecarCaller, Refused> {
+    match connection(request)?.clone().caller {
         Caller::Sidecar(sidecar) => {
-            refuse_expired(sidecar.not_after, cluster.clock.now())?;
-            Ok(sidecar.id)
+            let caller = SidecarCaller { id: sidecar.id, not_after: sidecar.not_after };
+            caller.still_may(cluster).await?;
+            Ok(caller)
         }
         Caller::Nobody => Err(Refused::NotLoggedIn("sidecar")),
         Caller::User(_) | Caller::Root => Err(Refused::OtherCaller("sidecar")),
-        Caller::Rejected(error) => Err(Refused::Certificate(error.clone())),
+        Caller::Rejected(error) => Err(Refused::Certificate(error)),
     }
 }
 

@@ -16,25 +16,25 @@ impl Sidecars for Api {
         &self,
         request: Request<proto::SidecarCertificateRequest>,
     ) -> Result<Response<proto::SidecarCertificate>, Status> {
-        let id = caller::sidecar(&self.cluster, &request)?;
-        Ok(Response::new(self.cluster.renew(id, request.get_ref()).await?))
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.renew(sidecar.id, request.get_ref()).await?))
     }
 
     async fn watch(
         &self,
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let id = caller::sidecar(&self.cluster, &request)?;
-        self.cluster.sidecar(id).await?;
-        Ok(Response::new(watch::stream(Arc::clone(&self.cluster), self.shutdown.clone())))
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        let stream = watch::stream(Arc::clone(&self.cluster), sidecar, self.shutdown.clone());
+        Ok(Response::new(stream))
     }
 
     async fn announce(
         &self,
         request: Request<proto::AnnounceRequest>,
     ) -> Result<Response<proto::AnnounceResponse>, Status> {
-        let id = caller::sidecar(&self.cluster, &request)?;
-        self.cluster.announce(id, request.into_inner().targets).await?;
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        self.cluster.announce(sidecar.id, request.into_inner().targets).await?;
         Ok(Response::new(proto::AnnounceResponse {}))
     }
 
@@ -42,16 +42,16 @@ impl Sidecars for Api {
         &self,
         request: Request<proto::IssueUpstreamCertificateRequest>,
     ) -> Result<Response<proto::UpstreamCertificate>, Status> {
-        let id = caller::sidecar(&self.cluster, &request)?;
-        Ok(Response::new(self.cluster.upstream_certificate(id, request.get_ref()).await?))
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.upstream_certificate(sidecar.id, request.get_ref()).await?))
     }
 
     async fn emit_audit(
         &self,
         request: Request<proto::EmitAuditRequest>,
     ) -> Result<Response<proto::EmitAuditResponse>, Status> {
-        let id = caller::sidecar(&self.cluster, &request)?;
-        let acknowledged = self.cluster.take_audit(id, request.into_inner()).await?;
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        let acknowledged = self.cluster.take_audit(sidecar.id, request.into_inner()).await?;
         Ok(Response::new(proto::EmitAuditResponse { acknowledged }))
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use auth::{
@@ -14,7 +14,6 @@ use auth::{
 use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
 
-use super::backdated;
 use crate::{
     ca::{Attribute, Authority, CaError, Issued, P256PublicKey, San, Template, Usage},
     cluster::{Authorities, Cluster},
@@ -29,6 +28,8 @@ const UPSTREAM: Duration = Duration::from_secs(3600);
 const DATABASE: Duration = Duration::from_secs(2190 * 3600);
 /// Life of authd's own certificate, made anew at every start and halfway through its life.
 const OWN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Certificates of machines begin this much before they are made: clocks of new machines are often behind.
+const BACKDATED: Duration = Duration::from_secs(5 * 60);
 /// Names in one certificate at most.
 const MAX_NAMES: usize = 64;
 /// Ours; a certificate that named it would pass for authd or for another's target.
@@ -47,7 +48,7 @@ impl OwnCertificate {
     pub(crate) fn issue(
         authorities: &Authorities,
         public_host: &str,
-        now: std::time::SystemTime,
+        now: SystemTime,
     ) -> Result<Self, CaError> {
         let (key, spki) = auth::key::generate_p256().map_err(|_| CaError::Crypto)?;
         let mut names: Vec<San> = [AUTHD_SERVER_NAME, "localhost"].map(|name| San::Dns(name.into())).into();
@@ -192,6 +193,10 @@ impl Cluster {
             extensions: vec![],
         })?)
     }
+}
+
+fn backdated(now: SystemTime) -> SystemTime {
+    now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// A host that may be asked for: an address, or a DNS name that is not ours.

@@ -65,7 +65,7 @@ impl Cluster {
         for device in devices.iter().filter(|device| device.kind == DeviceType::Webauthn) {
             let state = self.device_state(&device.user, device.id).await?;
             if let Some(DeviceSecret::Webauthn { key, .. }) = state.map(|state| state.value.secret) {
-                found.push(((*device).clone(), key));
+                found.push(((*device).clone(), *key));
             }
         }
         Ok(found)
@@ -177,7 +177,7 @@ impl Cluster {
             return Err(Refused::Exists { kind: "security key", name });
         }
         let cose_public_key = cose_key(&key)?;
-        let secret = DeviceSecret::Webauthn { key, counter: 0 };
+        let secret = DeviceSecret::Webauthn { key: Box::new(key), counter: 0 };
         Ok(NewDevice { kind: DeviceType::Webauthn, name, secret, cose_public_key })
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use nix::unistd::{Uid, geteuid};
 use rustls::ServerConfig;
 use tokio::{
@@ -40,9 +41,8 @@ pub(super) struct Serving {
     pub(super) tasks: TaskTracker,
 }
 
-pub(super) async fn tls(listener: TcpListener, config: Arc<ServerConfig>, serving: Serving) {
+pub(super) async fn tls(listener: TcpListener, config: Arc<ServerConfig>, router: Router, serving: Serving) {
     let acceptor = TlsAcceptor::from(config);
-    let router = serving.api.router();
     let room = Room::default();
     while let Some(accepted) = serving.shutdown.run_until_cancelled(listener.accept()).await {
         let (socket, peer) = match accepted {
@@ -89,8 +89,7 @@ async fn handshake(
     Ok((stream, Connection { address, caller }, wire))
 }
 
-pub(super) async fn admin(listener: UnixListener, serving: Serving) {
-    let router = serving.api.admin_router();
+pub(super) async fn admin(listener: UnixListener, router: Router, serving: Serving) {
     while let Some(accepted) = serving.shutdown.run_until_cancelled(listener.accept()).await {
         let socket = match accepted {
             Ok((socket, _)) => socket,

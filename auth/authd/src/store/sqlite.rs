@@ -183,7 +183,7 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, "the database did not commit");
                 for commit in applied {
-                    let told = commit.result.and(Err(StoreError::Closed));
+                    let told = commit.result.and(Err(StoreError::NotCommitted));
                     drop(commit.done.send(told));
                 }
             }

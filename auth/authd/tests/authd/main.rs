@@ -1,0 +1,21 @@
+//! authd as its callers meet it: the real server on a port of its own, the real client, real assertions of a software
+//! security key, and a clock that the tests move.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests arrange, act and assert; they may panic freely"
+)]
+
+mod admin;
+mod audit;
+mod callers;
+mod login;
+mod mfa;
+mod server;
+mod session;
+mod sidecars;
+mod watch;
+mod world;

@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use auth::proto;
+use tonic::{Code, transport::Channel};
+
+use crate::world::*;
+
+type Users = proto::users_client::UsersClient<Channel>;
+
+async fn manage(users: &mut Users) -> proto::MfaChallenge {
+    let scope = proto::create_challenge_request::Scope::ManageDevices(
+        proto::create_challenge_request::ManageDevices {},
+    );
+    let request = proto::CreateChallengeRequest { scope: Some(scope) };
+    users.create_challenge(request).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn a_device_is_added_and_removed_by_proof_of_another() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    world.login(&mut olga).await;
+    let mut users = world.users(olga.identity()).await;
+
+    let challenge = manage(&mut users).await;
+    let request = proto::BeginAddMfaDeviceRequest {
+        kind: proto::DeviceKind::Totp as i32,
+        challenge_id: challenge.challenge_id.clone(),
+        mfa: Some(olga.answer(&challenge, &world)),
+    };
+    let begin = users.begin_add_mfa_device(request).await.unwrap().into_inner();
+    let device = olga.new_totp(&begin, world.time.now());
+    let request = proto::FinishAddMfaDeviceRequest { device: Some(device.clone()) };
+    users.finish_add_mfa_device(request.clone()).await.unwrap();
+    // A registration is used once.
+    assert_eq!(refused(users.finish_add_mfa_device(request).await).0, Code::NotFound);
+
+    let challenge = manage(&mut users).await;
+    assert!(challenge.totp && !challenge.webauthn_request_options_json.is_empty());
+    let mfa = Some(olga.answer(&challenge, &world));
+    let id = challenge.challenge_id;
+    let request = proto::DeleteMfaDeviceRequest { device: "key".into(), challenge_id: id, mfa };
+    users.delete_mfa_device(request).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+
+    // The last one stays.
+    olga.token = None;
+    let challenge = manage(&mut users).await;
+    let mfa = Some(olga.answer(&challenge, &world));
+    let id = challenge.challenge_id;
+    let request = proto::DeleteMfaDeviceRequest { device: "otp-device".into(), challenge_id: id, mfa };
+    let (code, text) = refused(users.delete_mfa_device(request).await);
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(text.contains("last MFA device"), "{text}");
+    assert_eq!(world.events("mfa.add").await.len(), 2);
+    assert_eq!(world.events("mfa.delete").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_certificate_alone_changes_no_devices() {
+    let world = World::new().await;
+    let mut jerry = world.person_with_totp("jerry", &["access"]).await;
+    world.login(&mut jerry).await;
+    let mut users = world.users(jerry.identity()).await;
+    let kind = proto::DeviceKind::Totp as i32;
+    let without = proto::BeginAddMfaDeviceRequest { kind, ..Default::default() };
+    assert_eq!(refused(users.begin_add_mfa_device(without).await).0, Code::FailedPrecondition);
+    let challenge_id = manage(&mut users).await.challenge_id;
+    let empty = proto::BeginAddMfaDeviceRequest { kind, challenge_id, mfa: None };
+    assert_eq!(refused(users.begin_add_mfa_device(empty).await).1, CREDENTIALS);
+}
+
+#[tokio::test]
+async fn a_login_challenge_does_not_manage_devices() {
+    let world = World::new().await;
+    let mut jerry = world.person_with_totp("jerry", &["access"]).await;
+    world.login(&mut jerry).await;
+    world.clock.advance(Duration::from_secs(60));
+    let challenge = world.begin_login("jerry", PASSWORD).await.unwrap();
+    let request = proto::DeleteMfaDeviceRequest {
+        device: "otp-device".into(),
+        challenge_id: challenge.challenge_id.clone(),
+        mfa: Some(jerry.answer(&challenge, &world)),
+    };
+    let mut users = world.users(jerry.identity()).await;
+    assert_eq!(refused(users.delete_mfa_device(request).await).0, Code::FailedPrecondition);
+}

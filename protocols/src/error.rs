@@ -119,8 +119,8 @@ pub enum RelayFault {
 }
 
 impl DialError {
-    /// The upstream's words, where the client may read them: they name what the client itself asked for (an unknown
-    /// database, too many sessions), not how we authenticate or where the upstream is.
+    /// The upstream's words, where the client may read them: they name what the client itself asked for (an
+    /// unknown database, too many sessions), not how we authenticate or where the upstream is.
     #[must_use]
     pub fn disclosable(&self) -> Option<&UpstreamReport> {
         match self {
@@ -134,7 +134,8 @@ impl DialError {
     }
 }
 
-/// Unknown database, a missing CONNECT right, too many sessions, start-up parameters that are wrong, starting up or stopping.
+/// Unknown database, a missing CONNECT right, too many sessions, start-up parameters that are wrong, starting
+/// up or stopping.
 fn is_disclosable(state: &str) -> bool {
     const STATES: [&str; 6] = ["3D000", "42501", "42704", "53300", "57P03", "55000"];
     STATES.contains(&state) || state.starts_with("22")

@@ -1,7 +1,8 @@
 //! What the tap sees of a client's messages: borrowed views, decoded from the bytes that are forwarded.
 //!
-//! A message longer than the relay's buffer is shown by its first bytes; `cut` says how many bytes of the last field
-//! are not shown (0: everything is). Text is in the client's own encoding, which need not be UTF-8.
+//! A message longer than the relay's buffer is shown by its first bytes; `cut` says how many bytes of the
+//! last field are not shown (0: everything is). Text is in the client's own encoding, which need not be
+//! UTF-8.
 
 use crate::reader::Reader;
 use crate::refusal::Refusal;
@@ -129,7 +130,8 @@ impl<'a> Parameters<'a> {
         usize::from(self.count)
     }
 
-    /// The values, in order. In a cut message the last one may be shown in part, and those behind it not at all.
+    /// The values, in order. In a cut message the last one may be shown in part, and those behind it not at
+    /// all.
     pub fn iter(&self) -> impl Iterator<Item = Parameter<'a>> + use<'a> {
         let Self { formats, count, values } = *self;
         let mut reader = Reader::new(values);

@@ -1,10 +1,12 @@
 //! HOT: cuts a stream into frames by their headers alone, without copying and without allocating.
 //!
-//! Client frames pass a [`Splitter`], which shows the few that audit wants and lets the others through by length. What it
-//! shows does not depend on how the bytes were split on their way: a frame is shown when it is complete, or when exactly
-//! [`SHOWN`] bytes of a longer one are there. Upstream frames pass a [`Boundaries`], which only knows where one ends.
+//! Client frames pass a [`Splitter`], which shows the few that audit wants and lets the others through by
+//! length. What it shows does not depend on how the bytes were split on their way: a frame is shown when it
+//! is complete, or when exactly [`SHOWN`] bytes of a longer one are there. Upstream frames pass a
+//! [`Boundaries`], which knows where one ends, and hears the few that say how a statement came out.
 
 use crate::Malformed;
+use crate::answer::{Answer, Answers, CAPTURED};
 use crate::event::Event;
 use crate::refusal::Refusal;
 
@@ -28,8 +30,16 @@ pub trait Framing: Send {
     /// The frame does not hold what it says.
     fn event<'a>(&mut self, frame: Frame<'a>) -> Result<Event<'a>, Malformed>;
 
-    /// Bytes of the upstream frame, header included, that starts with these [`Framing::HEADER`] bytes; `None` when none does.
+    /// Bytes of the upstream frame, header included, that starts with these [`Framing::HEADER`] bytes; `None`
+    /// when none does.
     fn upstream_length(header: &[u8]) -> Option<u64>;
+
+    /// Bytes of content, at most [`CAPTURED`], that say what the upstream frame with this header answers;
+    /// `None` when it is no answer.
+    fn answer_bytes(header: &[u8]) -> Option<usize>;
+
+    /// What it answers, from so many bytes of its content, or fewer when it has fewer.
+    fn answer<'a>(header: &[u8], content: &'a [u8]) -> Option<Answer<'a>>;
 
     /// The bytes that tell the client, between two upstream frames, why its session ends.
     fn farewell(&self, refusal: &Refusal) -> Vec<u8>;
@@ -66,7 +76,7 @@ pub struct Frame<'a> {
 
 /// The next step through a batch of client bytes.
 #[derive(Debug)]
-pub(crate) enum Step<'a> {
+pub enum Step<'a> {
     /// The rest is the beginning of a frame: more bytes are needed.
     Starved,
     /// So many bytes may be forwarded.
@@ -79,24 +89,29 @@ pub(crate) enum Step<'a> {
 
 /// Walks through client bytes, frame by frame.
 #[derive(Debug)]
-pub(crate) struct Splitter<F> {
+pub struct Splitter<F> {
     framing: F,
     /// Bytes of the current frame that pass unseen.
     passing: u64,
 }
 
 impl<F: Framing> Splitter<F> {
-    pub(crate) fn new(framing: F) -> Self {
+    /// At the beginning of a frame.
+    pub fn new(framing: F) -> Self {
         Self { framing, passing: 0 }
     }
 
-    pub(crate) fn framing(&self) -> &F {
+    /// How it cuts.
+    pub fn framing(&self) -> &F {
         &self.framing
     }
 
-    /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved, with the
-    /// same bytes and more. Never starved when `bytes` holds [`SHOWN`] bytes.
-    pub(crate) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
+    /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved,
+    /// with the same bytes and more. Never starved when `bytes` holds [`SHOWN`] bytes.
+    ///
+    /// # Errors
+    /// The client broke the protocol: nothing of `bytes` may be forwarded.
+    pub fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
         if self.passing > 0 && !bytes.is_empty() {
             let now = clamp(self.passing, bytes.len());
             self.passing -= now as u64;
@@ -126,35 +141,62 @@ impl<F: Framing> Splitter<F> {
     }
 }
 
-/// Knows, while upstream bytes flow by, whether the last one ended a frame.
-#[derive(Debug)]
-pub(crate) struct Boundaries<F> {
+/// Knows, while upstream bytes flow by, whether the last one ended a frame, and says what they answer.
+pub struct Boundaries<F> {
     header: [u8; 8],
     /// Bytes of `header` that are there; 0 at a boundary.
     collected: usize,
-    /// Bytes until the current frame ends, once its header is known. `u64::MAX` once the upstream broke the protocol.
+    /// Bytes until the current frame ends, once its header is known. `u64::MAX` once the upstream broke the
+    /// protocol.
     remaining: u64,
+    /// The beginning of an answer's content, until enough of it is there.
+    capture: Option<Capture>,
+    answers: Option<Box<dyn Answers>>,
     framing: std::marker::PhantomData<fn() -> F>,
 }
 
+#[derive(Debug)]
+struct Capture {
+    bytes: [u8; CAPTURED],
+    filled: usize,
+    wanted: usize,
+}
+
+impl<F> std::fmt::Debug for Boundaries<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Boundaries").field("remaining", &self.remaining).finish_non_exhaustive()
+    }
+}
+
 impl<F: Framing> Boundaries<F> {
-    pub(crate) fn new() -> Self {
-        Self { header: [0; 8], collected: 0, remaining: 0, framing: std::marker::PhantomData }
+    /// At a boundary. `answers` hears what the frames answer.
+    #[must_use]
+    pub fn new(answers: Option<Box<dyn Answers>>) -> Self {
+        Self {
+            header: [0; 8],
+            collected: 0,
+            remaining: 0,
+            capture: None,
+            answers,
+            framing: std::marker::PhantomData,
+        }
     }
 
     /// True when everything seen so far ends with a frame.
-    pub(crate) fn at_boundary(&self) -> bool {
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
         self.collected == 0 && self.remaining == 0
     }
 
-    /// Follows these bytes. Returns where, in them, a frame ended last: 0 when the first byte starts one, `None` when they
-    /// all lie within a frame.
-    pub(crate) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Follows these bytes. Returns where, in them, a frame ended last: 0 when the first byte starts one,
+    /// `None` when they all lie within a frame.
+    pub fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut last = self.at_boundary().then_some(0);
         let mut offset = 0;
         while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
             if self.remaining > 0 {
                 let now = clamp(self.remaining, rest.len());
+                self.capture(rest.get(..now).unwrap_or_default());
                 if self.remaining != u64::MAX {
                     self.remaining -= now as u64;
                 }
@@ -182,8 +224,40 @@ impl<F: Framing> Boundaries<F> {
             self.remaining =
                 F::upstream_length(header).map_or(u64::MAX, |length| length.saturating_sub(F::HEADER as u64));
             self.collected = 0;
+            self.begin_capture();
         }
         now
+    }
+
+    /// A header is complete: is its frame an answer?
+    fn begin_capture(&mut self) {
+        if self.answers.is_none() {
+            return;
+        }
+        let header = self.header.get(..F::HEADER).unwrap_or_default();
+        if let Some(wanted) = F::answer_bytes(header) {
+            let wanted = clamp(self.remaining, wanted.min(CAPTURED));
+            self.capture = Some(Capture { bytes: [0; CAPTURED], filled: 0, wanted });
+            self.capture(&[]);
+        }
+    }
+
+    /// Content comes by. When enough of an answer is there, it is said.
+    fn capture(&mut self, content: &[u8]) {
+        let (Some(capture), Some(answers)) = (&mut self.capture, &mut self.answers) else { return };
+        let room = capture.bytes.get_mut(capture.filled..capture.wanted).unwrap_or_default();
+        for (to, from) in room.iter_mut().zip(content) {
+            *to = *from;
+            capture.filled += 1;
+        }
+        if capture.filled == capture.wanted {
+            let header = self.header.get(..F::HEADER).unwrap_or_default();
+            let content = capture.bytes.get(..capture.filled).unwrap_or_default();
+            if let Some(answer) = F::answer(header, content) {
+                answers.answered(answer);
+            }
+            self.capture = None;
+        }
     }
 }
 

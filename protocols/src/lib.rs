@@ -1,5 +1,101 @@
 //! How it is said: the wire formats and relays of Touchstone.
+//!
+//! This crate stands between a *client* (psql, a driver) and an *upstream* (the real database), speaks the
+//! protocol of both, and knows neither policy nor users nor files. Who may do what is decided elsewhere; here
+//! is what a proxy of a wire protocol must keep so that such a decision means something, and so that no
+//! client can tell the difference.
+//!
+//! # What must be kept
+//!
+//! **One login, in the order of its proofs.** A client proves who it is by a TLS client certificate, says
+//! what it wants to be (user, database), and is then *told nothing* until somebody decided and the upstream
+//! answered. So a connection goes through three doors: [`Protocol::accept`] ends with a [`Login`] and a
+//! silent client, [`Protocol::dial`] ends with an upstream that is logged in, and only [`Client::relay`],
+//! which takes both, says "you are logged in". The only other way out is [`Client::refuse`].
+//!
+//! **No byte counts before it is protected.** PostgreSQL and MySQL start in plaintext and switch to TLS.
+//! Bytes that a man in the middle puts between the two must never be read as if they came through TLS
+//! (CVE-2021-23214, CVE-2021-3935). Towards the upstream there is no way back: one that offers no TLS is an
+//! error, not a reason to go on without.
+//!
+//! **What is decided is what is done.** If the two sides could read the same bytes differently, a policy
+//! decides about one session and the upstream opens another. Names that PostgreSQL would cut, parameters that
+//! come twice, texts that are no UTF-8 are refused; what the tap is shown is decoded from the very bytes that
+//! are forwarded, and a message that the upstream would not accept is not forwarded.
+//!
+//! **Bytes stay what they are.** A message is forwarded as received and never encoded again: `decode`
+//! followed by `encode` loses encodings, order and everything that a library does not know. The upstream's
+//! bytes are followed by their headers alone: to know where a message ends, because only there can a client
+//! be told why its session ends, and how a statement came out.
+//!
+//! **Nobody waits for somebody else's peer.** Every length is checked before memory is taken, every wait
+//! before and after a session has a deadline ([`Limits`]), and the two directions of a session do not wait
+//! for each other: a client that sends on while a large result comes in would otherwise hold the upstream,
+//! which holds the client.
+//!
+//! **A key of one's own.** What lets a client cancel a query is worth as much as a password for that purpose;
+//! clients get keys of the sidecar, never the upstream's (module [`postgres`]).
+//!
+//! # A whole proxy
+//!
+//! Everything but the decision, which is the caller's whole business:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use protocols::postgres::Postgres;
+//! use protocols::{Client, Endpoint, Event, Limits, Protocol, Refusal, RefusalCode, Tap, TapClosed, Verdict};
+//!
+//! /// Shows queries on the terminal.
+//! struct Terminal;
+//!
+//! impl Tap for Terminal {
+//!     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
+//!         if let Event::Query { text, .. } = event {
+//!             println!("{}", text.escape_ascii());
+//!         }
+//!         Ok(Verdict::Forward)
+//!     }
+//! }
+//!
+//! async fn serve(
+//!     listener: tokio::net::TcpListener,
+//!     tls: Arc<rustls::ServerConfig>,
+//!     upstream: Endpoint,
+//! ) -> Result<(), Box<dyn std::error::Error>> {
+//!     let postgres = Postgres::new(tls, Limits::default());
+//!     loop {
+//!         let (socket, _) = listener.accept().await?;
+//!         let Some(accepted) = postgres.accept(socket).await? else { continue };
+//!         if accepted.peer.0.is_empty() {
+//!             let refusal = Refusal::new(RefusalCode::NotAuthenticated, "a client certificate is required")
+//!                 .with_hint("run: tsh db connect prod");
+//!             accepted.client.refuse(refusal).await?;
+//!             continue;
+//!         }
+//!         let session = postgres.dial(&upstream, &accepted.login).await?;
+//!         let permit_ends = std::future::pending();
+//!         let transferred = accepted.client.relay(session, Terminal, permit_ends).await?;
+//!         println!("{} bytes from the client", transferred.from_client);
+//!     }
+//! }
+//! ```
+//! (A real one serves each connection in a task of its own, and tells the client of a failed `dial`.)
+//!
+//! # Where to start reading
+//!
+//! | file | idea |
+//! |---|---|
+//! | `postgres.rs` | a PostgreSQL session, as its messages go |
+//! | `postgres/front.rs`, `startup.rs` | what a client may say before it is known |
+//! | `postgres/upstream.rs`, `auth.rs` | what we prove, and what we refuse to tell |
+//! | `frame.rs`, `relay.rs` (HOT) | cutting streams into messages; the two pumps |
+//! | `postgres/messages.rs` (HOT) | what the tap sees |
+//! | `postgres/cancel.rs` | cancel keys |
+//!
+//! A further protocol brings its own `accept`, `dial` and [`frame::Framing`]; relay, refusals, TLS and
+//! endpoints are shared.
 
+mod answer;
 mod endpoint;
 mod error;
 mod event;
@@ -11,6 +107,7 @@ pub mod relay;
 mod secret;
 mod starttls;
 
+pub use answer::{Answer, Answers, CAPTURED};
 pub use endpoint::{Credential, Endpoint, UpstreamAddress, UpstreamTls};
 pub use error::{AcceptError, DialError, RelayError, RelayFault, UpstreamReport};
 pub use event::{Event, Malformed, Parameter, Parameters, PreparedKind, Verdict};
@@ -33,7 +130,8 @@ pub trait Protocol: Send + Sync + 'static {
     /// A connection to the upstream that is logged in.
     type Upstream: Send;
 
-    /// Everything up to, not including, "you are logged in". `None`: served in full (health probe, CancelRequest).
+    /// Everything up to, not including, "you are logged in". `None`: served in full (health probe,
+    /// CancelRequest).
     ///
     /// # Errors
     /// The client broke the protocol, or its deadline; it was told so where the protocol has words for it.
@@ -78,7 +176,8 @@ pub trait Client: Send + Sized {
     /// Says "you are logged in", then carries the session until either side, the tap or `ended` ends it.
     ///
     /// # Errors
-    /// A side failed or broke the protocol, or the tap closed. [`RelayError::transferred`] still counts the bytes.
+    /// A side failed or broke the protocol, or the tap closed. [`RelayError::transferred`] still counts the
+    /// bytes.
     fn relay(
         self,
         upstream: Self::Upstream,
@@ -91,9 +190,19 @@ pub trait Client: Send + Sized {
 pub trait Tap: Send {
     /// Looks at one event. While it waits, the client waits; the upstream's answers flow on.
     ///
+    /// # Cancel safety
+    /// Must be cancel safe: it is dropped where it waits when the session ends meanwhile. The event is not
+    /// forwarded then.
+    ///
     /// # Errors
     /// [`TapClosed`] when nothing can be recorded any more: the session ends.
     fn observe(&mut self, event: Event<'_>) -> impl Future<Output = Result<Verdict, TapClosed>> + Send;
+
+    /// Who hears what the upstream answers; asked once, when the session starts. Nobody, unless a tap says
+    /// otherwise.
+    fn answers(&mut self) -> Option<Box<dyn Answers>> {
+        None
+    }
 }
 
 /// The tap can record nothing any more.
@@ -116,7 +225,8 @@ pub struct Login {
     pub carried: Carried,
 }
 
-/// Opaque bytes that one protocol's `accept` hands to its own `dial`: for PostgreSQL, the start-up parameters in order.
+/// Opaque bytes that one protocol's `accept` hands to its own `dial`: for PostgreSQL, the start-up parameters
+/// in order.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Carried(Vec<u8>);
 

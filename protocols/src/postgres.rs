@@ -1,4 +1,5 @@
-//! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2 (PostgreSQL documentation, "Frontend/Backend Protocol").
+//! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2 (PostgreSQL documentation, "Frontend/Backend
+//! Protocol").
 //!
 //! A session, as its messages go:
 //!
@@ -70,7 +71,8 @@ impl std::fmt::Debug for Postgres {
 }
 
 impl Postgres {
-    /// `tls` offers [`ALPN`] and [`TUNNEL_ALPN`], asks for a client certificate, and has resumption switched off.
+    /// `tls` offers [`ALPN`] and [`TUNNEL_ALPN`], asks for a client certificate, and has resumption switched
+    /// off.
     #[must_use]
     pub fn new(tls: Arc<ServerConfig>, limits: Limits) -> Self {
         let registry = Registry::new(limits.cancellable_sessions);
@@ -106,8 +108,9 @@ impl Postgres {
         }
     }
 
-    /// Carries a CancelRequest to where its session is, and closes when that is done: clients take the close for "done".
-    /// Whether the key was good is not told (PostgreSQL documentation, "Canceling Requests in Progress").
+    /// Carries a CancelRequest to where its session is, and closes when that is done: clients take the close
+    /// for "done". Whether the key was good is not told (PostgreSQL documentation, "Canceling Requests in
+    /// Progress").
     async fn cancel<S: Stream>(&self, process_and_key: &[u8], door: Door<S>) {
         let mut reader = Reader::new(process_and_key);
         if let Ok(process) = reader.u32() {

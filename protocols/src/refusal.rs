@@ -1,9 +1,10 @@
 //! What a client may read when it is turned away, in words that no protocol owns.
 //!
-//! A [`Refusal`] is written by the sidecar, in one place; each protocol only translates it (PostgreSQL: SQLSTATE,
-//! message and hint). It never carries an inner error's text.
+//! A [`Refusal`] is written by the sidecar, in one place; each protocol only translates it (PostgreSQL:
+//! SQLSTATE, message and hint). It never carries an inner error's text.
 
-/// Why a client is turned away. A protocol maps each code to its own (SQLSTATE, MySQL error number, SSH reason).
+/// Why a client is turned away. A protocol maps each code to its own (SQLSTATE, MySQL error number, SSH
+/// reason).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalCode {
     /// No certificate, or one that proves nothing.

@@ -1,11 +1,12 @@
 //! HOT: two independent half-duplex pumps, for every protocol that is a stream of frames.
 //!
-//! Client to upstream, a batch at a time: one read, every complete frame past the tap, one write. Upstream to client: bytes as
-//! they come, following only where frames end. Neither pump waits for the other, so a client that sends on while a huge result flows
-//! cannot deadlock; each holds one pooled buffer while bytes are in flight, and none while its side is silent.
+//! Client to upstream, a batch at a time: one read, every complete frame past the tap, one write. Upstream to
+//! client: bytes as they come, following only where frames end. Neither pump waits for the other, so a client
+//! that sends on while a huge result flows cannot deadlock; each holds one pooled buffer while bytes are in
+//! flight, and none while its side is silent.
 //!
-//! Everything that is half done when a pump is dropped lives outside of it: the session can be ended at any `.await`,
-//! and its client still told why, between two messages.
+//! Everything that is half done when a pump is dropped lives outside of it: the session can be ended at any
+//! `.await`, and its client still told why, between two messages.
 
 mod buffer;
 mod close;
@@ -34,7 +35,8 @@ pub use shared::{Readable, Stream};
 pub(crate) struct Outcome {
     /// What was forwarded.
     pub(crate) transferred: Transferred,
-    /// What is left to tell the client, between two messages; `None` when there is nothing, or no such place was reached.
+    /// What is left to tell the client, between two messages; `None` when there is nothing, or no such place
+    /// was reached.
     pub(crate) farewell: Option<Vec<u8>>,
     /// What failed, if anything.
     pub(crate) fault: Option<RelayFault>,
@@ -75,7 +77,8 @@ enum Stop {
     Ended(Refusal),
 }
 
-/// Carries the session until a side, the tap or `ended` ends it. Waits at most `close` for a last message to get through.
+/// Carries the session until a side, the tap or `ended` ends it. Waits at most `close` for a last message to
+/// get through.
 pub(crate) async fn run<C, U, F>(
     client: &mut C,
     upstream: &mut U,
@@ -91,7 +94,7 @@ where
 {
     let (client, upstream) = (Shared::new(client), Shared::new(upstream));
     let mut splitter = Splitter::new(framing);
-    let mut downstream = Downstream::<F>::new();
+    let mut downstream = Downstream::<F>::new(tap.answers());
     let mut from_client = 0;
     let mut ended = pin!(ended);
 
@@ -101,15 +104,22 @@ where
         refusal = &mut ended => Stop::Ended(refusal),
     };
     if let Stop::Client(last @ (ClientStop::Closed | ClientStop::Goodbye)) = stop {
-        // The upstream answers what it was asked before, and then closes.
-        let answers = async {
+        // Not after a goodbye: nothing follows it, not even TLS's own. An upstream that leaves that unread
+        // would reset the connection in closing it, and its last answers would be lost.
+        let half_close = async {
             if let ClientStop::Closed = last {
                 // A failure shows up when the answers are read.
-                let _ = timeout(close, upstream.shutdown()).await;
+                let _ = upstream.shutdown().await;
             }
-            // After a goodbye nothing more is written, not even TLS's: an upstream that leaves it unread would reset the
-            // connection in closing it, and its last answers would be lost.
-            downstream.pump(&upstream, &client).await
+            std::future::pending().await
+        };
+        let answers = async {
+            // The upstream answers what it was asked before, and then closes. An upstream that is stuck in
+            // its answers takes no goodbye, so neither of the two waits for the other.
+            tokio::select! {
+                result = downstream.pump(&upstream, &client) => result,
+                never = half_close => never,
+            }
         };
         stop = tokio::select! {
             // The client wants no more: whatever happens to either connection now is no fault.
@@ -222,7 +232,8 @@ async fn inspect<F: Framing>(
                 Err(TapClosed) => return (allowed, Some(ClientStop::TapClosed)),
             },
             Err(reason) => {
-                // It ends the session whatever the tap says; a closed tap must not be mistaken for a broken client.
+                // It ends the session whatever the tap says; a closed tap must not be mistaken for a broken
+                // client.
                 let stop = match tap.observe(crate::Event::Malformed { reason }).await {
                     Err(TapClosed) => ClientStop::TapClosed,
                     Ok(Verdict::End(refusal)) => ClientStop::Refused(refusal),
@@ -251,3 +262,6 @@ async fn send<U: Stream>(
     }
     if allowed > 0 { upstream.flush().await } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! From plaintext to TLS. Whatever a peer sends in plaintext behind its request for TLS is an attack
-//! (CVE-2021-23214): nothing here reads further than it must, so such bytes break the handshake instead of being believed.
+//! (CVE-2021-23214): nothing here reads further than it must, so such bytes break the handshake instead of
+//! being believed.
 
 use std::io;
 use std::pin::Pin;

@@ -1,7 +1,8 @@
 //! What we prove to the upstream, and what we refuse to tell it.
 //!
-//! SCRAM-SHA-256, bound to the TLS channel where the upstream can (RFC 5802, RFC 5929 `tls-server-end-point`). A password in clear
-//! goes through TLS alone; MD5 is done only where the configuration names it.
+//! SCRAM-SHA-256, bound to the TLS channel where the upstream can (RFC 5802, RFC 5929
+//! `tls-server-end-point`). A password in clear goes through TLS alone; MD5 is done only where the
+//! configuration names it.
 
 use std::io;
 
@@ -154,14 +155,15 @@ fn binding(stream: &UpstreamStream, plus: bool) -> (&'static str, ChannelBinding
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     match leaf.and_then(end_point) {
         Some(hash) if plus => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash)),
-        // We could bind and it did not offer: an upstream that did offer then knows that somebody took the offer out.
+        // We could bind and it did not offer: an upstream that did offer then knows that somebody took the
+        // offer out.
         Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
         None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
     }
 }
 
-/// The hash of the certificate by the hash of its signature, SHA-256 in place of the broken ones (RFC 5929 §4.1). `None` for signatures
-/// that have no single hash (Ed25519, RSA-PSS).
+/// The hash of the certificate by the hash of its signature, SHA-256 in place of the broken ones (RFC 5929
+/// §4.1). `None` for signatures that have no single hash (Ed25519, RSA-PSS).
 fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
     let signature = &parsed.signature_algorithm.algorithm;
@@ -250,4 +252,51 @@ async fn send(stream: &mut UpstreamStream, bytes: &[u8]) -> Result<(), DialError
 
 fn refused(method: &'static str, reason: &'static str) -> DialError {
     DialError::AuthenticationRefused { method, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
+
+    use super::*;
+
+    #[test]
+    fn the_channel_is_bound_by_the_hash_of_the_certificates_signature() {
+        for (algorithm, hash) in [
+            (&PKCS_ECDSA_P256_SHA256, Some(&digest::SHA256)),
+            (&PKCS_ECDSA_P384_SHA384, Some(&digest::SHA384)),
+            (&PKCS_ED25519, None),
+        ] {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let certificate = CertificateParams::default().self_signed(&key).unwrap();
+            let expected = hash.map(|hash| digest::digest(hash, certificate.der()).as_ref().to_vec());
+            assert_eq!(end_point(certificate.der()), expected);
+        }
+        assert_eq!(end_point(&CertificateDer::from(&b"no certificate"[..])), None);
+    }
+
+    #[test]
+    fn an_authentication_message_cut_short_at_any_byte_is_refused_and_never_panics() {
+        let whole = [
+            &b"\0\0\0\0"[..],
+            b"\0\0\0\x03",
+            b"\0\0\0\x05salt",
+            b"\0\0\0\x0aSCRAM-SHA-256\0SCRAM-SHA-256-PLUS\0\0",
+        ];
+        for message in whole {
+            assert!(request(message).is_ok());
+            for end in 0..message.len() {
+                assert!(request(&message[..end]).is_err(), "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn iterations_are_bounded_on_both_sides() {
+        assert!(limit_iterations(b"r=x,s=eA==,i=4096").is_ok());
+        assert!(limit_iterations(b"r=x,s=eA==,i=100000").is_ok());
+        for challenge in [&b"r=x,s=eA==,i=100001"[..], b"r=x,s=eA==,i=0", b"r=x,s=eA==,i=", b"r=x,s=eA=="] {
+            assert!(limit_iterations(challenge).is_err());
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Our own cancel keys: what a client may present to stop its own session's query, and whereto that is carried.
 //!
-//! A CancelRequest comes on a new connection, which libpq up to 16 opens without TLS and every libpq without a certificate; the key is
-//! all there is to go by, so it is the credential: random, ours (an upstream's key never reaches a client), compared
-//! in constant time, worth one interruption of one session, gone when the session ends. The process number only finds the
-//! entry; it is random as well, so a guess must hit 31 + 32 bits (31 + 256 with protocol 3.2).
+//! A CancelRequest comes on a new connection, which libpq up to 16 opens without TLS and every libpq without
+//! a certificate; the key is all there is to go by, so it is the credential: random, ours (an upstream's key
+//! never reaches a client), compared in constant time, worth one interruption of one session, gone when the
+//! session ends. The process number only finds the entry; it is random as well, so a guess must hit 31 + 32
+//! bits (31 + 256 with protocol 3.2).
 
 use std::collections::HashMap;
 use std::fmt;

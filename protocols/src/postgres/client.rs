@@ -53,7 +53,8 @@ impl<S: Stream> Client for PostgresClient<S> {
         // A client that said goodbye has nothing more to say, and one that failed no means to.
         let heard_out = if outcome.transferred.end == End::Client { 0 } else { relay::HEARD_OUT };
         let farewell = relay::close(&mut *self.stream, last, close, heard_out);
-        // Neither side waits for the other's goodbye. A client that went away before ours does not change what happened.
+        // Neither side waits for the other's goodbye. A client that went away before ours does not change
+        // what happened.
         let _ = tokio::join!(stop, farewell);
         outcome.into_result()
     }
@@ -115,11 +116,11 @@ fn compose(
     Ok(())
 }
 
-/// Closes the upstream. When we are the ones who end the session, what still runs there is cancelled first: PostgreSQL notices
-/// a closed connection only when it next has something to say.
+/// Closes the upstream. When we are the ones who end the session, what still runs there is cancelled first:
+/// PostgreSQL notices a closed connection only when it next has something to say. A client that went away by
+/// itself cancels nothing, as without us.
 async fn stop_upstream(upstream: &mut PostgresUpstream, outcome: &Outcome, close: std::time::Duration) {
-    let ours = matches!(outcome.transferred.end, End::Refused(_)) || outcome.fault.is_some();
-    if ours
+    if let End::Refused(_) = outcome.transferred.end
         && let Some(route) = &upstream.route
         && let Err(error) = upstream::cancel(route, close).await
     {

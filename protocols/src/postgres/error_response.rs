@@ -80,6 +80,18 @@ pub(crate) fn parse(content: &[u8]) -> Result<UpstreamReport, Short> {
     Ok(report)
 }
 
+/// The SQLSTATE of an ErrorResponse of which only the beginning may be there.
+pub(crate) fn sql_state_in(content: &[u8]) -> Option<SqlState> {
+    let mut reader = Reader::new(content);
+    loop {
+        match reader.u8().ok()? {
+            0 => return None,
+            b'C' => return SqlState::parse(reader.text().ok()?),
+            _ => reader.text().ok()?,
+        };
+    }
+}
+
 /// What may stand in a log line.
 fn printable(text: &[u8]) -> String {
     String::from_utf8_lossy(text).chars().filter(|character| !character.is_control()).take(KEPT).collect()

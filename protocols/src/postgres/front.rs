@@ -7,8 +7,9 @@
 //! CancelRequest     carried to the upstream, then closed
 //! anything else     ErrorResponse 28000: TLS is required
 //! ```
-//! Nothing is read ahead: eight bytes decide, and each later read takes what its length says. So bytes stuffed behind an SSLRequest
-//! run into the TLS handshake and break it (CVE-2021-23214), and no more than 10,000 bytes are read before a login is known.
+//! Nothing is read ahead: eight bytes decide, and each later read takes what its length says. So bytes
+//! stuffed behind an SSLRequest run into the TLS handshake and break it (CVE-2021-23214), and no more than
+//! 10,000 bytes are read before a login is known.
 
 use std::io;
 
@@ -79,8 +80,8 @@ pub(super) async fn knock<S: Stream>(
     }
 }
 
-/// TLS from the first byte on: ALPN says whether PostgreSQL or tsh's tunnel is inside, and must say one of them, so that
-/// nobody can be tricked into speaking another protocol here (ALPACA).
+/// TLS from the first byte on: ALPN says whether PostgreSQL or tsh's tunnel is inside, and must say one of
+/// them, so that nobody can be tricked into speaking another protocol here (ALPACA).
 async fn direct<S: Stream>(
     socket: S,
     first: [u8; 8],
@@ -113,7 +114,8 @@ fn alpn<S>(stream: &ClientStream<S>) -> Option<&[u8]> {
     stream.get_ref().1.alpn_protocol()
 }
 
-/// Inside TLS. In the tunnel, the client believes to be without TLS and may ask for it: once for each kind, and the answer is no.
+/// Inside TLS. In the tunnel, the client believes to be without TLS and may ask for it: once for each kind,
+/// and the answer is no.
 async fn inside<S: Stream>(
     mut stream: ClientStream<S>,
     tunnel: bool,
@@ -166,7 +168,8 @@ fn impossible(opening: Opening) -> Refusal {
     }
 }
 
-/// Tells the client why, and makes the error for the log. The client's 10,000 bytes before login include those that are heard out.
+/// Tells the client why, and makes the error for the log. The client's 10,000 bytes before login include
+/// those that are heard out.
 async fn turn_away<S: Stream>(stream: &mut S, refusal: Refusal, limits: &Limits) -> AcceptError {
     let heard_out = u64::from(startup::MAX_LENGTH) - 32;
     // It was told, or it is gone: the refusal is what matters to the log.

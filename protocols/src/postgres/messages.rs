@@ -1,9 +1,10 @@
 //! HOT: client messages after login, as borrowed views (PostgreSQL documentation, "Message Formats").
 //!
-//! A message is a type byte, a length that counts itself and what follows, and the content. Only the six messages that make the
-//! upstream do something are looked into; a message that PostgreSQL would not accept is not forwarded either, because
-//! then what the tap saw and what the upstream reads could differ.
+//! A message is a type byte, a length that counts itself and what follows, and the content. Only the six
+//! messages that make the upstream do something are looked into; a message that PostgreSQL would not accept
+//! is not forwarded either, because then what the tap saw and what the upstream reads could differ.
 
+use crate::answer::{Answer, CAPTURED};
 use crate::event::{Event, Malformed, Parameters, PreparedKind};
 use crate::frame::{Frame, Framing, Handling, Head};
 use crate::reader::{Reader, Short};
@@ -53,6 +54,25 @@ impl Framing for Messages {
         reader.u8().ok()?;
         let length = reader.u32().ok().filter(|length| (4..=i32::MAX as u32).contains(length))?;
         Some(u64::from(length) + 1)
+    }
+
+    fn answer_bytes(header: &[u8]) -> Option<usize> {
+        match header.first()? {
+            b'C' | b'E' => Some(CAPTURED),
+            b'I' | b's' | b'Z' => Some(0),
+            _ => None,
+        }
+    }
+
+    fn answer<'a>(header: &[u8], content: &'a [u8]) -> Option<Answer<'a>> {
+        Some(match header.first()? {
+            b'C' => Answer::Completed { tag: content.split(|byte| *byte == 0).next().unwrap_or_default() },
+            b'I' => Answer::Completed { tag: b"" },
+            b's' => Answer::Suspended,
+            b'E' => Answer::Failed { sql_state: error_response::sql_state_in(content) },
+            b'Z' => Answer::Ready,
+            _ => return None,
+        })
     }
 
     fn farewell(&self, refusal: &Refusal) -> Vec<u8> {
@@ -134,8 +154,8 @@ fn function_call(mut reader: Reader<'_>, cut: u64) -> Result<Event<'_>, Short> {
     Ok(Event::FunctionCall { function, arguments, cut })
 }
 
-/// Format codes, then values. Every value is walked over once, so that iterating later cannot fail. When the message is cut, the
-/// values may end anywhere.
+/// Format codes, then values. Every value is walked over once, so that iterating later cannot fail. When the
+/// message is cut, the values may end anywhere.
 fn parameters<'a>(reader: &mut Reader<'a>, cut: u64) -> Result<Parameters<'a>, Short> {
     let formats = reader.u16()?;
     let formats = reader.take(usize::from(formats) * 2)?;

@@ -1,7 +1,8 @@
 //! The start-up packet: parsed strictly, kept as bytes and in order.
 //!
-//! Libraries decode it into a map, which loses order, duplicates and any encoding but UTF-8. What a policy decides about (user and
-//! database) must be exactly what the upstream will read, so whatever the upstream might read differently is refused.
+//! Libraries decode it into a map, which loses order, duplicates and any encoding but UTF-8. What a policy
+//! decides about (user and database) must be exactly what the upstream will read, so whatever the upstream
+//! might read differently is refused.
 
 use crate::reader::{Reader, Short};
 use crate::refusal::{Refusal, RefusalCode};
@@ -11,7 +12,8 @@ use crate::{Carried, Login};
 pub(crate) const MAX_LENGTH: u32 = 10_000;
 /// The newest minor version of protocol 3 that is spoken here.
 pub(crate) const NEWEST_MINOR: u16 = 2;
-/// Bytes of a name at most (`NAMEDATALEN` − 1). PostgreSQL cuts longer ones: a policy would decide about another name.
+/// Bytes of a name at most (`NAMEDATALEN` − 1). PostgreSQL cuts longer ones: a policy would decide about
+/// another name.
 const MAX_NAME: usize = 63;
 
 /// What comes in the place of a start-up packet.
@@ -120,7 +122,8 @@ pub(crate) fn parse(minor: u16, content: &[u8]) -> Result<Startup, Refusal> {
     Ok(Startup { version, login: Login { user, database: Some(database), carried: Carried(carried) } })
 }
 
-/// The start-up packet for the upstream: protocol 3.0, user and database as decided, everything else as the client sent it.
+/// The start-up packet for the upstream: protocol 3.0, user and database as decided, everything else as the
+/// client sent it.
 pub(crate) fn encode(login: &Login) -> Option<Vec<u8>> {
     let database = login.database.as_deref().unwrap_or(&login.user);
     if [login.user.as_str(), database].iter().any(|name| name.is_empty() || name.contains('\0')) {

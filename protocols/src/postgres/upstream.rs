@@ -58,8 +58,8 @@ async fn open(address: &UpstreamAddress, tls: Option<&UpstreamTls>) -> Result<Up
     Ok(Either::Right(Box::new(stream)))
 }
 
-/// SSLRequest, to which only `S` will do. A second byte that comes with it is plaintext that wants to pass for encrypted
-/// (CVE-2021-23222); one that comes later breaks the handshake.
+/// SSLRequest, to which only `S` will do. A second byte that comes with it is plaintext that wants to pass
+/// for encrypted (CVE-2021-23222); one that comes later breaks the handshake.
 async fn request_tls(socket: &mut Socket) -> Result<(), DialError> {
     let mut request = Vec::new();
     wire::encode(&SslRequest::new(), &mut request).map_err(DialError::Connect)?;
@@ -118,8 +118,8 @@ fn key_route(endpoint: &Endpoint, message: &Received) -> Result<Route, DialError
     })
 }
 
-/// Asks the upstream to stop what the session runs: a new connection, over TLS when the session has TLS, and no answer.
-/// Returns when the upstream has acted on it and closed.
+/// Asks the upstream to stop what the session runs: a new connection, over TLS when the session has TLS, and
+/// no answer. Returns when the upstream has acted on it and closed.
 pub(super) async fn cancel(route: &Route, deadline: Duration) -> Result<(), DialError> {
     let send = async {
         let mut stream = open(&route.address, route.tls.as_ref()).await?;

@@ -1,7 +1,7 @@
 //! Reading and writing whole messages, before the relay takes over.
 //!
-//! Every read takes exactly the bytes of one message, so nothing is ever left in a buffer of ours: what follows belongs to
-//! whoever reads next.
+//! Every read takes exactly the bytes of one message, so nothing is ever left in a buffer of ours: what
+//! follows belongs to whoever reads next.
 
 use std::io;
 

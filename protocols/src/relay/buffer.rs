@@ -44,8 +44,8 @@ impl Buffer {
         self.end
     }
 
-    /// Free space behind the filled part. When a quarter or less is left there, the filled part is moved to the front
-    /// first; so the space is empty only when [`SHOWN`] bytes are filled.
+    /// Free space behind the filled part. When a quarter or less is left there, the filled part is moved to
+    /// the front first; so the space is empty only when [`SHOWN`] bytes are filled.
     pub(crate) fn free(&mut self) -> &mut [u8] {
         if self.is_empty() {
             (self.start, self.end) = (0, 0);

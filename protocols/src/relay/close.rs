@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Bytes of a peer's that are read and thrown away after the last message. A close with unread bytes is a reset, which can overtake
-/// the message; but a peer that sends on and on is not listened to for ever.
+/// Bytes of a peer's that are read and thrown away after the last message. A close with unread bytes is a
+/// reset, which can overtake the message; but a peer that sends on and on is not listened to for ever.
 pub(crate) const HEARD_OUT: u64 = 1024 * 1024;
 
-/// Sends `last`, says goodbye, and waits for the peer's goodbye: at most `deadline` for each of the two, and at most `heard_out`
-/// bytes of whatever the peer still sends.
+/// Sends `last`, says goodbye, and waits for the peer's goodbye: at most `deadline` for each of the two, and
+/// at most `heard_out` bytes of whatever the peer still sends.
 pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     last: &[u8],

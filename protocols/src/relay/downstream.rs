@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::Answers;
 use crate::frame::{Boundaries, Framing};
 
 use super::buffer::Buffer;
@@ -26,8 +27,8 @@ pub(super) enum Broken {
 }
 
 impl<F: Framing> Downstream<F> {
-    pub(super) fn new() -> Self {
-        Self { boundaries: Boundaries::new(), held: None, boundary: None, forwarded: 0 }
+    pub(super) fn new(answers: Option<Box<dyn Answers>>) -> Self {
+        Self { boundaries: Boundaries::new(answers), held: None, boundary: None, forwarded: 0 }
     }
 
     /// Bytes written to the client.

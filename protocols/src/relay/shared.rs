@@ -1,7 +1,7 @@
 //! HOT: one stream, read by one pump and written by the other.
 //!
-//! Both pumps belong to one task, so the lock below is never contended and never held across an `.await`: it only proves to
-//! the compiler what the task's structure already guarantees.
+//! Both pumps belong to one task, so the lock below is never contended and never held across an `.await`: it
+//! only proves to the compiler what the task's structure already guarantees.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,7 +17,8 @@ use super::buffer::Buffer;
 
 /// A stream that can say that bytes are waiting, before anybody has a buffer for them.
 pub trait Readable {
-    /// Ready when a read is worth trying: bytes, end of stream or an error. May be ready too often, never too rarely.
+    /// Ready when a read is worth trying: bytes, end of stream or an error. May be ready too often, never too
+    /// rarely.
     ///
     /// # Errors
     /// The connection failed.
@@ -142,3 +143,6 @@ fn poll_fill<S: Stream>(
     ready!(result)?;
     Poll::Ready(Ok(Filled::End))
 }
+
+#[cfg(test)]
+mod tests;

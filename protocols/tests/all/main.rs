@@ -1,4 +1,5 @@
-//! The crate's promises, through its public API: against scripted peers, and against a real PostgreSQL where one is installed.
+//! The crate's promises, through its public API: against scripted peers, and against a real PostgreSQL where
+//! one is installed.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -134,6 +134,11 @@ async fn psql_and_its_friends_notice_no_difference() {
     let order = ["first", "second", "division by zero"].map(|word| complained.find(word).unwrap());
     assert!(order.is_sorted(), "{complained}");
 
+    let heard = house.tap.heard();
+    for outcome in ["COPY 100000", "LISTEN", "DO", "22012", "SELECT 1", "Ready"] {
+        assert!(heard.iter().any(|answer| answer == outcome), "{outcome}: {heard:?}");
+    }
+
     let row = house.says("select repeat('x', 100000000)").await;
     assert_eq!(row.len(), 100_000_000);
 

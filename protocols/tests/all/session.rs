@@ -13,7 +13,8 @@ use crate::support::{Memory, RawClient, Sidecar, message, never, scripted};
 
 const BIG: usize = 64 * 1024 * 1024;
 
-/// Lets the client in, then answers nothing, and returns everything it is sent until it is told goodbye or left alone.
+/// Lets the client in, then answers nothing, and returns everything it is sent until it is told goodbye or
+/// left alone.
 async fn listens(mut socket: TcpStream) -> Vec<u8> {
     let_in(&mut socket).await;
     let mut received = Vec::new();
@@ -42,6 +43,19 @@ async fn the_client_hears_what_the_upstream_said_but_for_the_cancel_key() {
     assert_ne!(welcome[2].1, b"\0\0\0\x07\xaa\xbb\xcc\xdd", "the upstream's key is not the client's");
     client.send(&message(b'X', b"")).await;
     assert_eq!(session.await.unwrap().unwrap().end, End::Client);
+}
+
+#[tokio::test]
+async fn a_session_takes_little_memory() {
+    let sidecar = Sidecar::start().await;
+    let (endpoint, _upstream) = scripted(listens).await;
+    let config = sidecar.authority.client_config(&[]);
+    let client = tokio::spawn(RawClient::log_in(sidecar.connect().await, config, 0));
+    let accepted = sidecar.accept().await;
+    let upstream = sidecar.dial(&endpoint).await;
+    let session = accepted.client.relay(upstream, Memory::default(), never());
+    assert!(size_of_val(&session) <= 4096, "{}", size_of_val(&session));
+    drop(client.await.unwrap());
 }
 
 #[tokio::test]
@@ -136,7 +150,8 @@ async fn a_client_that_pipelines_while_a_huge_result_flows_does_not_deadlock() {
     let (endpoint, upstream) = scripted(answers_hugely).await;
     let (mut client, session) = sidecar.session(sidecar.dial(&endpoint), Memory::default(), never()).await;
     client.until_ready().await;
-    // More than all socket buffers hold, written while nothing is read: the upstream is stuck in its answer meanwhile.
+    // More than all socket buffers hold, written while nothing is read: the upstream is stuck in its answer
+    // meanwhile.
     let mut text = vec![b'x'; 4 * 1024 * 1024];
     text.push(0);
     let query = message(b'Q', &text);

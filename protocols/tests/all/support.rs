@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use protocols::postgres::{Postgres, PostgresClient, PostgresUpstream};
 use protocols::{
-    Accepted, Client, Endpoint, Event, Limits, Login, Protocol, Refusal, RelayError, Tap, TapClosed,
-    Transferred, Verdict,
+    Accepted, Answer, Answers, Client, Endpoint, Event, Limits, Login, Protocol, Refusal, RelayError, Tap,
+    TapClosed, Transferred, Verdict,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -101,11 +101,31 @@ pub(crate) fn never() -> impl Future<Output = Refusal> + Send + 'static {
 
 /// Remembers what it saw, as text; ends the session at a query that says `forbidden`.
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Memory {
+    seen: Arc<Mutex<Vec<String>>>,
+    heard: Arc<Mutex<Vec<String>>>,
+}
 
 impl Memory {
+    /// What the client asked.
     pub(crate) fn seen(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// What the upstream answered.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+impl Answers for Memory {
+    fn answered(&mut self, answer: Answer<'_>) {
+        let text = match answer {
+            Answer::Completed { tag } => tag.escape_ascii().to_string(),
+            Answer::Failed { sql_state: Some(state) } => state.to_string(),
+            other => format!("{other:?}"),
+        };
+        self.heard.lock().unwrap().push(text);
     }
 }
 
@@ -116,11 +136,15 @@ impl Tap for Memory {
             other => format!("{other:?}"),
         };
         let forbidden = text.contains("forbidden");
-        self.0.lock().unwrap().push(text);
+        self.seen.lock().unwrap().push(text);
         if forbidden {
             let refusal = Refusal::new(protocols::RefusalCode::AccessDenied, "not this one");
             return Ok(Verdict::End(refusal));
         }
         Ok(Verdict::Forward)
+    }
+
+    fn answers(&mut self) -> Option<Box<dyn Answers>> {
+        Some(Box::new(self.clone()))
     }
 }

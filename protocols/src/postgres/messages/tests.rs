@@ -1,7 +1,10 @@
 //! Views of client messages: what is shown, what is refused, and that no truncation panics.
 
 use super::*;
-use crate::frame::{SHOWN, Splitter, Step};
+use std::sync::{Arc, Mutex};
+
+use crate::Answers;
+use crate::frame::{Boundaries, SHOWN, Splitter, Step};
 
 fn message(kind: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
@@ -190,4 +193,64 @@ fn a_long_value_is_shown_by_its_beginning() {
 fn latin1_is_shown_as_its_bytes() {
     let bytes = message(b'Q', b"select 'caf\xe9'\0");
     assert_eq!(shown(&bytes), Ok(Event::Query { text: b"select 'caf\xe9'", cut: 0 }));
+}
+
+/// Remembers answers as text.
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Answers for Heard {
+    fn answered(&mut self, answer: Answer<'_>) {
+        let text = match answer {
+            Answer::Completed { tag } => format!("completed {}", tag.escape_ascii()),
+            other => format!("{other:?}"),
+        };
+        self.0.lock().unwrap().push(text);
+    }
+}
+
+#[test]
+fn answers_are_heard_the_same_wherever_the_bytes_are_split() {
+    let error = [&b"SERROR\0VERROR\0C42P01\0M"[..], &[b'm'; 500], b"\0\0"].concat();
+    let bytes = [
+        message(b'T', &[0; 40]),
+        message(b'D', &[b'C'; 300]),
+        message(b'C', b"SELECT 1\0"),
+        message(b's', b""),
+        message(b'I', b""),
+        message(b'E', &error),
+        message(b'E', b"Mno state\0\0"),
+        message(b'E', b""),
+        message(b'C', &[b'x'; 400]),
+        message(b'Z', b"I"),
+    ]
+    .concat();
+    let expected = [
+        "completed SELECT 1".to_owned(),
+        "Suspended".to_owned(),
+        "completed ".to_owned(),
+        format!("{:?}", Answer::Failed { sql_state: crate::SqlState::parse(b"42P01") }),
+        format!("{:?}", Answer::Failed { sql_state: None }),
+        format!("{:?}", Answer::Failed { sql_state: None }),
+        format!("completed {}", "x".repeat(CAPTURED)),
+        "Ready".to_owned(),
+    ];
+    for step in 1..=bytes.len() {
+        let heard = Arc::new(Mutex::default());
+        let mut boundaries = Boundaries::<Messages>::new(Some(Box::new(Heard(Arc::clone(&heard)))));
+        for chunk in bytes.chunks(step) {
+            boundaries.follow(chunk);
+        }
+        assert!(boundaries.at_boundary());
+        assert_eq!(*heard.lock().unwrap(), expected, "in steps of {step}");
+    }
+}
+
+#[test]
+fn an_upstream_that_breaks_the_protocol_is_never_at_a_boundary_again() {
+    let mut boundaries = Boundaries::<Messages>::new(None);
+    assert_eq!(boundaries.follow(&message(b'D', b"row")), Some(8));
+    assert_eq!(boundaries.follow(b"D\0\0\0\x03"), Some(0));
+    assert!(!boundaries.at_boundary());
+    assert_eq!(boundaries.follow(&[0; 100_000]), None);
+    assert!(!boundaries.at_boundary());
 }

@@ -88,7 +88,8 @@ impl RawClient {
         }
     }
 
-    /// The next message, which must be a FATAL error: its SQLSTATE and message. After it the connection ends cleanly.
+    /// The next message, which must be a FATAL error: its SQLSTATE and message. After it the connection ends
+    /// cleanly.
     pub(crate) async fn fatal(mut self) -> (String, String) {
         let (kind, content) = self.receive().await.expect("closed without a word");
         assert_eq!(kind, b'E');

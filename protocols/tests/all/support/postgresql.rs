@@ -1,4 +1,5 @@
-//! A real PostgreSQL in a directory of its own, stopped when the test ends. Where none is installed, its tests have nothing to say.
+//! A real PostgreSQL in a directory of its own, stopped when the test ends. Where none is installed, its
+//! tests have nothing to say.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};

@@ -66,8 +66,6 @@ impl Admission {
 
     /// A place for a connection from `address`; `None` when the listener has all the connections it may have.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        // An IPv4 client of a dual-stack socket is the same client.
-        let address = address.to_canonical();
         let connection = Arc::clone(&self.connections).try_acquire_owned().ok()?;
         let evicted = CancellationToken::new();
         let mut unknown = self.unknown();
@@ -184,13 +182,5 @@ mod tests {
         assert!(admission.admit(address(99)).is_some());
         assert_eq!(admission.unknown().total, 0);
         assert!(admission.unknown().by_address.is_empty());
-    }
-
-    #[test]
-    fn an_ipv4_client_is_the_same_over_a_dual_stack_socket() {
-        let admission = Admission::new(Room { unknown_per_address: 1, ..ROOM });
-        let first = admission.admit("192.0.2.1".parse().unwrap()).unwrap();
-        let _second = admission.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap();
-        assert!(is_evicted(&first));
     }
 }

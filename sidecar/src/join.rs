@@ -1,6 +1,7 @@
 //! Who this sidecar is: a certificate got once for a join token, kept in the data directory, renewed with a new key.
 
 use std::{
+    io,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -75,7 +76,12 @@ impl JoinError {
     /// authd may be there in a moment: worth another try.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Connect(error) => matches!(error, ApiError::Unreachable { .. } | ApiError::TimedOut { .. }),
+            Self::Connect(ApiError::Unreachable { .. } | ApiError::TimedOut { .. }) => true,
+            // It went away in the middle: a restart. A handshake that is refused stays refused.
+            Self::Connect(ApiError::Tls { source, .. }) => {
+                matches!(source.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
+            }
+            Self::Connect(_) => false,
             Self::Refused(status) => status.code() == tonic::Code::Unavailable,
             Self::Stored(_) | Self::NoToken { .. } | Self::Answer(_) | Self::Key(_) => false,
         }

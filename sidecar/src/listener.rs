@@ -54,6 +54,8 @@ pub(crate) async fn serve<P: Protocol>(
             Ok((socket, client)) => {
                 backoff = ACCEPT_BACKOFF;
                 number += 1;
+                // An IPv4 client of a dual-stack socket is the same client.
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
                 door.metrics.connections.inc();
                 let Some(place) = admission.admit(client.ip()) else {
                     door.metrics.over_limit.inc();
@@ -89,7 +91,7 @@ async fn connection<P: Protocol>(
         served = serve => if served.is_err() {
             error!("a connection panicked; the others go on");
         },
-        // Only while the client is unknown: nothing has begun.
+        // Asked of unknown clients alone. The race between this and becoming known costs the session, which then ends on record.
         () = place.evicted() => {
             door.metrics.unknown_evicted.inc();
             debug!("closed before login to make room");

@@ -241,7 +241,7 @@ impl<P: Protocol> Door<P> {
             }
             TargetKind::Node => Login::Node { login: login.user.clone() },
         };
-        SessionRequest { target: Arc::clone(&self.target), login, client: from.ip().to_canonical() }
+        SessionRequest { target: Arc::clone(&self.target), login, client: from.ip() }
     }
 
     fn subject(&self, request: &SessionRequest, sid: Uuid, from: SocketAddr, whom: Whom) -> Subject {

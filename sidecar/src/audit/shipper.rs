@@ -171,7 +171,8 @@ impl<U: Uplink> Shipper<U> {
         loop {
             let durable = *self.durable.borrow_and_update();
             if durable.segment != 0 {
-                return Ok(list_segments(spool).await?.first().copied());
+                // Where none is left on disk, reading the current one says so.
+                return Ok(Some(list_segments(spool).await?.first().copied().unwrap_or(durable.segment)));
             }
             tokio::select! {
                 changed = self.durable.changed() => if changed.is_err() { return Ok(None) },

@@ -45,8 +45,17 @@ fn a_broken_file_is_named_with_line_and_key() {
 fn protocols_that_are_not_built_are_refused() {
     for protocol in ["mysql", "ssh"] {
         let error = error_of(&[
-            "start", "--auth-server", "localhost:1", "--name", "db", "--protocol", protocol, "--uri",
-            "localhost:3306", "--listen", "127.0.0.1:0",
+            "start",
+            "--auth-server",
+            "localhost:1",
+            "--name",
+            "db",
+            "--protocol",
+            protocol,
+            "--uri",
+            "localhost:3306",
+            "--listen",
+            "127.0.0.1:0",
         ]);
         assert!(error.contains("is not built yet in this version"), "{error}");
     }

@@ -1,6 +1,13 @@
 //! A sidecar's life: joining, restarting, draining.
 
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, ChildStderr, Command, Stdio},
+    time::Duration,
+};
 
 use ::sidecar::{Sidecar, StartError};
 use tokio_postgres::error::SqlState;
@@ -71,16 +78,11 @@ async fn a_data_directory_serves_one_sidecar() {
 async fn it_announces_its_target() {
     let mut authd = Authd::start().await;
     let guarded = Guarded::start(&mut authd, "dev-pg", NOWHERE).await;
-    eventually("announced", async || {
-        let all = auth::proto::ListTargetsRequest::default();
-        let targets = authd.admin.list_all_targets(all).await.unwrap().into_inner().targets;
-        targets.first().is_some_and(|target| {
-            target.name == "dev-pg"
-                && target.public_addr == format!("localhost:{}", guarded.address.port())
-                && target.labels["env"] == "dev"
-        })
-    })
-    .await;
+    let targets = authd.targets().await;
+    assert_eq!(targets.len(), 1);
+    assert_eq!((targets[0].name.as_str(), targets[0].protocol.as_str()), ("dev-pg", "postgres"));
+    assert_eq!(targets[0].public_addr, format!("localhost:{}", guarded.address.port()));
+    assert_eq!(targets[0].labels["env"], "dev");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,4 +111,72 @@ async fn draining_lets_a_session_finish_then_ends_it_with_the_reason_and_everyth
     let ends = authd.audit("db.session.end").await;
     assert_eq!(ends.len(), 1, "shipped before it stopped");
     assert_eq!(ends[0]["reason"], "shutdown");
+}
+
+/// The built program, with one target.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    log: BufReader<ChildStderr>,
+}
+
+impl Program {
+    fn start(authd: &Authd, data_dir: &Path, uri: &str, token: Option<&str>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidecar"));
+        command
+            .args(["start", "--log-format", "json", "--name", "dev-pg", "--protocol", "postgres"])
+            .args(["--labels", "env=dev", "--listen", "127.0.0.1:0", "--auth-server", &authd.address])
+            .args(["--uri", uri, "--ca-pin", &authd.pins[0].to_string(), "--data-dir"])
+            .arg(data_dir);
+        if let Some(token) = token {
+            command.args(["--token", token]);
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let address = Self::read_until(&mut log, "listening")["addr"].as_str().unwrap().parse().unwrap();
+        Self::read_until(&mut log, "replica is complete");
+        Self { child, address, log }
+    }
+
+    /// The fields of the next line of the log with this message.
+    fn read_until(log: &mut BufReader<ChildStderr>, message: &str) -> serde_json::Value {
+        loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "it stopped before it said {message:?}");
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["fields"]["message"] == message {
+                return event["fields"].clone();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_sidecar_loses_no_event_that_let_a_session_begin_and_a_terminated_one_exits_well() {
+    let mut authd = Authd::start().await;
+    let jerry = Jerry::register(&mut authd).await;
+    let files = authd.database_certificate(&["localhost"]).await;
+    let postgresql = tokio::task::spawn_blocking(move || Postgresql::start(&files)).await.unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let token = authd.token().await;
+    let mut program = Program::start(&authd, data.path(), &postgresql.unix_uri(), Some(&token));
+
+    // Nobody takes audit now.
+    authd.stop().await;
+    let session = connect(program.address, "dev-pg", &jerry.login).await.unwrap();
+    assert_eq!(session.one("select 'open'").await, "open");
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    authd.start_again().await;
+    assert!(authd.audit("db.session.start").await.is_empty());
+
+    let mut program = Program::start(&authd, data.path(), &postgresql.unix_uri(), None);
+    eventually("the event of the killed process arrives", async || {
+        authd.audit("db.session.start").await.first().is_some_and(|start| start["user"] == "jerry")
+    })
+    .await;
+    let pid = nix::unistd::Pid::from_raw(program.child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    Program::read_until(&mut program.log, "stopped");
+    assert!(program.child.wait().unwrap().success());
 }

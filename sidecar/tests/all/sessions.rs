@@ -114,7 +114,7 @@ async fn refusals_are_in_postgresqls_words_and_say_what_to_do() {
     assert!(other_user.1.starts_with("the certificate is for database user"), "{other_user:?}");
 
     let denied = refused(connect_as(dev.address, "dev-pg", &jerry.login, "postgres", DB_NAME).await);
-    assert_eq!(denied.0, SqlState::INSUFFICIENT_PRIVILEGE.code());
+    assert_eq!(denied.0, SqlState::INVALID_AUTHORIZATION_SPECIFICATION.code());
     assert!(denied.1.starts_with("access to db denied."), "{denied:?}");
 
     // The receipt is for the key that was touched for: with another key there is no handshake.
@@ -157,7 +157,8 @@ async fn an_upstream_with_the_wrong_name_or_authority_is_not_used() {
     let (_, message, _) = refused(connect(guarded.address, "dev-pg", &jerry.login).await);
     assert_eq!(message, "the database cannot be reached");
     for mode in ["verify-ca", "insecure"] {
-        let upstream = format!("{{uri: \"{}\", server_name: db.example.com, tls: {mode}}}", postgresql.tcp_uri());
+        let upstream =
+            format!("{{uri: \"{}\", server_name: db.example.com, tls: {mode}}}", postgresql.tcp_uri());
         let guarded = Guarded::start(&mut authd, "dev-pg", &upstream).await;
         connect(guarded.address, "dev-pg", &jerry.login).await.unwrap();
     }
@@ -174,7 +175,10 @@ async fn a_lock_ends_a_live_session_within_a_second_and_says_why() {
     let error = session.end.await.unwrap().unwrap_err();
     assert!(locked.elapsed() < std::time::Duration::from_secs(1), "{:?}", locked.elapsed());
     let (_, message, _) = told(&error);
-    assert_eq!(message, r#"the session ended: lock targeting User:"jerry" is in force: Suspicious activity."#);
+    assert_eq!(
+        message,
+        r#"the session ended: lock targeting User:"jerry" is in force: Suspicious activity."#
+    );
     let (_, message, _) = refused(connect(guarded.address, "dev-pg", &jerry.login).await);
     assert_eq!(message, r#"lock targeting User:"jerry" is in force: Suspicious activity."#);
     eventually("the upstream session is gone", async || postgresql.sessions() == 0).await;

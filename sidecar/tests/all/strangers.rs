@@ -32,8 +32,7 @@ async fn stage() -> Stage {
     let files = authd.database_certificate(&["localhost"]).await;
     let postgresql = tokio::task::spawn_blocking(move || Postgresql::start(&files)).await.unwrap();
     let upstream = format!("{{uri: \"{}\"}}", postgresql.unix_uri());
-    let guarded =
-        Guarded::start_with(&mut authd, "dev-pg", &upstream, |config| config.room = FEW).await;
+    let guarded = Guarded::start_with(&mut authd, "dev-pg", &upstream, |config| config.room = FEW).await;
     Stage { guarded, jerry, _postgresql: postgresql, _authd: authd }
 }
 

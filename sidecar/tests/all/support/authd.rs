@@ -7,8 +7,8 @@ use auth::{
     clock::Clock,
     key::generate_p256,
     proto::{
-        self, admin_client::AdminClient, create_challenge_request, device_registration, mfa_response, new_device,
-        public_client::PublicClient, users_client::UsersClient,
+        self, admin_client::AdminClient, create_challenge_request, device_registration, mfa_response,
+        new_device, public_client::PublicClient, users_client::UsersClient,
     },
 };
 use authd::{
@@ -75,7 +75,8 @@ impl Authd {
 
     pub(crate) async fn put(&mut self, kind: &str, name: &str, json: String) {
         let resource = proto::Resource { kind: kind.to_owned(), name: name.to_owned(), json };
-        let request = proto::PutResourceRequest { resource: Some(resource), force: true, expected_revision: 0 };
+        let request =
+            proto::PutResourceRequest { resource: Some(resource), force: true, expected_revision: 0 };
         self.admin.put_resource(request).await.unwrap();
     }
 
@@ -89,6 +90,12 @@ impl Authd {
     pub(crate) async fn lock_jerry(&mut self) {
         let json = r#"{"kind":"lock","version":"v2","metadata":{"name":"stop"},"spec":{"target":{"user":"jerry"},"message":"Suspicious activity."}}"#;
         self.put("lock", "stop", json.to_owned()).await;
+    }
+
+    /// What sidecars announced.
+    pub(crate) async fn targets(&mut self) -> Vec<proto::Target> {
+        let all = proto::ListTargetsRequest::default();
+        self.admin.list_all_targets(all).await.unwrap().into_inner().targets
     }
 
     pub(crate) async fn token(&mut self) -> String {
@@ -251,7 +258,8 @@ async fn log_in(public: &mut PublicClient<Channel>, token: &mut SoftToken, origi
         challenge_id: challenge.challenge_id.clone(),
         mfa: Some(answer(&challenge, token, origin)),
         tls_public_key,
-        ..Default::default()
+        ssh_public_key: ssh_public_key(),
+        ttl_seconds: 0,
     };
     let issued = public.finish_login(finish).await.unwrap().into_inner();
     Certificate {
@@ -259,4 +267,11 @@ async fn log_in(public: &mut PublicClient<Channel>, token: &mut SoftToken, origi
         key: PrivateKeyDer::Pkcs8(key.clone_key()),
         host_authorities: issued.host_authorities.into_iter().map(CertificateDer::from).collect(),
     }
+}
+
+/// The OpenSSH wire form of some Ed25519 key: these stories have no SSH.
+fn ssh_public_key() -> Vec<u8> {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    let key = Ed25519KeyPair::generate().unwrap();
+    [&b"\0\0\0\x0bssh-ed25519\0\0\0\x20"[..], key.public_key().as_ref()].concat()
 }

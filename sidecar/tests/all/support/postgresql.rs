@@ -105,9 +105,11 @@ impl Drop for Postgresql {
 }
 
 fn configure(data: &Path, socket: &Path, port: u16, files: &DatabaseFiles) {
-    for (name, from) in
-        [("server.crt", &files.certificate), ("server.key", &files.key), ("server.cas", &files.client_authority)]
-    {
+    for (name, from) in [
+        ("server.crt", &files.certificate),
+        ("server.key", &files.key),
+        ("server.cas", &files.client_authority),
+    ] {
         let to = data.join(name);
         fs::copy(from, &to).unwrap();
         fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();

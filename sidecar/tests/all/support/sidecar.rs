@@ -52,7 +52,10 @@ impl Guarded {
         let mut config = config(authd, data.path(), target, upstream);
         config.token = Some(Token::Literal(Zeroizing::new(authd.token().await)));
         change(&mut config);
-        Self::from_config(config, data).await
+        let guarded = Self::from_config(config, data).await;
+        eventually("announced", async || authd.targets().await.iter().any(|known| known.name == target))
+            .await;
+        guarded
     }
 
     pub(crate) async fn from_config(config: Config, data: TempDir) -> Self {

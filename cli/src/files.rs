@@ -97,13 +97,14 @@ pub fn remove_if_present(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A file name for a name from outside: letters, digits and `_@+:=.-` stay, every other byte becomes `%XX`, and so
-/// does a leading dot. No result holds `/`, is hidden, or is `.` or `..`; different names give different results.
+/// A file name for a name from outside: letters, digits and `_@+=.-` stay, every other byte becomes `%XX`, and so does
+/// a leading dot. No result holds `/`, is hidden, or is `.` or `..`; different names give different results. Colons go
+/// too: libpq takes what stands before a colon in `sslkey` for the name of a crypto engine.
 #[must_use]
 pub fn file_name(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     for (at, byte) in name.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || b"_@+:=.-".contains(&byte);
+        let plain = byte.is_ascii_alphanumeric() || b"_@+=.-".contains(&byte);
         if plain && !(at == 0 && byte == b'.') {
             encoded.push(char::from(byte));
         } else {
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn ordinary_names_stay_readable_and_differing_names_differ() {
         assert_eq!(file_name("alice@example.com"), "alice@example.com");
-        assert_eq!(file_name("localhost:3080"), "localhost:3080");
+        assert_eq!(file_name("a:b"), "a%3Ab");
         assert_ne!(file_name("a/b"), file_name("a%2Fb"));
         let long = "x".repeat(255);
         assert!(file_name(&long).len() < 100);

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Directories are 0700, files 0600, written whole or not at all. Session certificates never come here. `<proxy>` is
-//! `HOST:PORT`; names pass [`files::file_name`].
+//! `HOST_PORT`; names pass [`files::file_name`].
 
 use std::{
     env,
@@ -88,7 +88,7 @@ impl Home {
     /// The profile of a proxy.
     #[must_use]
     pub fn profile(&self, proxy: &ProxyAddress) -> PathBuf {
-        self.root.join(format!("{}.yaml", file_name(&proxy.to_string())))
+        self.root.join(format!("{}.yaml", directory_name(proxy)))
     }
 
     /// The cluster's SSH host authorities, in the form of OpenSSH.
@@ -100,7 +100,7 @@ impl Home {
     /// Where the keys for a proxy are.
     #[must_use]
     pub fn keys(&self, proxy: &ProxyAddress) -> PathBuf {
-        self.root.join("keys").join(file_name(&proxy.to_string()))
+        self.root.join("keys").join(directory_name(proxy))
     }
 
     /// The authorities trusted for a proxy: one file a cluster.
@@ -114,6 +114,11 @@ impl Home {
     pub fn user(&self, proxy: &ProxyAddress, user: &UserName) -> UserFiles {
         UserFiles { directory: self.keys(proxy), user: file_name(user.as_str()) }
     }
+}
+
+/// `HOST_PORT`: unlike `HOST:PORT` it can stand in a path that libpq is given.
+fn directory_name(proxy: &ProxyAddress) -> String {
+    format!("{}_{}", file_name(proxy.host()), proxy.port())
 }
 
 /// Names of the files of one user at one proxy.
@@ -209,14 +214,21 @@ mod tests {
         let user = UserName::new("alice").unwrap();
         let cluster = ClusterName::new("main").unwrap();
         let files = home.user(&proxy, &user);
-        let keys = Path::new("/h/keys/auth.example.com:3080");
-        assert_eq!(home.profile(&proxy), Path::new("/h/auth.example.com:3080.yaml"));
+        let keys = Path::new("/h/keys/auth.example.com_3080");
+        assert_eq!(home.profile(&proxy), Path::new("/h/auth.example.com_3080.yaml"));
         assert_eq!(files.ssh_key(), keys.join("alice"));
         assert_eq!(files.ssh_public_key(), keys.join("alice.pub"));
         assert_eq!(files.tls_certificate(), keys.join("alice-x509.pem"));
         assert_eq!(files.ssh_certificate(&cluster), keys.join("alice-ssh/main-cert.pub"));
         assert_eq!(files.databases(), keys.join("alice-db"));
         assert_eq!(home.authorities(&proxy), keys.join("cas"));
+    }
+
+    #[test]
+    fn no_name_brings_a_colon_into_a_path() {
+        let user = UserName::new("DOMAIN:alice").unwrap();
+        let key = Home::at("/h").user(&"[::1]:3080".parse().unwrap(), &user).tls_key();
+        assert_eq!(key, Path::new("/h/keys/%3A%3A1_3080/DOMAIN%3Aalice-x509.key"));
     }
 
     #[test]

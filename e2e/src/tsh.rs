@@ -137,8 +137,8 @@ impl Tsh {
     /// The login on disk: certificate and key.
     #[must_use]
     pub fn login_files(&self, proxy: &str) -> (PathBuf, PathBuf) {
-        let file =
-            |ending| self.home.join(".tsh/keys").join(proxy).join(format!("{}-x509.{ending}", self.user));
+        let keys = self.home.join(".tsh/keys").join(proxy.replace(':', "_"));
+        let file = |ending| keys.join(format!("{}-x509.{ending}", self.user));
         (file("pem"), file("key"))
     }
 

@@ -122,9 +122,9 @@ Host:     db.example.com
 Port:     5432
 User:     a b
 Database: shop
-CA:       /h/keys/h:1/cas/main.pem
-Cert:     /h/keys/h:1/jerry-db/main/pg-x509.pem
-Key:      /h/keys/h:1/jerry-db/main/pg-x509.key";
+CA:       /h/keys/h_1/cas/main.pem
+Cert:     /h/keys/h_1/jerry-db/main/pg-x509.pem
+Key:      /h/keys/h_1/jerry-db/main/pg-x509.key";
         assert_eq!(Shown::of(&saved, &files).text(), expected);
     }
 
@@ -136,8 +136,8 @@ Key:      /h/keys/h:1/jerry-db/main/pg-x509.key";
             words,
             [
                 "psql",
-                "postgres://a%20b@db.example.com:5432/shop?sslmode=verify-full&sslrootcert=/h/keys/h%3A1/cas/main.pem\
-                 &sslcert=/h/keys/h%3A1/jerry-db/main/pg-x509.pem&sslkey=/h/keys/h%3A1/jerry-db/main/pg-x509.key"
+                "postgres://a%20b@db.example.com:5432/shop?sslmode=verify-full&sslrootcert=/h/keys/h_1/cas/main.pem\
+                 &sslcert=/h/keys/h_1/jerry-db/main/pg-x509.pem&sslkey=/h/keys/h_1/jerry-db/main/pg-x509.key"
             ]
         );
     }

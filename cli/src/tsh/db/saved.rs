@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::SystemTime};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use auth::identity::TargetName;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,11 @@ impl Saved {
         key_pem: &str,
     ) -> anyhow::Result<()> {
         let files = self.files(home, profile);
+        ensure!(
+            !files.key.to_string_lossy().contains(':'),
+            "libpq cannot use a key whose path holds a colon: set TSH_HOME to another place than {}",
+            home.root().display()
+        );
         home::write(&files.key, key_pem.as_bytes())?;
         home::write(&files.certificate, certificate_pem.as_bytes())?;
         home::write(&files.record, serde_saphyr::to_string(self)?.as_bytes())?;

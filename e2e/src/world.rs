@@ -95,9 +95,11 @@ impl World {
     }
 
     /// Jerry's login certificate as it lies on his disk.
-    #[must_use]
-    pub fn login_certificate(&self) -> PathBuf {
-        self.jerry.login_files(&self.authd.public_addr()).0
+    ///
+    /// # Errors
+    /// Never, for a world that was made.
+    pub fn login_certificate(&self) -> Result<PathBuf> {
+        Ok(self.jerry.login_files(&self.authd.public_addr())?.0)
     }
 
     /// A file with the host authorities, as a native client needs it to check a sidecar.
@@ -117,11 +119,8 @@ impl World {
     /// # Errors
     /// When the host authorities cannot be had.
     pub fn psql_with_login(&self, sidecar: &Sidecar) -> Result<Psql> {
-        let (certificate, key) = self.jerry.login_files(&self.authd.public_addr());
-        let copies = (self.path().join("copied.pem"), self.path().join("copied.key"));
-        std::fs::copy(certificate, &copies.0)?;
-        std::fs::copy(key, &copies.1)?;
-        Ok(self.psql(sidecar)?.certificate(&copies.0, &copies.1))
+        let (certificate, key) = self.jerry.login_files(&self.authd.public_addr())?;
+        Ok(self.psql(sidecar)?.certificate(&certificate, &key))
     }
 
     /// psql to a sidecar over native TLS, without any certificate yet.

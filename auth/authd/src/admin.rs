@@ -1,5 +1,6 @@
 //! What administrators do: resources in their JSON form, tokens, explanations.
 
+mod events;
 mod resources;
 
 pub(crate) use resources::Rules;

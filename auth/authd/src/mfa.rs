@@ -1,5 +1,6 @@
 //! MFA devices: what a user has, how one is added, and whether an answer is right.
 
+mod devices;
 pub(crate) mod totp;
 pub(crate) mod webauthn;
 
@@ -17,13 +18,7 @@ use uuid::Uuid;
 use webauthn_rs::prelude::{PublicKeyCredential, SecurityKey};
 use zeroize::Zeroizing;
 
-use crate::{
-    cluster::Cluster,
-    error::Refused,
-    keys,
-    store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
-    users::Account,
-};
+use crate::error::Refused;
 
 /// The two kinds of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,146 +163,6 @@ impl Proof {
     }
 }
 
-impl Cluster {
-    pub(crate) async fn devices(&self, user: &UserName) -> Result<Vec<Device>, Refused> {
-        let devices = store::read_all::<Device>(&*self.store, keys::devices(user)).await?;
-        Ok(devices.into_iter().map(|stored| stored.value).collect())
-    }
-
-    pub(crate) async fn device_state(
-        &self,
-        user: &UserName,
-        id: Uuid,
-    ) -> Result<Option<Stored<DeviceState>>, Refused> {
-        Ok(store::read(&*self.store, &keys::device_state(user, id)).await?)
-    }
-
-    /// The user's devices as lists show them.
-    pub(crate) async fn list_devices(&self, user: &UserName) -> Result<Vec<proto::MfaDevice>, Refused> {
-        let mut list = Vec::new();
-        for device in self.devices(user).await? {
-            let state = self.device_state(user, device.id).await?;
-            list.push(describe(&device, state.and_then(|state| state.value.last_used)));
-        }
-        list.sort_by_key(|device| device.added_at);
-        Ok(list)
-    }
-
-    /// The operations that add a device to an account, and the device. The account is rewritten along with it.
-    pub(crate) async fn add_device_ops(
-        &self,
-        user: &UserName,
-        new: NewDevice,
-    ) -> Result<(Device, Vec<Op>), Refused> {
-        let name = new.name;
-        if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
-            return Err(Refused::field("name", "a device's name has 1 to 64 printable characters"));
-        }
-        let devices = self.devices(user).await?;
-        // A name in the form of a UUID could shadow another device's id.
-        if devices.iter().any(|device| device.name == name) || Uuid::try_parse(&name).is_ok() {
-            return Err(Refused::Exists { kind: "MFA device", name });
-        }
-        let device = Device {
-            id: Uuid::new_v4(),
-            user: user.clone(),
-            name,
-            kind: new.kind,
-            added_at: self.clock.now(),
-            cose_public_key: BASE64_STANDARD.encode(&new.cose_public_key),
-        };
-        let state = DeviceState { last_used: None, secret: new.secret };
-        let ops = vec![
-            Op::put(keys::device(user, device.id), Condition::Absent, &device)?,
-            Op::put(keys::device_state(user, device.id), Condition::Absent, &state)?,
-        ];
-        Ok((device, ops))
-    }
-
-    /// Adds a device to an account that is in use.
-    pub(crate) async fn add_device(
-        &self,
-        user: &UserName,
-        new: NewDevice,
-        registration: Op,
-    ) -> Result<proto::MfaDevice, Refused> {
-        let account = self.existing_account(user).await?;
-        let (device, mut ops) = self.add_device_ops(user, new).await?;
-        ops.push(registration);
-        ops.push(Op::put(keys::account(user), account.unchanged(), &account.value)?);
-        self.store.commit(ops).await.map_err(changed)?;
-        self.emit_device("mfa.add", "T1006I", &device).await?;
-        Ok(describe(&device, None))
-    }
-
-    /// Removes a device, unless the cluster needs one and none that it accepts would be left.
-    pub(crate) async fn delete_device(
-        &self,
-        user: &UserName,
-        name_or_id: &str,
-    ) -> Result<proto::MfaDevice, Refused> {
-        let account = self.existing_account(user).await?;
-        let factor = self.preference().await?.second_factor;
-        let devices = self.devices(user).await?;
-        let device = devices
-            .iter()
-            .find(|device| device.name == name_or_id || device.id.to_string() == name_or_id)
-            .ok_or_else(|| Refused::NotFound { kind: "MFA device", name: name_or_id.to_owned() })?;
-        let needed = !matches!(factor, SecondFactor::Off | SecondFactor::Optional);
-        let left =
-            devices.iter().filter(|other| other.id != device.id && other.kind.is_accepted(factor)).count();
-        if needed && device.kind.is_accepted(factor) && left == 0 {
-            return Err(Refused::LastDevice);
-        }
-        let ops = vec![
-            Op::put(keys::account(user), account.unchanged(), &account.value)?,
-            Op::delete(keys::device(user, device.id), Condition::Present),
-            Op::delete(keys::device_state(user, device.id), Condition::Any),
-        ];
-        self.store.commit(ops).await.map_err(changed)?;
-        self.emit_device("mfa.delete", "T1007I", device).await?;
-        Ok(describe(device, None))
-    }
-
-    async fn existing_account(&self, user: &UserName) -> Result<Stored<Account>, Refused> {
-        let account = self.account(user).await?;
-        account.ok_or_else(|| Refused::NotFound { kind: "user", name: user.to_string() })
-    }
-
-    /// Rewrites a device's state after a use, unless the use is refused on what is stored by then.
-    pub(crate) async fn use_device(
-        &self,
-        device: &Device,
-        accept: impl Fn(&mut DeviceSecret) -> bool,
-    ) -> Result<(), Refused> {
-        let key = keys::device_state(&device.user, device.id);
-        for _ in 0..RACE_ATTEMPTS {
-            let stored: Option<Stored<DeviceState>> = store::read(&*self.store, &key).await?;
-            let mut stored = stored.ok_or(Refused::Credentials)?;
-            if !accept(&mut stored.value.secret) {
-                return Err(Refused::Credentials);
-            }
-            stored.value.last_used = Some(self.clock.now());
-            let op = Op::put(key.clone(), stored.unchanged(), &stored.value)?;
-            match self.store.commit(vec![op]).await {
-                // The same device was used between our reading and writing: judge again on what is stored now, so that
-                // of two uses of one code (or of one counter) the second is refused.
-                Err(StoreError::Conflict { .. }) => {}
-                other => return other.map(drop).map_err(Into::into),
-            }
-        }
-        Err(Refused::TooMany("uses of one device at the same time"))
-    }
-
-    pub(crate) async fn emit_device(&self, event: &str, code: &str, device: &Device) -> Result<(), Refused> {
-        let mut fields = serde_json::json!({"event": event, "code": code, "user": device.user});
-        if let Some(fields) = fields.as_object_mut() {
-            fields.extend(audit_fields(device));
-        }
-        Ok(self.audit.emit(fields).await?)
-    }
-}
-
 /// How audit events name a device.
 pub(crate) fn audit_fields(device: &Device) -> serde_json::Map<String, serde_json::Value> {
     [
@@ -332,12 +187,5 @@ pub(crate) fn describe(device: &Device, last_used: Option<SystemTime>) -> proto:
         kind: device.kind.to_proto(),
         added_at: unix_millis(device.added_at),
         last_used: last_used.map_or(0, unix_millis),
-    }
-}
-
-fn changed(error: StoreError) -> Refused {
-    match error {
-        StoreError::Conflict { .. } => Refused::Changed("the account"),
-        other => other.into(),
     }
 }

@@ -4,12 +4,9 @@
 //! replica. Stop: no new clients, live sessions end by themselves or are ended, audit on disk, then the rest.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io,
+    fs::File,
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -18,31 +15,40 @@ use auth::{
     clock::Clock,
     identity::TargetName,
     policy::{Target, TargetKind},
-    proto,
     replica::{self, Replica},
 };
 use protocols::{Limits, postgres::Postgres};
 use rustls::ServerConfig;
-use tokio::{net::TcpListener, time::sleep};
+use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
-use zeroize::Zeroizing;
 
+mod address;
+mod error;
+mod files;
+mod status;
+
+pub use self::error::StartError;
+use self::{
+    address::{Bound, announcement, bind, hosts},
+    files::{lock, read_token},
+    status::Status,
+};
 use crate::{
     admission::Admission,
     announce,
-    audit::{Audit, AuditSpool, Shipped, Shipper},
+    audit::{Audit, AuditSpool, Shipper},
     backoff::Backoff,
     chain::Chain,
-    config::{Config, ConfigError, TargetConfig, TlsMode, Token, read_secret},
-    health::{self, NotReady, Watched},
-    join::{self, Identity, Invitation, JoinError, Names},
+    config::{Config, TargetConfig, TlsMode},
+    health,
+    join::{self, Identity, Invitation, Names},
     link::Link,
     listener::{self, Stops},
     metrics::Metrics,
     session::Door,
     tls::{self, ServerCertificate},
-    upstream::{CertificateCache, Roots, Upstream, UpstreamError},
+    upstream::{Roots, Upstream},
 };
 
 /// From accept to the whole login request.
@@ -50,61 +56,6 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// After the drain timeout: for sessions to say goodbye, and for audit to reach authd.
 const LAST_DEADLINE: Duration = Duration::from_secs(10);
 const SHIP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Why a sidecar does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration is refused.
-    #[error("the configuration is refused")]
-    Config(#[from] ConfigError),
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory {}", path.display())]
-    DataDir {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another sidecar uses the data directory.
-    #[error("another sidecar uses the data directory {}", path.display())]
-    InUse {
-        /// Which.
-        path: PathBuf,
-    },
-    /// An address is not free, or not ours.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The join token cannot be read.
-    #[error("cannot read the join token from {}", path.display())]
-    Token {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// No identity.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// The way to an upstream cannot be set up.
-    #[error("target {target}")]
-    Upstream {
-        /// Whose.
-        target: TargetName,
-        /// Why.
-        source: UpstreamError,
-    },
-    /// rustls refuses our own settings.
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
-    /// A metric is declared twice.
-    #[error("metrics cannot be set up")]
-    Metrics(#[source] prometheus::Error),
-}
 
 /// A sidecar that serves.
 pub struct Sidecar {
@@ -347,120 +298,5 @@ impl Core {
             server_id: server_id.to_owned(),
             closing: self.closing.clone(),
         })
-    }
-}
-
-/// A listener that nobody is served on yet.
-struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
-    /// Where clients are told to go, HOST:PORT.
-    public_addr: String,
-}
-
-impl Bound {
-    async fn new(target: &TargetConfig) -> Result<Self, StartError> {
-        let (listener, address) = bind(target.listen).await?;
-        let public_addr = target.public_addr.clone().unwrap_or_else(|| match address.ip() {
-            ip if ip.is_loopback() || ip.is_unspecified() => format!("localhost:{}", address.port()),
-            _ => address.to_string(),
-        });
-        Ok(Self { listener, address, public_addr })
-    }
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listener = TcpListener::bind(address).await;
-    let bound = listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    bound.map_err(|source| StartError::Listen { address, source })
-}
-
-/// What native clients may verify: the hosts that they are told, and for `localhost` its addresses.
-fn hosts(bound: &[Bound]) -> Vec<String> {
-    let mut hosts = Vec::new();
-    for bound in bound {
-        let host = bound.public_addr.rsplit_once(':').map_or(bound.public_addr.as_str(), |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        hosts.push(host.to_owned());
-        if host == "localhost" {
-            hosts.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
-        }
-    }
-    hosts.sort_unstable();
-    hosts.dedup();
-    hosts
-}
-
-fn announcement(target: &TargetConfig, bound: &Bound) -> proto::Target {
-    proto::Target {
-        kind: "database".to_owned(),
-        name: target.name.to_string(),
-        description: target.description.clone(),
-        labels: target.labels.clone().into_iter().collect(),
-        protocol: target.protocol.to_string(),
-        public_addr: bound.public_addr.clone(),
-        uri: target.upstream.address.to_string(),
-        ..proto::Target::default()
-    }
-}
-
-fn read_token(token: &Token) -> Result<Zeroizing<String>, StartError> {
-    match token {
-        Token::Literal(token) => Ok(token.clone()),
-        Token::File(path) => {
-            let token = |source| StartError::Token { path: path.clone(), source };
-            let bytes = read_secret(path).map_err(token)?;
-            let text = std::str::from_utf8(&bytes).map_err(|error| token(io::Error::other(error)))?;
-            Ok(Zeroizing::new(text.trim().to_owned()))
-        }
-    }
-}
-
-/// Makes the data directory, readable by its owner alone, and takes it for this process.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let failed = |source| StartError::DataDir { path: data_dir.to_owned(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(failed)?;
-    let lock = File::create(data_dir.join("lock")).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: data_dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-/// What the health page looks at.
-struct Status {
-    replica: Arc<Replica>,
-    audit: Audit,
-    draining: CancellationToken,
-    shipped: Arc<Shipped>,
-    certificates: OnceLock<Vec<Arc<CertificateCache>>>,
-}
-
-impl Watched for Status {
-    fn readiness(&self) -> Result<(), NotReady> {
-        if self.draining.is_cancelled() {
-            Err(NotReady::Draining)
-        } else if !self.replica.is_ready() {
-            Err(NotReady::Replica)
-        } else if !self.audit.is_writable() {
-            Err(NotReady::Audit)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn refresh(&self, metrics: &Metrics) {
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let process = &metrics.process;
-        process.replica_ready.set(i64::from(self.replica.is_ready()));
-        process.replica_age.set(self.replica.age().map_or(-1.0, |age| age.as_secs_f64()));
-        process.audit_spool_bytes.set(gauge(self.audit.spool_bytes()));
-        let acknowledged = self.shipped.acknowledged.load(Ordering::Acquire);
-        process.audit_unshipped.set(gauge(self.audit.durable_events().saturating_sub(acknowledged)));
-        process.audit_ship_failures.set(gauge(self.shipped.failures.load(Ordering::Relaxed)));
-        process.audit_damaged_bytes.set(gauge(self.shipped.damaged.load(Ordering::Relaxed)));
-        let certificates = self.certificates.get().into_iter().flatten();
-        process.upstream_certificates.set(gauge(certificates.map(|cache| cache.len()).sum()));
     }
 }

@@ -24,6 +24,9 @@ pub(crate) enum Stop {
     /// It might, but that cannot be written down.
     #[error("the session cannot be recorded")]
     Audit(#[source] AuditError),
+    /// A role says `db_session_settings`, which nobody applies yet.
+    #[error("db_session_settings of a role cannot be applied in this version")]
+    Settings,
     /// There is nothing to prove to the upstream with.
     #[error("no credential for the upstream")]
     Credential(#[source] CredentialError),
@@ -78,6 +81,10 @@ pub(crate) fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
                 AuditError::Full { .. } => "audit_full",
             };
             plain(RefusalCode::Internal, reason, NOT_RECORDED)
+        }
+        Stop::Settings => {
+            let text = "your roles set options of the database session, which this version cannot apply yet";
+            plain(RefusalCode::Unsupported, "settings_unsupported", text)
         }
         Stop::Credential(error) => {
             let reason = match error {
@@ -142,6 +149,7 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
         }
         DenyReason::Policy(_) => policy("policy"),
         DenyReason::UnknownRole(_) => policy("unknown_role"),
+        DenyReason::SettingConflict { .. } => policy("setting_conflict"),
         DenyReason::Receipt(_) => proof("receipt_invalid"),
         DenyReason::ReceiptMissing { .. } => proof("receipt_missing"),
         DenyReason::ReceiptUnexpected { .. } => proof("receipt_unexpected"),

@@ -26,12 +26,15 @@ use auth::{
     policy::{Target, TargetKind},
     replica::Replica,
 };
-use protocols::{Accepted, Client, PeerCertificate, Protocol, RelayError, Transferred};
+use protocols::{Accepted, Client, PeerCertificate, Protocol};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, error, field, info, info_span, warn};
 use uuid::Uuid;
 
+mod record;
+
+use self::record::{Active, Whom, ending};
 use crate::{
     admission::Place,
     audit::{Audit, Denied, Ending, Subject, Trail},
@@ -124,7 +127,7 @@ impl<P: Protocol> Door<P> {
         let trail = Trail::begin(&self.audit, &self.clock, &subject, role, permit.receipt())
             .await
             .map_err(Stop::Audit)?;
-        match self.dial(login).await {
+        match self.dial(login, &permit).await {
             Ok(upstream) => Ok(Opened { permit, trail, upstream }),
             Err(stop) => {
                 let reason = refusal::answer(&stop, asked(request)).reason;
@@ -134,7 +137,11 @@ impl<P: Protocol> Door<P> {
         }
     }
 
-    async fn dial(&self, login: &protocols::Login) -> Result<P::Upstream, Stop> {
+    async fn dial(&self, login: &protocols::Login, permit: &Permit) -> Result<P::Upstream, Stop> {
+        // A limit that cannot be enforced must not be taken for one that is.
+        if !permit.options().db_session_settings.is_empty() {
+            return Err(Stop::Settings);
+        }
         let endpoint = self.upstream.endpoint(&login.user).await.map_err(Stop::Credential)?;
         self.protocol.dial(&endpoint, login).await.map_err(Stop::Dial)
     }
@@ -192,7 +199,7 @@ impl<P: Protocol> Door<P> {
                 self.process_metrics.audit_failures.inc();
                 error!(reason = answer.reason, error = %Chain(error), "refused: the session cannot be recorded");
             }
-            Stop::Credential(_) | Stop::Dial(_) => {
+            Stop::Settings | Stop::Credential(_) | Stop::Dial(_) => {
                 warn!(reason = answer.reason, error = %Chain(stop), "refused: no upstream");
             }
         }
@@ -278,62 +285,8 @@ pub(crate) fn span(number: u64, target: &Target, client: SocketAddr) -> Span {
     )
 }
 
-/// Who an event is about.
-struct Whom {
-    user: Option<String>,
-    device: Option<auth::identity::DeviceId>,
-}
-
-impl Whom {
-    fn of(permit: &Permit) -> Self {
-        Self { user: Some(permit.identity().user.to_string()), device: permit.mfa_device() }
-    }
-}
-
 fn asked(request: &SessionRequest) -> Asked<'_> {
     Asked { target: &request.target, login: &request.login }
-}
-
-fn ending(outcome: &Result<Transferred, RelayError>, closed: Option<&'static str>) -> Ending {
-    use protocols::{End, RelayFault};
-    let (transferred, reason) = match outcome {
-        Ok(transferred) => {
-            let reason = match transferred.end {
-                End::Client => "client_closed",
-                End::Upstream => "upstream_closed",
-                End::Refused(_) => closed.unwrap_or("refused"),
-            };
-            (*transferred, reason)
-        }
-        Err(error) => {
-            let reason = match error.fault {
-                RelayFault::Client(_) => "client_failed",
-                RelayFault::Upstream(_) => "upstream_failed",
-                RelayFault::Malformed(_) => "malformed",
-                RelayFault::TapClosed => "audit_failed",
-            };
-            (error.transferred, reason)
-        }
-    };
-    let Transferred { from_client, from_upstream, .. } = transferred;
-    Ending { reason, bytes_from_client: from_client, bytes_from_upstream: from_upstream }
-}
-
-/// Counts a live session for as long as it lives, a panic included.
-struct Active<'a>(&'a TargetMetrics);
-
-impl<'a> Active<'a> {
-    fn new(metrics: &'a TargetMetrics) -> Self {
-        metrics.started.inc();
-        metrics.active.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.0.active.dec();
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 use std::{io, path::Path, sync::Mutex};
 
-use protocols::{Carried, DialError, Endpoint, Event, Refusal, RelayFault, Tap, UpstreamAddress, Verdict};
+use protocols::{
+    Carried, DialError, Endpoint, Event, Refusal, RelayError, RelayFault, Tap, Transferred, UpstreamAddress,
+    Verdict,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -385,6 +388,19 @@ async fn an_upstream_that_fails_is_told_without_its_secrets_and_nobody_is_logged
         assert_eq!(names(&events), ["db.session.start", "db.session.end"]);
         assert_eq!(events[1]["reason"], reason);
     }
+}
+
+#[tokio::test]
+async fn settings_that_nobody_applies_stop_the_session_before_the_upstream() {
+    let world = World::new();
+    let login = world.login();
+    let role = r#"{"kind":"role","version":"v6","metadata":{"name":"access-dev"},"spec":{"options":{"db_session_settings":{"statement_timeout":"30s"}},"allow":{"db_labels":{"env":"dev"},"db_users":["*"],"db_names":["*"]}}}"#;
+    world.replica.apply(mint::resource("role", "access-dev", role)).unwrap();
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::Query);
+    stage.serve().await;
+    let told = "refuse: your roles set options of the database session, which this version cannot apply yet";
+    assert_eq!(stage.log.all(), ["accept", told]);
+    assert_eq!(stage.events().await[1]["reason"], "settings_unsupported");
 }
 
 #[tokio::test]

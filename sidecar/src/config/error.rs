@@ -1,0 +1,69 @@
+//! Why a configuration is refused.
+
+use std::{io, path::PathBuf};
+
+use auth::identity::{Protocol, TargetName};
+
+use super::MIN_SPOOL_BOUND;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what it should be; the message names line, column and key.
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// Two targets want the same.
+    #[error("targets {first} and {second} have the same {what}")]
+    Twice {
+        /// Of what.
+        what: &'static str,
+        /// One target.
+        first: TargetName,
+        /// The other.
+        second: TargetName,
+    },
+    /// No targets.
+    #[error("no targets are configured")]
+    NoTargets,
+    /// A protocol that is not built.
+    #[error("target {target}: protocol {protocol} is not built yet in this version; postgres is")]
+    Protocol {
+        /// Which target.
+        target: TargetName,
+        /// Its protocol.
+        protocol: Protocol,
+    },
+    /// Settings of a target's upstream that exclude each other.
+    #[error("target {target}: {what}")]
+    Upstream {
+        /// Which target.
+        target: TargetName,
+        /// What excludes what.
+        what: &'static str,
+    },
+    /// The bound of the audit spool is too small.
+    #[error("audit.max_spool is {bytes} bytes, less than {MIN_SPOOL_BOUND}")]
+    SpoolBound {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// A limit of zero would let nobody in.
+    #[error("limits.{what} is 0")]
+    NoRoom {
+        /// Which limit.
+        what: &'static str,
+    },
+}

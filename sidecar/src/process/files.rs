@@ -1,0 +1,37 @@
+//! What is read and taken before anything is started: the join token, the data directory.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
+};
+
+use zeroize::Zeroizing;
+
+use super::StartError;
+use crate::config::{Token, read_secret};
+
+pub(super) fn read_token(token: &Token) -> Result<Zeroizing<String>, StartError> {
+    match token {
+        Token::Literal(token) => Ok(token.clone()),
+        Token::File(path) => {
+            let token = |source| StartError::Token { path: path.clone(), source };
+            let bytes = read_secret(path).map_err(token)?;
+            let text = std::str::from_utf8(&bytes).map_err(|error| token(io::Error::other(error)))?;
+            Ok(Zeroizing::new(text.trim().to_owned()))
+        }
+    }
+}
+
+/// Makes the data directory, readable by its owner alone, and takes it for this process.
+pub(super) fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let failed = |source| StartError::DataDir { path: data_dir.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(failed)?;
+    let lock = File::create(data_dir.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}

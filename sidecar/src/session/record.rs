@@ -1,0 +1,59 @@
+//! What is put on record about a session: who, and how it ended.
+
+use auth::{identity::DeviceId, permit::Permit};
+use protocols::{End, RelayError, RelayFault, Transferred};
+
+use crate::{audit::Ending, metrics::TargetMetrics};
+
+/// Who an event is about.
+pub(super) struct Whom {
+    pub(super) user: Option<String>,
+    pub(super) device: Option<DeviceId>,
+}
+
+impl Whom {
+    pub(super) fn of(permit: &Permit) -> Self {
+        Self { user: Some(permit.identity().user.to_string()), device: permit.mfa_device() }
+    }
+}
+
+pub(super) fn ending(outcome: &Result<Transferred, RelayError>, closed: Option<&'static str>) -> Ending {
+    let (transferred, reason) = match outcome {
+        Ok(transferred) => {
+            let reason = match transferred.end {
+                End::Client => "client_closed",
+                End::Upstream => "upstream_closed",
+                End::Refused(_) => closed.unwrap_or("refused"),
+            };
+            (*transferred, reason)
+        }
+        Err(error) => {
+            let reason = match error.fault {
+                RelayFault::Client(_) => "client_failed",
+                RelayFault::Upstream(_) => "upstream_failed",
+                RelayFault::Malformed(_) => "malformed",
+                RelayFault::TapClosed => "audit_failed",
+            };
+            (error.transferred, reason)
+        }
+    };
+    let Transferred { from_client, from_upstream, .. } = transferred;
+    Ending { reason, bytes_from_client: from_client, bytes_from_upstream: from_upstream }
+}
+
+/// Counts a live session for as long as it lives, a panic included.
+pub(super) struct Active<'a>(&'a TargetMetrics);
+
+impl<'a> Active<'a> {
+    pub(super) fn new(metrics: &'a TargetMetrics) -> Self {
+        metrics.started.inc();
+        metrics.active.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.dec();
+    }
+}

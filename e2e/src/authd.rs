@@ -37,8 +37,9 @@ impl Authd {
 
     fn listening(data_dir: &Path, listen: &str) -> Result<Self> {
         let mut command = mortal(binaries::ours("authd")?, "KILL");
-        command.args(["start", "--cluster-name", CLUSTER, "--listen", listen, "--log-format", "json"]);
-        command.arg("--data-dir").arg(data_dir).env("TOUCHSTONE_LOG", "info");
+        command.arg("start").arg(format!("--cluster-name={CLUSTER}")).arg(format!("--listen={listen}"));
+        command.arg(format!("--data-dir={}", data_dir.display())).arg("--log-format=json");
+        command.env("TOUCHSTONE_LOG", "info");
         let daemon = Daemon::start("authd", command)?;
         let address = daemon.wait_for("authd to listen", STARTING, |line| listening(line, "api"))?;
         Ok(Self { daemon, data_dir: data_dir.to_owned(), address })

@@ -60,16 +60,14 @@ impl Sidecar {
         listen: &str,
     ) -> Result<Self> {
         let mut command = mortal(binaries::ours("sidecar")?, "KILL");
-        command.args(["start", "--log-format", "json"]).env("TOUCHSTONE_LOG", "info");
-        command.args(["--auth-server", auth_server, "--ca-pin", ca_pin, "--protocol", "postgres"]);
-        command.args(["--name", &options.name, "--labels", &options.labels, "--uri", &options.uri]);
-        command.args(["--listen", listen, "--diag-addr", "127.0.0.1:0"]).arg("--data-dir").arg(data_dir);
-        if let Some(token) = token {
-            command.args(["--token", token]);
-        }
-        if let Some(password_file) = &options.password_file {
-            command.arg("--upstream-password-file").arg(password_file);
-        }
+        command.args(["start", "--log-format=json"]).env("TOUCHSTONE_LOG", "info");
+        let SidecarOptions { name, labels, uri, password_file } = &options;
+        command.arg(format!("--auth-server={auth_server}")).arg(format!("--ca-pin={ca_pin}"));
+        command.arg(format!("--name={name}")).arg("--protocol=postgres").arg(format!("--labels={labels}"));
+        command.arg(format!("--uri={uri}")).arg(format!("--listen={listen}")).arg("--diag-addr=127.0.0.1:0");
+        command.arg(format!("--data-dir={}", data_dir.display()));
+        command.args(token.map(|token| format!("--token={token}")));
+        command.args(password_file.iter().map(|file| format!("--upstream-password-file={}", file.display())));
         let daemon = Daemon::start(format!("sidecar {}", options.name), command)?;
         let address =
             daemon.wait_for("the sidecar to listen", STARTING, |line| listening(line, &options.name))?;

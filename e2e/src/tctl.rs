@@ -7,10 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::{
     Finished, binaries,
-    process::{self},
+    process::{self, poll},
 };
 
 /// Longest that a command may take.
@@ -76,9 +77,9 @@ impl Tctl {
     /// # Errors
     /// When none is given.
     pub fn join_token(&self) -> Result<String> {
-        let answer: serde_json::Value =
+        let answer: Value =
             serde_json::from_str(&self.ok(&["tokens", "add", "--type=db", "--format=json"])?)?;
-        let token = answer.get("token").and_then(serde_json::Value::as_str);
+        let token = answer.get("token").and_then(Value::as_str);
         Ok(token.context("no token in the answer")?.to_owned())
     }
 
@@ -87,16 +88,24 @@ impl Tctl {
     /// # Errors
     /// When authd does not say.
     pub fn ca_pin(&self) -> Result<String> {
-        let answer: serde_json::Value = serde_json::from_str(&self.ok(&["status", "--format=json"])?)?;
-        let pin = answer.pointer("/ca_pins/0").and_then(serde_json::Value::as_str);
+        let answer: Value = serde_json::from_str(&self.ok(&["status", "--format=json"])?)?;
+        let pin = answer.pointer("/ca_pins/0").and_then(Value::as_str);
         Ok(pin.context("no pin in the answer")?.to_owned())
+    }
+
+    /// Waits for an event of this name that is `wanted`: sidecars send theirs after the fact.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub fn wait_for_audit(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        poll(&format!("an event {event}"), PATIENCE, || Ok(self.audit(event)?.into_iter().find(&wanted)))
     }
 
     /// The audit trail's events of one name, oldest first.
     ///
     /// # Errors
     /// When authd does not say.
-    pub fn audit(&self, event: &str) -> Result<Vec<serde_json::Value>> {
+    pub fn audit(&self, event: &str) -> Result<Vec<Value>> {
         let lines = self.ok(&["audit", "ls", "--format=json", "--limit=1000", "--event", event])?;
         lines.lines().map(|line| serde_json::from_str(line).context("an event")).collect()
     }

@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use auth::identity::UserName;
+use cli::home::Home;
 
 use crate::{
     Finished, OtpDevice, Terminal, binaries,
@@ -135,11 +137,13 @@ impl Tsh {
     }
 
     /// The login on disk: certificate and key.
-    #[must_use]
-    pub fn login_files(&self, proxy: &str) -> (PathBuf, PathBuf) {
-        let keys = self.home.join(".tsh/keys").join(proxy.replace(':', "_"));
-        let file = |ending| keys.join(format!("{}-x509.{ending}", self.user));
-        (file("pem"), file("key"))
+    ///
+    /// # Errors
+    /// When the address or the user's name is none.
+    pub fn login_files(&self, proxy: &str) -> Result<(PathBuf, PathBuf)> {
+        let home = Home::at(self.home.join(".tsh"));
+        let files = home.user(&proxy.parse()?, &UserName::new(self.user.clone())?);
+        Ok((files.tls_certificate(), files.tls_key()))
     }
 
     /// Adds an OTP device, proved with the security key.

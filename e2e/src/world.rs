@@ -94,10 +94,12 @@ impl World {
         self.dir.path()
     }
 
-    /// Jerry's login as it lies on his disk: certificate and key.
-    #[must_use]
-    pub fn login_files(&self) -> (PathBuf, PathBuf) {
-        self.jerry.login_files(&self.authd.public_addr())
+    /// Jerry's login certificate as it lies on his disk.
+    ///
+    /// # Errors
+    /// Never, for a world that was made.
+    pub fn login_certificate(&self) -> Result<PathBuf> {
+        Ok(self.jerry.login_files(&self.authd.public_addr())?.0)
     }
 
     /// A file with the host authorities, as a native client needs it to check a sidecar.
@@ -117,7 +119,7 @@ impl World {
     /// # Errors
     /// When the host authorities cannot be had.
     pub fn psql_with_login(&self, sidecar: &Sidecar) -> Result<Psql> {
-        let (certificate, key) = self.login_files();
+        let (certificate, key) = self.jerry.login_files(&self.authd.public_addr())?;
         Ok(self.psql(sidecar)?.certificate(&certificate, &key))
     }
 

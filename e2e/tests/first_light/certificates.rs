@@ -12,7 +12,7 @@ use crate::forge::{DAY, Forgery, identity, pretended_authority, stolen_authority
 #[test]
 fn expired_future_and_foreign_certificates_are_refused_each_in_its_own_words() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let jerry = identity(&world, &world.login_files().0)?;
+    let jerry = identity(&world, &world.login_certificate()?)?;
     let user_authority = stolen_authority(&world, AuthorityKind::User)?;
     let now = SystemTime::now();
 
@@ -37,7 +37,7 @@ fn expired_future_and_foreign_certificates_are_refused_each_in_its_own_words() -
 #[test]
 fn certificates_of_the_clusters_other_authorities_are_not_users() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let jerry = identity(&world, &world.login_files().0)?;
+    let jerry = identity(&world, &world.login_certificate()?)?;
 
     // Authentic, and for something else: an authority vouches for its own kind only.
     for kind in [AuthorityKind::Host, AuthorityKind::Db, AuthorityKind::DbClient] {

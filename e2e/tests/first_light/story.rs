@@ -28,10 +28,9 @@ fn production_asks_for_a_touch_and_then_answers() -> Result<()> {
     psql.expect("Tap any security key")?;
     ask_and_leave(psql)?;
 
-    let start = world.tctl.audit("db.session.start")?.pop().unwrap();
+    let start = world.tctl.wait_for_audit("db.session.start", |event| event["db_service"] == "prod-pg")?;
     assert_eq!(start["code"], "TDB00I");
     assert_eq!(start["user"], "jerry");
-    assert_eq!(start["db_service"], "prod-pg");
     assert!(start["with_mfa"].as_str().is_some_and(|device| !device.is_empty()), "{start}");
     Ok(())
 }
@@ -50,15 +49,14 @@ fn a_one_time_code_is_accepted_where_the_person_asks_for_it() -> Result<()> {
 #[test]
 fn the_certificate_on_disk_alone_is_refused_by_production_with_a_hint() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let (certificate, key) = world.login_files();
     // The same two files open development, so it is not the files that are wrong.
-    assert_eq!(world.psql(&world.dev)?.certificate(&certificate, &key).query("SELECT 1")?.output()?, "1\n");
+    assert_eq!(world.psql_with_login(&world.dev)?.query("SELECT 1")?.output()?, "1\n");
 
-    let error = world.psql(&world.prod)?.certificate(&certificate, &key).query("SELECT 1")?.error()?;
+    let error = world.psql_with_login(&world.prod)?.query("SELECT 1")?.error()?;
     ensure!(error.contains("access to resource requires MFA"), "{error}");
     ensure!(error.contains("HINT:") && error.contains("tsh db connect prod-pg"), "{error}");
 
-    let denied = world.tctl.audit("db.session.start")?.pop().unwrap();
+    let denied = world.tctl.wait_for_audit("db.session.start", |event| event["db_service"] == "prod-pg")?;
     assert_eq!(denied["code"], "TDB00W");
     assert_eq!(denied["success"], false);
     assert_eq!(denied["error"], "access to resource requires MFA");
@@ -103,12 +101,9 @@ fn the_trail_tells_the_whole_story() -> Result<()> {
         ("db.session.query", "TDB02I"),
         ("db.session.end", "TDB01I"),
     ] {
-        let events = eventually(&world, event)?;
-        assert_eq!(events.last().unwrap()["code"], code, "{event}");
-        for event in &events {
-            for field in ["uid", "time", "cluster_name"] {
-                assert!(event[field].is_string(), "{field} of {event}");
-            }
+        let event = world.tctl.wait_for_audit(event, |found| found["code"] == code)?;
+        for field in ["uid", "time", "cluster_name"] {
+            assert!(event[field].is_string(), "{field} of {event}");
         }
     }
     let queries = world.tctl.audit("db.session.query")?;
@@ -116,16 +111,4 @@ fn the_trail_tells_the_whole_story() -> Result<()> {
     let start = &world.tctl.audit("db.session.start")?[0];
     assert_eq!(queries[0]["sid"], start["sid"]);
     Ok(())
-}
-
-/// Events of one name, once there are any: sidecars send theirs after the fact.
-fn eventually(world: &World, event: &str) -> Result<Vec<serde_json::Value>> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        let events = world.tctl.audit(event)?;
-        if !events.is_empty() {
-            return Ok(events);
-        }
-        ensure!(std::time::Instant::now() < deadline, "no event {event} in the trail");
-    }
 }

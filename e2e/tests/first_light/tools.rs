@@ -1,7 +1,9 @@
 //! The tools that people use, through the tunnel of `tsh proxy db`.
 
+use std::{process::Command, time::Duration};
+
 use anyhow::{Context, Result, ensure};
-use e2e::{Psql, Terminal, World};
+use e2e::{Psql, Terminal, World, run};
 
 /// Starts a tunnel to production: one touch, then any number of connections.
 fn tunnel(world: &World) -> Result<(Terminal, u16)> {
@@ -80,5 +82,18 @@ fn copy_goes_both_ways() -> Result<()> {
     session.expect("COPY 3")?;
     session.send("COPY copied TO STDOUT;")?;
     session.expect("1\n2\n3\n")?;
+    Ok(())
+}
+
+#[test]
+fn psql_alone_works_with_what_tsh_db_env_prints() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    world.jerry.at_terminal(&["db", "login", "--db-user=jerry", "--db-name=app", "dev-pg"])?.succeed()?;
+    let exports = world.jerry.run(&["db", "env", "dev-pg"])?.output()?;
+    let script =
+        format!("{exports}\npsql --no-psqlrc --tuples-only --no-align --command 'SELECT current_user'");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).envs(world.jerry.environment());
+    assert_eq!(run(shell, "", Duration::from_secs(30))?.output()?, "jerry\n");
     Ok(())
 }

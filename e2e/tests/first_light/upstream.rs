@@ -76,6 +76,7 @@ fn a_wrong_password_is_told_as_the_upstreams_trouble_and_never_shown() -> Result
         Ok(options)
     })?;
     let error = psql.user("scram").query("SELECT 1")?.error()?;
+    ensure!(error.contains("the sidecar cannot log in to the database"), "{error}");
     ensure!(!error.contains("hunter2"), "{error}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use auth::{
-    clock::unix_millis,
+    clock::{from_unix_millis, unix_millis},
     identity::{Identity, MfaEvidence, RoleName, UserName},
     policy::{Decision, MfaStatus},
     proto,
@@ -43,6 +43,16 @@ struct Possible {
     standing: Standing,
     announced: Announced,
     needs_mfa: bool,
+}
+
+/// What a challenge brought.
+struct Touch {
+    evidence: MfaEvidence,
+    asked_at: Option<SystemTime>,
+}
+
+impl Touch {
+    const NONE: Self = Self { evidence: MfaEvidence::None, asked_at: None };
 }
 
 impl Cluster {
@@ -108,26 +118,26 @@ impl Cluster {
         let requester = SessionRequester::try_from(request.requester)
             .map_err(|_| Refused::field("requester", "is unknown"))?;
 
-        let mfa = match challenge {
-            None => MfaEvidence::None,
+        let touch = match challenge {
+            None => Touch::NONE,
             Some(challenge) => {
                 let Scope::Session { intent } = &challenge.scope else { return Err(Refused::Challenge) };
-                same_intent(intent, request.route.as_ref(), &key)?;
+                let asked_at = same_intent(intent, request.route.as_ref(), &key)?;
                 let answer = Answer::from_proto(request.mfa)?;
                 let proof = self.judge_answer(&caller.user, &challenge, answer).await?;
-                evidence(intent, proof)
+                Touch { evidence: evidence(intent, proof), asked_at: Some(asked_at) }
             }
         };
         let possible = self.possible(caller, &wanted).await?;
         if possible.needs_mfa && requester == SessionRequester::Disk {
             return Err(Refused::MfaOnDisk);
         }
-        if possible.needs_mfa && mfa == MfaEvidence::None {
+        if possible.needs_mfa && touch.evidence == MfaEvidence::None {
             return Err(Refused::MfaRequired);
         }
         // Evidence belongs to the process that asked for the touch; on a disk it would outlive it.
-        let mfa = if requester == SessionRequester::Disk { MfaEvidence::None } else { mfa };
-        self.sign_session(caller, wanted, &key, requester, mfa, possible).await
+        let touch = if requester == SessionRequester::Disk { Touch::NONE } else { touch };
+        self.sign_session(caller, wanted, &key, requester, touch, possible).await
     }
 
     async fn sign_session(
@@ -136,10 +146,10 @@ impl Cluster {
         wanted: Wanted,
         key: &P256PublicKey,
         requester: SessionRequester,
-        mfa: MfaEvidence,
+        touch: Touch,
         Possible { standing, announced, .. }: Possible,
     ) -> Result<proto::SessionCertificate, Refused> {
-        let device = match &mfa {
+        let device = match &touch.evidence {
             MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } => Some(*device),
             MfaEvidence::None => None,
         };
@@ -151,17 +161,22 @@ impl Cluster {
         let options = standing.role_set.options();
         let life = match requester {
             SessionRequester::Unspecified => SINGLE_USE.min(options.max_session_ttl),
-            SessionRequester::Disk => options.max_session_ttl,
-            SessionRequester::LocalProxy => match options.mfa_verification_interval {
-                Some(interval) if device.is_some() => options.max_session_ttl.min(interval),
-                _ => options.max_session_ttl,
-            },
+            SessionRequester::Disk | SessionRequester::LocalProxy => options.max_session_ttl,
         };
+        let mut not_after = (now + life).min(caller.not_after);
+        // Counted from when the touch was asked for, as the sidecar does: a certificate that outlived its touch would be
+        // refused there.
+        if let (Some(interval), Some(asked_at)) = (options.mfa_verification_interval, touch.asked_at) {
+            not_after = not_after.min(asked_at + interval);
+        }
+        if not_after <= now {
+            return Err(Refused::Challenge);
+        }
         let identity = Identity {
-            mfa,
+            mfa: touch.evidence,
             route: Some(wanted.route),
             previous_expiry: Some(caller.not_after),
-            ..self.identity(&standing, (now + life).min(caller.not_after), caller.address)
+            ..self.identity(&standing, not_after, caller.address)
         };
         let issued = self.sign_user(&identity, key, now)?;
         self.emit_certificate(&identity, &issued).await?;
@@ -174,11 +189,15 @@ impl Cluster {
     }
 }
 
-/// The touch was for this route and this key, or it is for nothing.
-fn same_intent(intent: &[u8], route: Option<&proto::Route>, key: &P256PublicKey) -> Result<(), Refused> {
+/// The touch was for this route and this key, or it is for nothing. Answers with when it was asked for.
+fn same_intent(
+    intent: &[u8],
+    route: Option<&proto::Route>,
+    key: &P256PublicKey,
+) -> Result<SystemTime, Refused> {
     let intent = proto::SessionIntent::decode(intent).map_err(|_| Refused::Challenge)?;
     let same = intent.route.as_ref() == route && intent.public_key_sha256 == key.sha256();
-    if same { Ok(()) } else { Err(Refused::Challenge) }
+    from_unix_millis(intent.time).filter(|_| same).ok_or(Refused::Challenge)
 }
 
 /// What the certificate will say: with a security key its signature goes along, so that the sidecar need not take our word.

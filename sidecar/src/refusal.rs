@@ -143,6 +143,10 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
         DenyReason::MfaRequired { .. } => {
             no(RefusalCode::MfaRequired, "mfa_required", MFA, Some(connect()), Outcome::MfaRequired)
         }
+        DenyReason::MfaTooOld { .. } => {
+            let text = "access to resource requires MFA: the last touch is too long ago";
+            no(RefusalCode::MfaRequired, "mfa_too_old", text, Some(connect()), Outcome::MfaRequired)
+        }
         DenyReason::OtpNotAccepted { .. } => {
             let text = "access to resource requires MFA with a security key: one-time codes are not accepted";
             no(RefusalCode::MfaRequired, "otp_not_accepted", text, Some(connect()), Outcome::MfaRequired)

@@ -252,3 +252,6 @@ async fn renew(
     link.renewed(Arc::clone(&renewed)).await;
     Ok(renewed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use auth::{
     policy::{Target, TargetKind},
     replica::{self, Replica},
 };
-use protocols::{Limits, postgres::Postgres};
+use protocols::{Limits, UpstreamAddress, postgres::Postgres};
 use rustls::ServerConfig;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -273,8 +273,11 @@ impl Core {
         server_id: &str,
         tls: &Arc<ServerConfig>,
     ) -> Result<Door<Postgres>, StartError> {
-        if matches!(target.upstream.tls, TlsMode::Insecure | TlsMode::VerifyCa) {
-            warn!(target = %target.name, tls = ?target.upstream.tls, "the upstream's name is not verified");
+        match (target.upstream.tls, &target.upstream.address) {
+            (TlsMode::VerifyFull, _) | (TlsMode::Plaintext, UpstreamAddress::Unix(_)) => {}
+            (tls, _) => {
+                warn!(target = %target.name, ?tls, "nobody verifies that the upstream is the one that was meant")
+            }
         }
         let roots = Roots::Cluster(Arc::clone(&self.replica));
         let upstream = Upstream::new(&target.upstream, &target.name, roots, Arc::new(Arc::clone(link)))

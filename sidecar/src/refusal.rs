@@ -11,7 +11,7 @@ use auth::{
     permit::Ended,
     policy::{Target, TargetKind},
 };
-use protocols::{DialError, Refusal, RefusalCode};
+use protocols::{AcceptError, DialError, Refusal, RefusalCode};
 
 use crate::{audit::AuditError, metrics::Outcome, upstream::CredentialError};
 
@@ -280,6 +280,16 @@ pub(crate) fn closing(closed: &Closed) -> Answer {
         Closed::Shutdown => {
             plain(RefusalCode::Shutdown, "shutdown", "the session ended: the sidecar is stopping")
         }
+    }
+}
+
+/// How a client is counted that did not get as far as asking; its protocol has told it why, where it has words for that.
+pub(crate) fn accept_reason(error: &AcceptError) -> &'static str {
+    match error {
+        AcceptError::Deadline(_) => "login_deadline",
+        AcceptError::Client(_) => "login_broken_off",
+        AcceptError::Tls(_) | AcceptError::Alpn(_) => "client_tls",
+        AcceptError::Refused(_) => "login_malformed",
     }
 }
 

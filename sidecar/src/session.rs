@@ -82,7 +82,7 @@ impl<P: Protocol> Door<P> {
             Ok(Some(accepted)) => self.session(accepted, client, place, arrived).await,
             Ok(None) => debug!("served without a session"),
             Err(error) => {
-                self.metrics.refused("login_failed");
+                self.metrics.refused(refusal::accept_reason(&error));
                 debug!(error = %Chain(&error), "no login");
             }
         }

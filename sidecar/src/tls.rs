@@ -52,6 +52,11 @@ impl ServerCertificate {
         self.0.store(Arc::new(certified(chain, key)?));
         Ok(())
     }
+
+    #[cfg(test)]
+    pub(crate) fn shown(&self) -> Arc<CertifiedKey> {
+        self.0.load_full()
+    }
 }
 
 fn certified(

@@ -90,6 +90,24 @@ fn denials() -> Vec<(DenyReason, RefusalCode, &'static str, Option<&'static str>
             Some(HINT),
             "otp_not_accepted",
         ),
+        (
+            DenyReason::MfaTooOld { touched: at(0), now: at(4711), interval: Duration::from_secs(60) },
+            Mfa,
+            "access to resource requires MFA: the last touch is too long ago",
+            Some(HINT),
+            "mfa_too_old",
+        ),
+        (
+            DenyReason::SettingConflict {
+                setting: "secret-role".to_owned(),
+                first: secret_role(),
+                second: secret_role(),
+            },
+            Access,
+            NOT_ALLOWED,
+            None,
+            "setting_conflict",
+        ),
         (DenyReason::Policy(DeniedBy::NothingMatched), Access, NOT_ALLOWED, None, "policy"),
         (
             DenyReason::Policy(DeniedBy::Role { role: secret_role(), list }),

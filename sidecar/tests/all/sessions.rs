@@ -183,3 +183,33 @@ async fn a_lock_ends_a_live_session_within_a_second_and_says_why() {
     assert_eq!(message, r#"lock targeting User:"jerry" is in force: Suspicious activity."#);
     eventually("the upstream session is gone", async || postgresql.sessions() == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_alone_with_a_certificate_in_files_gets_in_and_verifies_the_sidecar() {
+    let (mut authd, jerry, postgresql) = world().await;
+    let guarded = Guarded::start(&mut authd, "dev-pg", &unix(&postgresql)).await;
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, tag: &str, der: &[u8]| {
+        let path = files.path().join(name);
+        std::fs::write(&path, pem::encode(&pem::Pem::new(tag, der))).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let connection = format!(
+        "host=localhost port={} user={DB_USER} dbname={DB_NAME} sslmode=verify-full sslrootcert={} sslcert={} sslkey={}",
+        guarded.address.port(),
+        write("ca.pem", "CERTIFICATE", &jerry.login.host_authorities[0]),
+        write("jerry.crt", "CERTIFICATE", &jerry.login.chain[0]),
+        write("jerry.key", "PRIVATE KEY", jerry.login.key.secret_der()),
+    );
+    let mut psql = postgresql.program("psql");
+    psql.args(["-X", "-A", "-t", &connection, "-c", "select current_user || ' by psql'"]);
+    let output = tokio::task::spawn_blocking(move || psql.output().unwrap()).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{DB_USER} by psql\n"), "{output:?}");
+
+    let mut denied = postgresql.program("psql");
+    denied.args(["-X", &connection.replace(&format!("user={DB_USER}"), "user=postgres"), "-c", "select 1"]);
+    let output = tokio::task::spawn_blocking(move || denied.output().unwrap()).await.unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("access to db denied. User does not have permissions."), "{error}");
+}

@@ -1,0 +1,108 @@
+use auth::{api::connect_unix, clock::Clock, proto};
+use authd::{config::Config, server::Server};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A real authd, and a data directory.
+struct Stage {
+    server: Server,
+    pins: Vec<CaPin>,
+    token: Zeroizing<String>,
+    data: TempDir,
+    _authd: TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: directory.path().join("authd"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            ..Config::default()
+        };
+        let server = Server::start(&config, Clock::system()).await.unwrap();
+        let channel = connect_unix(server.admin_socket()).await.unwrap();
+        let request = proto::AddTokenRequest { types: vec!["db".to_owned()], ttl_seconds: 600 };
+        let token = proto::admin_client::AdminClient::new(channel).add_token(request).await.unwrap();
+        Self {
+            pins: server.ca_pins().iter().map(|pin| pin.parse().unwrap()).collect(),
+            token: Zeroizing::new(token.into_inner().token),
+            server,
+            data: tempfile::tempdir().unwrap(),
+            _authd: directory,
+        }
+    }
+
+    async fn identity(
+        &self,
+        with_token: bool,
+        targets: &[&str],
+        now: SystemTime,
+    ) -> Result<Identity, JoinError> {
+        let invitation = Invitation {
+            auth_server: self.server.public_addr(),
+            pins: &self.pins,
+            token: with_token.then(|| self.token.clone()),
+        };
+        identity(self.data.path(), &invitation, &names(targets), now).await
+    }
+}
+
+fn names(targets: &[&str]) -> Names {
+    let targets = targets.iter().map(|name| TargetName::new(*name).unwrap()).collect();
+    Names { targets, hosts: vec!["localhost".to_owned()] }
+}
+
+fn needs_token(outcome: Result<Identity, JoinError>) -> &'static str {
+    match outcome {
+        Err(JoinError::NoToken { why }) => why,
+        other => panic!("a token must be asked for, not {:?}", other.err()),
+    }
+}
+
+#[tokio::test]
+async fn a_stored_identity_is_good_for_its_targets_until_it_expires() {
+    let stage = Stage::new().await;
+    let now = SystemTime::now();
+    let joined = stage.identity(true, &["prod-pg", "dev-pg"], now).await.unwrap();
+    let stored = stage.identity(false, &["dev-pg"], now).await.unwrap();
+    assert_eq!(stored.sidecar, joined.sidecar);
+    assert_eq!(stored.key.secret_pkcs8_der(), joined.key.secret_pkcs8_der());
+    assert!(needs_token(stage.identity(false, &["other"], now).await).contains("other targets"));
+    let later = joined.sidecar.not_after + Duration::from_secs(1);
+    assert!(needs_token(stage.identity(false, &["dev-pg"], later).await).contains("expired"));
+}
+
+#[tokio::test]
+async fn a_renewal_keeps_the_id_changes_the_key_and_is_seen_by_the_next_client() {
+    let stage = Stage::new().await;
+    let joined = Arc::new(stage.identity(true, &["prod-pg"], SystemTime::now()).await.unwrap());
+    let server = ServerCertificate::new(joined.chain(), joined.private_key()).unwrap();
+    let link = Link::new(stage.server.public_addr().to_owned(), Arc::clone(&joined));
+    let renewed = renew(&joined, stage.data.path(), &link, &server).await.unwrap();
+    assert_eq!(renewed.sidecar.id, joined.sidecar.id);
+    assert_eq!(renewed.sidecar.target_names, joined.sidecar.target_names);
+    assert_ne!(renewed.sidecar.public_key_sha256, joined.sidecar.public_key_sha256);
+    assert_eq!(server.shown().cert, renewed.chain());
+    let stored = stage.identity(false, &["prod-pg"], SystemTime::now()).await.unwrap();
+    assert_eq!(stored.certificate, renewed.certificate);
+    // The way to authd goes on under the new certificate.
+    renew(&renewed, stage.data.path(), &link, &server).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_at_two_thirds_of_its_life() {
+    let stage = Stage::new().await;
+    let joined = stage.identity(true, &["prod-pg"], SystemTime::now()).await.unwrap();
+    let life = joined.sidecar.not_after.duration_since(joined.issued).unwrap();
+    assert_eq!(joined.renew_at(), joined.issued + life / 3 * 2);
+}
+
+#[tokio::test]
+async fn a_damaged_identity_is_not_replaced_behind_the_administrators_back() {
+    let stage = Stage::new().await;
+    std::fs::write(stage.data.path().join("identity.json"), b"{}").unwrap();
+    let outcome = stage.identity(true, &["prod-pg"], SystemTime::now()).await;
+    assert!(matches!(outcome, Err(JoinError::Stored(IdentityError::Damaged { .. }))));
+}

@@ -309,6 +309,29 @@ async fn a_session_certificate_gets_no_further_certificates() {
 }
 
 #[tokio::test]
+async fn a_session_certificate_keeps_saying_where_the_login_came_from() {
+    let world = world().await;
+    let (olga, _) = logged_in(&world, true).await;
+    let elsewhere = world.channel_from("127.0.0.2".parse().unwrap(), olga.identity()).await;
+    let issue = request("dev-pg", &Key::new());
+    let issued = Users::new(elsewhere).issue_session_certificate(issue).await.unwrap().into_inner();
+    let identity = verify(&world, &issued.certificate).await.identity;
+    assert_eq!(identity.login_ip, Some("127.0.0.1".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_login_that_is_pinned_to_its_address_is_worth_nothing_elsewhere() {
+    let world = world().await;
+    let (olga, mut users) = logged_in(&world, true).await;
+    world.put(&ROLES.replace("require_session_mfa: true", "pin_source_ip: true")).await;
+    assert!(!is_required(&mut users, "dev-pg").await.unwrap());
+    let elsewhere = world.channel_from("127.0.0.2".parse().unwrap(), olga.identity()).await;
+    let (code, text) = refused(is_required(&mut Users::new(elsewhere), "dev-pg").await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(text.contains("another address"), "{text}");
+}
+
+#[tokio::test]
 async fn roles_taken_away_are_gone_at_once_and_roles_given_need_a_new_login() {
     let world = world().await;
     let (_, mut users) = logged_in(&world, true).await;

@@ -388,7 +388,27 @@ async fn a_target_is_forgotten_ten_minutes_after_its_announcement() {
 }
 
 #[tokio::test]
-async fn wrong_assertions_count_towards_the_lock_out() {
+async fn strangers_who_lock_a_login_out_do_not_stop_those_who_are_logged_in() {
+    let world = world().await;
+    let (mut olga, mut users) = logged_in(&world, true).await;
+    for _ in 0..5 {
+        assert_eq!(refused(world.begin_login("olga", "wrong password").await).1, CREDENTIALS);
+    }
+    assert_eq!(refused(world.begin_login("olga", PASSWORD).await).0, Code::ResourceExhausted);
+    let key = Key::new();
+    let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
+    let issue = proto::IssueSessionCertificateRequest {
+        mfa: Some(olga.answer(&challenge, &world)),
+        challenge_id: challenge.challenge_id,
+        ..request("prod-pg", &key)
+    };
+    users.issue_session_certificate(issue).await.unwrap();
+    // Nor does her touch open the login to more guesses.
+    assert_eq!(refused(world.begin_login("olga", PASSWORD).await).0, Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn five_wrong_assertions_close_sessions_even_for_the_right_one() {
     let world = world().await;
     let (mut olga, mut users) = logged_in(&world, true).await;
     let key = Key::new();
@@ -402,5 +422,11 @@ async fn wrong_assertions_count_towards_the_lock_out() {
         };
         assert_eq!(refused(users.issue_session_certificate(issue).await).1, CREDENTIALS);
     }
-    assert_eq!(refused(world.begin_login("olga", PASSWORD).await).0, Code::ResourceExhausted);
+    let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
+    let issue = proto::IssueSessionCertificateRequest {
+        mfa: Some(olga.answer(&challenge, &world)),
+        challenge_id: challenge.challenge_id,
+        ..request("prod-pg", &key)
+    };
+    assert_eq!(refused(users.issue_session_certificate(issue).await).0, Code::ResourceExhausted);
 }

@@ -10,6 +10,7 @@ use crate::{
     cluster::Cluster,
     error::Refused,
     issue, keys,
+    mfa::DeviceState,
     store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
 };
 
@@ -154,8 +155,11 @@ impl Cluster {
             keys::challenges(user),
             keys::registrations(user),
         ];
+        let states = store::read_all::<DeviceState>(&*self.store, keys::device_states(user)).await?;
+        let credentials = states.into_iter().filter_map(|state| state.value.secret.credential());
         let range = self.store.range(&prefixes).await?;
-        Ok(range.items.into_iter().map(|item| Op::delete(item.key, Condition::Any)).collect())
+        let keys = range.items.into_iter().map(|item| item.key).chain(credentials);
+        Ok(keys.map(|key| Op::delete(key, Condition::Any)).collect())
     }
 }
 

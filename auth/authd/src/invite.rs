@@ -172,7 +172,7 @@ impl Cluster {
         let mut account = Account::new(self.clock.now());
         let (link, mut ops) = self.invite_ops(&name, &mut account, request.ttl_seconds)?;
         ops.push(crate::cluster::put_op(&resource, Condition::Absent)?);
-        ops.push(Op::put(keys::account(&name), Condition::Absent, &account)?);
+        ops.extend(self.new_account_ops(&name, &account).await?);
         match self.store.commit(ops).await {
             Ok(_) => {}
             Err(StoreError::Conflict { .. }) => {

@@ -317,14 +317,21 @@ async fn what_an_expired_user_leaves_behind_does_not_come_back_with_the_name() {
         let expires = auth::clock::rfc3339(world.time.now() + Duration::from_secs(60));
         world.put(&user_resource(name, &format!(", expires: \"{expires}\""))).await;
         world.clock.advance(Duration::from_secs(61));
-        match name {
-            "jerry" => drop(world.invite(name, &["access"]).await),
-            _ => world.put(&user_resource(name, "")).await,
-        }
+        let token = match name {
+            "jerry" => Some(world.invite(name, &["access"]).await),
+            _ => {
+                world.put(&user_resource(name, "")).await;
+                None
+            }
+        };
         assert_eq!(refused(world.begin_login(name, PASSWORD).await).1, CREDENTIALS);
         let mut users = world.users(person.identity()).await;
         let listed = users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await;
         assert_eq!(refused(listed).0, Code::Unauthenticated);
+        let Some(token) = token else { continue };
+        // The old device would be in the way of one of the same name.
+        let begin = world.begin_invitation(&token, proto::DeviceKind::Totp).await.unwrap();
+        world.accept(&token, Some(person.new_totp(&begin, world.time.now()))).await.unwrap();
     }
 }
 

@@ -1,6 +1,9 @@
 //! Invitations: how an account gets its password and its first device.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use auth::{
     clock::unix_millis,
@@ -19,7 +22,7 @@ use crate::{
     mfa::{self, DeviceType},
     secret,
     store::{self, Condition, Op, StoreError, Stored},
-    users::Account,
+    users::{Account, Door},
 };
 
 /// Unless asked otherwise.
@@ -111,10 +114,12 @@ impl Cluster {
     pub(crate) async fn accept_invitation(
         &self,
         request: proto::AcceptInvitationRequest,
+        client: IpAddr,
     ) -> Result<proto::AcceptInvitationResponse, Refused> {
         let open = self.open_invitation(&request.token).await?;
         let user = open.invitation.value.user.clone();
-        let hash = self.passwords.hash(Zeroizing::new(request.password)).await?;
+        let hash =
+            self.passwords.hash(self.passwords.place(client)?, Zeroizing::new(request.password)).await?;
         let factor = self.preference().await?.second_factor;
         let mut ops = vec![Op::delete(keys::invitation(&request.token), open.invitation.unchanged())];
         let device = match request.device {
@@ -138,7 +143,7 @@ impl Cluster {
             Err(StoreError::Conflict { .. }) => return Err(Refused::Secret(SECRET)),
             Err(other) => return Err(other.into()),
         }
-        self.forget_failures(&user).await?;
+        self.forget_failures(&user, &Door::ALL).await?;
         let event = json!({"event": "user.password_change", "code": "T1005I", "user": user});
         self.audit.emit(event).await?;
         if let Some(device) = &device {
@@ -167,7 +172,7 @@ impl Cluster {
         let mut account = Account::new(self.clock.now());
         let (link, mut ops) = self.invite_ops(&name, &mut account, request.ttl_seconds)?;
         ops.push(crate::cluster::put_op(&resource, Condition::Absent)?);
-        ops.push(Op::put(keys::account(&name), Condition::Absent, &account)?);
+        ops.extend(self.new_account_ops(&name, &account).await?);
         match self.store.commit(ops).await {
             Ok(_) => {}
             Err(StoreError::Conflict { .. }) => {
@@ -204,7 +209,7 @@ impl Cluster {
             Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the account")),
             Err(other) => return Err(other.into()),
         }
-        self.forget_failures(&name).await?;
+        self.forget_failures(&name, &Door::ALL).await?;
         let event = json!({
             "event": "reset_password_token.create", "code": "T6000I", "user": by, "name": name,
             "ttl": (link.expires - unix_millis(self.clock.now())) / 1000,

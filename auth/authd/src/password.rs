@@ -1,15 +1,22 @@
 //! Passwords: argon2id, at most a few at once, and no telling of unknown users by time.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::room::{Place, Room};
+
 /// Each computation takes 19 MiB and some 15 ms; more at once would let strangers fill the memory.
 const CONCURRENT: usize = 4;
 /// Callers that wait for a turn at most; beyond, a login is refused rather than queued.
 const WAITING: usize = 256;
+/// Those of one address: a flood from one place should not keep everybody else from logging in.
+const WAITING_OF_ONE_ADDRESS: usize = 32;
 
 /// The shortest password, in characters.
 pub(crate) const MIN_CHARS: usize = 6;
@@ -41,12 +48,15 @@ static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| {
 #[derive(Clone)]
 pub(crate) struct Passwords {
     turns: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    queue: Room,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(CONCURRENT)), queue: Arc::new(Semaphore::new(WAITING)) }
+        Self {
+            turns: Arc::new(Semaphore::new(CONCURRENT)),
+            queue: Room::new(WAITING, WAITING_OF_ONE_ADDRESS),
+        }
     }
 }
 
@@ -55,11 +65,23 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub(crate) async fn hash(&self, password: Zeroizing<String>) -> Result<String, PasswordError> {
+    pub(crate) async fn hash(
+        &self,
+        place: Place,
+        password: Zeroizing<String>,
+    ) -> Result<String, PasswordError> {
         if !(MIN_CHARS..=MAX_CHARS).contains(&password.chars().count()) {
             return Err(PasswordError::Length);
         }
-        self.computing(move || hash_now(password.as_bytes())).await
+        self.computing(place, move || hash_now(password.as_bytes())).await
+    }
+
+    /// Room to wait for a turn.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`].
+    pub(crate) fn place(&self, client: IpAddr) -> Result<Place, PasswordError> {
+        self.queue.enter(client).ok_or(PasswordError::Busy)
     }
 
     /// Is this the password? With no hash (no such user) the answer is no, after the same work.
@@ -68,12 +90,13 @@ impl Passwords {
     /// [`PasswordError`]. A password of impossible length is just wrong.
     pub(crate) async fn verify(
         &self,
+        place: Place,
         password: Zeroizing<String>,
         hash: Option<String>,
     ) -> Result<bool, PasswordError> {
         // Longer ones are never set; do not let them cost more.
         let possible = password.len() <= MAX_CHARS * 4;
-        self.computing(move || {
+        self.computing(place, move || {
             let known = hash.is_some();
             let hash = hash.or_else(|| NOBODY.clone()).ok_or(PasswordError::Failed)?;
             let candidate: &[u8] = if possible { password.as_bytes() } else { b"" };
@@ -88,9 +111,10 @@ impl Passwords {
 
     async fn computing<T: Send + 'static>(
         &self,
+        place: Place,
         compute: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let _queued = self.queue.try_acquire().map_err(|_| PasswordError::Busy)?;
+        let _place = place;
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
         let task = tokio::task::spawn_blocking(move || {
             // Held by the computation itself: a caller that hangs up does not free the turn early.
@@ -114,20 +138,26 @@ mod tests {
         Zeroizing::new(text.to_owned())
     }
 
+    fn place(passwords: &Passwords) -> Place {
+        passwords.place([127, 0, 0, 1].into()).unwrap()
+    }
+
     #[tokio::test]
     async fn only_the_password_itself_is_right() {
         let passwords = Passwords::default();
-        let hash = passwords.hash(secret("correct horse")).await.unwrap();
+        let hash = passwords.hash(place(&passwords), secret("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$"));
-        assert!(passwords.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify(secret("correct horsf"), Some(hash)).await.unwrap());
+        assert!(
+            passwords.verify(place(&passwords), secret("correct horse"), Some(hash.clone())).await.unwrap()
+        );
+        assert!(!passwords.verify(place(&passwords), secret("correct horsf"), Some(hash)).await.unwrap());
     }
 
     #[tokio::test]
     async fn nobody_has_no_password_not_even_the_empty_one() {
         let passwords = Passwords::default();
         for guess in ["", "password", &"x".repeat(5000)] {
-            assert!(!passwords.verify(secret(guess), None).await.unwrap());
+            assert!(!passwords.verify(place(&passwords), secret(guess), None).await.unwrap());
         }
     }
 
@@ -135,14 +165,25 @@ mod tests {
     async fn short_and_long_passwords_are_refused() {
         let passwords = Passwords::default();
         for bad in ["", "12345", &"ü".repeat(129)] {
-            assert_eq!(passwords.hash(secret(bad)).await, Err(PasswordError::Length));
+            assert_eq!(passwords.hash(place(&passwords), secret(bad)).await, Err(PasswordError::Length));
         }
-        assert!(passwords.hash(secret(&"ü".repeat(128))).await.is_ok());
+        assert!(passwords.hash(place(&passwords), secret(&"ü".repeat(128))).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_damaged_hash_is_an_error_not_a_yes() {
-        let verdict = Passwords::default().verify(secret("password"), Some("$argon2id$".into())).await;
+        let passwords = Passwords::default();
+        let damaged = Some("$argon2id$".into());
+        let verdict = passwords.verify(place(&passwords), secret("password"), damaged).await;
         assert_eq!(verdict, Err(PasswordError::Failed));
+    }
+
+    #[test]
+    fn one_address_leaves_room_for_others() {
+        let passwords = Passwords::default();
+        let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let _places: Vec<_> = (0..WAITING_OF_ONE_ADDRESS).map(|_| passwords.place(one).unwrap()).collect();
+        assert!(matches!(passwords.place(one), Err(PasswordError::Busy)));
+        assert!(passwords.place(other).is_ok());
     }
 }

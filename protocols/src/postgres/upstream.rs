@@ -39,7 +39,7 @@ pub(super) async fn dial(
 }
 
 async fn log_in(endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, DialError> {
-    let packet = startup::encode(login).ok_or(DialError::Login)?;
+    let packet = startup::encode(login, &endpoint.settings).ok_or(DialError::Login)?;
     let mut stream = open(&endpoint.address, endpoint.tls.as_ref()).await?;
     stream.write_all(&packet).await.map_err(DialError::Connect)?;
     stream.flush().await.map_err(DialError::Connect)?;

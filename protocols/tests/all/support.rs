@@ -91,7 +91,12 @@ impl Sidecar {
 }
 
 pub(crate) fn login() -> Login {
-    Login { user: "alice".into(), database: Some("prod".into()), carried: Default::default() }
+    Login {
+        user: "alice".into(),
+        database: Some("prod".into()),
+        replication: Default::default(),
+        carried: Default::default(),
+    }
 }
 
 /// A permit that never ends.
@@ -123,6 +128,7 @@ impl Answers for Memory {
         let text = match answer {
             Answer::Completed { tag } => tag.escape_ascii().to_string(),
             Answer::Failed { sql_state: Some(state) } => state.to_string(),
+            Answer::Ready { .. } => "Ready".to_owned(),
             other => format!("{other:?}"),
         };
         self.heard.lock().unwrap().push(text);

@@ -86,7 +86,12 @@ impl Postgresql {
 
     pub(crate) fn unix(&self) -> Endpoint {
         let path = self.directory.path().join(format!(".s.PGSQL.{}", self.port));
-        Endpoint { address: UpstreamAddress::Unix(path), tls: None, credential: Credential::None }
+        Endpoint {
+            address: UpstreamAddress::Unix(path),
+            tls: None,
+            credential: Credential::None,
+            settings: Vec::new(),
+        }
     }
 
     /// By client certificate, which names `alice`.
@@ -96,7 +101,7 @@ impl Postgresql {
             server_name: "localhost".try_into().unwrap(),
         };
         let address = UpstreamAddress::Tcp { host: "127.0.0.1".into(), port: self.port };
-        Endpoint { address, tls: Some(tls), credential: Credential::None }
+        Endpoint { address, tls: Some(tls), credential: Credential::None, settings: Vec::new() }
     }
 
     /// By TLS without a client certificate, and a password.

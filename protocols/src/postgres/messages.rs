@@ -49,6 +49,21 @@ impl Framing for Messages {
         view(kind, content, frame.cut).map_err(|Short| Malformed::Content(kind))
     }
 
+    fn text_end(bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|byte| *byte == 0)
+    }
+
+    fn text_ended(header: &[u8], behind: Option<u64>) -> Result<(), Malformed> {
+        let kind = header.first().copied().unwrap_or(0);
+        match (kind, behind) {
+            // The NUL alone.
+            (b'Q', Some(1)) => Ok(()),
+            // The NUL, a number, and so many parameter types.
+            (b'P', Some(behind)) if behind >= 3 && (behind - 3).is_multiple_of(4) => Ok(()),
+            _ => Err(Malformed::Content(kind)),
+        }
+    }
+
     fn upstream_length(header: &[u8]) -> Option<u64> {
         let mut reader = Reader::new(header);
         reader.u8().ok()?;

@@ -68,6 +68,9 @@ pub struct Endpoint {
     pub credential: Credential,
     /// What holds in the session from before the client's first statement on, in this order.
     pub settings: Vec<Setting>,
+    /// Whether a login that asks for replication may be dialled at all: whoever forgets to decide about
+    /// [`crate::Login::replication`] lets nobody in.
+    pub replication_allowed: bool,
 }
 
 /// A setting of the upstream's session: `statement_timeout` = `30s`.

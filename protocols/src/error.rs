@@ -64,6 +64,9 @@ pub enum DialError {
     /// The upstream answered with an error of its own.
     #[error("the upstream refused the login: {0}")]
     Rejected(UpstreamReport),
+    /// The login asks for replication, and the endpoint does not allow it. Nothing was dialled.
+    #[error("the login asks for replication, which is not allowed")]
+    ReplicationNotAllowed,
     /// A session setting cannot be said in this protocol: a role names one that cannot be.
     #[error("the session setting {name:?} cannot be applied: {reason}")]
     Setting {

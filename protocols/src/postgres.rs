@@ -26,6 +26,7 @@ mod client;
 mod error_response;
 mod front;
 mod messages;
+mod settings;
 mod startup;
 mod upstream;
 mod wire;

@@ -91,6 +91,7 @@ impl Postgresql {
             tls: None,
             credential: Credential::None,
             settings: Vec::new(),
+            replication_allowed: false,
         }
     }
 
@@ -101,7 +102,13 @@ impl Postgresql {
             server_name: "localhost".try_into().unwrap(),
         };
         let address = UpstreamAddress::Tcp { host: "127.0.0.1".into(), port: self.port };
-        Endpoint { address, tls: Some(tls), credential: Credential::None, settings: Vec::new() }
+        Endpoint {
+            address,
+            tls: Some(tls),
+            credential: Credential::None,
+            settings: Vec::new(),
+            replication_allowed: false,
+        }
     }
 
     /// By TLS without a client certificate, and a password.

@@ -87,14 +87,12 @@ pub(super) async fn apply(
     }
 }
 
-/// A login that was refused because of one of these settings: PostgreSQL names it in double quotes. The
-/// client is not to be told what it did not ask for.
+/// A login that was refused because of one of these settings: PostgreSQL names it, or its value, in double
+/// quotes. The client is not to be told what it did not ask for.
 pub(super) fn blame(report: UpstreamReport, settings: &[Setting]) -> DialError {
-    let is_named = |setting: &Setting| {
-        let name = setting.name.to_ascii_lowercase();
-        report.message.to_ascii_lowercase().contains(&format!("\"{name}\""))
-    };
-    if settings.iter().any(is_named) {
+    let message = report.message.to_ascii_lowercase();
+    let is_named = |word: &str| message.contains(&format!("\"{}\"", word.to_ascii_lowercase()));
+    if settings.iter().any(|setting| is_named(&setting.name) || is_named(&setting.value)) {
         DialError::SettingsRejected(report)
     } else {
         DialError::Rejected(report)

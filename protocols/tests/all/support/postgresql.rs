@@ -176,13 +176,15 @@ fn configure(data: &Path, sockets: &Path, port: u16, authority: &Authority) {
     std::fs::write(
         data.join("pg_hba.conf"),
         "local all all trust\n\
+         local replication all trust\n\
+         hostssl replication alice 127.0.0.1/32 cert\n\
          hostssl all scram 127.0.0.1/32 scram-sha-256\n\
          hostssl all md5 127.0.0.1/32 md5\n\
          hostssl all all 127.0.0.1/32 cert\n",
     )
     .unwrap();
     let settings = format!(
-        "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
+        "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\nwal_level = logical\n\
          ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'ca.crt'\n",
         sockets.display()
     );

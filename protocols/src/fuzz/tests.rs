@@ -5,6 +5,8 @@ use std::path::Path;
 use super::*;
 
 const ROUNDS: u64 = 1_000;
+/// For seeds that are too long to be shown whole.
+const LONG_ROUNDS: u64 = 100;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
@@ -53,13 +55,17 @@ fn replay(target: &str, entry: fn(&[u8])) {
     entry(b"");
     for (index, seed) in seeds.iter().enumerate() {
         entry(seed);
-        for round in 1..=ROUNDS {
-            let mut dice = Dice(round.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index as u64);
-            let mut bytes = seed.clone();
-            let other = dice.below(seeds.len());
-            dice.mutate(&mut bytes, &seeds[other]);
-            entry(&bytes);
-        }
+        damage(seed, &seeds, index as u64, ROUNDS, entry);
+    }
+}
+
+fn damage(seed: &[u8], seeds: &[Vec<u8>], number: u64, rounds: u64, entry: fn(&[u8])) {
+    for round in 1..=rounds {
+        let mut dice = Dice(round.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number);
+        let mut bytes = seed.to_vec();
+        let other = dice.below(seeds.len());
+        dice.mutate(&mut bytes, &seeds[other]);
+        entry(&bytes);
     }
 }
 
@@ -71,6 +77,21 @@ fn no_startup_packet_panics_or_changes_its_meaning() {
 #[test]
 fn no_client_panics_the_splitter_or_shows_the_tap_two_faces() {
     replay("client", client);
+}
+
+#[test]
+fn no_text_that_is_too_long_to_be_shown_is_hashed_two_ways() {
+    let text = b"select 1 -- ".repeat(6_000);
+    for (kind, content) in
+        [(b'Q', [&text[..], b"\0"].concat()), (b'P', [b"s\0", &text[..], b"\0\0\0"].concat())]
+    {
+        let length = (content.len() as u32 + 4).to_be_bytes();
+        let seed = [&[kind][..], &length, &content, b"S\0\0\0\x04"].concat();
+        let (seen, passed, malformed) = split(&seed, seed.len());
+        assert_eq!((seen.len(), passed, malformed), (3, seed.len(), None));
+        client(&seed);
+        damage(&seed, &seeds("client"), u64::from(kind), LONG_ROUNDS, client);
+    }
 }
 
 #[test]

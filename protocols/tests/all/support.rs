@@ -5,13 +5,14 @@ pub(crate) mod client;
 pub(crate) mod postgresql;
 pub(crate) mod upstream;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use protocols::postgres::{Postgres, PostgresClient, PostgresUpstream};
 use protocols::{
-    Accepted, Answer, Answers, Client, Endpoint, Event, Limits, Login, Protocol, Refusal, RelayError, Tap,
-    TapClosed, Transferred, Verdict,
+    Accepted, Answer, Answers, Client, Endpoint, Event, Ledger, Limits, Login, Protocol, Refusal, RelayError,
+    Tap, TapClosed, Transferred, Verdict,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -91,7 +92,12 @@ impl Sidecar {
 }
 
 pub(crate) fn login() -> Login {
-    Login { user: "alice".into(), database: Some("prod".into()), carried: Default::default() }
+    Login {
+        user: "alice".into(),
+        database: Some("prod".into()),
+        replication: Default::default(),
+        carried: Default::default(),
+    }
 }
 
 /// A permit that never ends.
@@ -104,6 +110,9 @@ pub(crate) fn never() -> impl Future<Output = Refusal> + Send + 'static {
 pub(crate) struct Memory {
     seen: Arc<Mutex<Vec<String>>>,
     heard: Arc<Mutex<Vec<String>>>,
+    /// Of one session.
+    ledger: Arc<Mutex<Ledger<()>>>,
+    stray: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -118,11 +127,33 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// How many answers belonged to no statement, and how many rounds were over with something still to be
+    /// answered. Clients that do not pipeline leave none.
+    pub(crate) fn stray(&self) -> usize {
+        self.stray.load(Ordering::Relaxed)
+    }
+
+    fn pair(&self, answer: &Answer<'_>) {
+        let mut ledger = self.ledger.lock().unwrap();
+        let found = ledger.answered(answer).is_some();
+        let stray = match answer {
+            Answer::Ready { .. } => ledger.is_busy(),
+            // Of a message that only prepares.
+            Answer::Failed { .. } => false,
+            _ => !found,
+        };
+        self.stray.fetch_add(usize::from(stray), Ordering::Relaxed);
+    }
+}
+
 impl Answers for Memory {
     fn answered(&mut self, answer: Answer<'_>) {
+        self.pair(&answer);
         let text = match answer {
             Answer::Completed { tag } => tag.escape_ascii().to_string(),
             Answer::Failed { sql_state: Some(state) } => state.to_string(),
+            Answer::Ready { .. } => "Ready".to_owned(),
             other => format!("{other:?}"),
         };
         self.heard.lock().unwrap().push(text);
@@ -131,6 +162,7 @@ impl Answers for Memory {
 
 impl Tap for Memory {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
+        self.ledger.lock().unwrap().asked(&event, || ());
         let text = match event {
             Event::Query { text, cut } => format!("Q {} +{cut}", text.escape_ascii()),
             other => format!("{other:?}"),
@@ -145,6 +177,7 @@ impl Tap for Memory {
     }
 
     fn answers(&mut self) -> Option<Box<dyn Answers>> {
+        self.ledger = Arc::default();
         Some(Box::new(self.clone()))
     }
 }

@@ -78,6 +78,7 @@ pub struct Endpoint {
 pub struct Setting {
     /// Its name: identifiers with dots between them.
     pub name: String,
-    /// Its value, as SET takes it; at most 1,000 bytes, and no NUL.
+    /// Its value, as in a configuration file but without quotes; at most 1,000 bytes, and no NUL. What is not
+    /// ASCII comes right after RESET in databases of UTF-8 alone.
     pub value: String,
 }

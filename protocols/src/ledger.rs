@@ -13,9 +13,11 @@ use std::collections::VecDeque;
 use crate::answer::Answer;
 use crate::event::Event;
 
-/// Statements that may be asked and not answered; more than any driver's pipeline, and some 100 KiB of notes
-/// of a hundred bytes.
-const PENDING: usize = 1_024;
+/// Statements that may be asked and not answered: what a driver sends in one go of a long pipeline, and less
+/// than a MiB of notes of a hundred bytes.
+const PENDING: usize = 8_192;
+/// Of these, the room for so many stays when the session is idle.
+const KEPT: usize = 16;
 
 /// What was asked and is not answered. `T` is what its owner notes about a statement: when it began, under
 /// which number it is in the audit trail.
@@ -77,7 +79,7 @@ impl<T> Ledger<T> {
     /// The client asks. Must be called before the event's message is forwarded. `note` is called for a Query,
     /// an Execute or a FunctionCall that will be answered.
     ///
-    /// A client with more than 1,024 statements on their way, or one that sends a simple query in the middle
+    /// A client with more than 8,192 statements on their way, or one that sends a simple query in the middle
     /// of a round of the extended protocol which then fails, sets the ledger adrift; it comes back when
     /// everything that was asked is answered.
     pub fn asked(&mut self, event: &Event<'_>, note: impl FnOnce() -> T) {
@@ -157,7 +159,7 @@ impl<T> Ledger<T> {
     fn lose(&mut self) {
         let ends = |asked: &&Asked<T>| matches!(asked, Asked::Query { .. } | Asked::Sync);
         self.mood = Mood::Adrift(self.asked.iter().filter(ends).count() as u64);
-        self.asked.clear();
+        self.asked = VecDeque::new();
     }
 
     fn drift(&mut self, rounds: u64, answer: &Answer<'_>) {
@@ -173,11 +175,16 @@ impl<T> Ledger<T> {
 
     /// Everything up to the front round's end is answered.
     fn end_round(&mut self) {
-        self.mood = if self.mood == Mood::Copying { Mood::Following } else { self.mood };
+        if self.mood == Mood::Copying {
+            self.mood = Mood::Following;
+        }
         while let Some(asked) = self.asked.pop_front() {
             if matches!(asked, Asked::Query { .. } | Asked::Sync) {
-                return;
+                break;
             }
+        }
+        if self.asked.is_empty() {
+            self.asked.shrink_to(KEPT);
         }
     }
 

@@ -91,6 +91,8 @@
 //! | `frame.rs`, `relay.rs` (HOT) | cutting streams into messages; the two pumps |
 //! | `postgres/messages.rs` (HOT) | what the tap sees |
 //! | `postgres/cancel.rs` | cancel keys |
+//! | `postgres/settings.rs` | what holds in a session whatever the client asked for |
+//! | `ledger.rs` | which statement an answer belongs to |
 //!
 //! A further protocol brings its own `accept`, `dial` and [`frame::Framing`]; relay, refusals, TLS and
 //! endpoints are shared.
@@ -100,6 +102,8 @@ mod endpoint;
 mod error;
 mod event;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod ledger;
 pub mod postgres;
 mod reader;
@@ -217,7 +221,7 @@ pub struct TapClosed;
 pub struct PeerCertificate(pub Vec<CertificateDer<'static>>);
 
 /// What the client asks to be at the target, in the protocol's own words.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// The database user or SSH login: 1 or more bytes of UTF-8.
     pub user: String,

@@ -204,3 +204,23 @@ impl Protocol for Postgres {
         upstream::dial(endpoint, login, self.limits.dial).await
     }
 }
+
+/// A packet as a client may begin with: what is understood is encoded so that it is understood the same.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_startup(bytes: &[u8]) {
+    let Some((first, content)) = bytes.split_first_chunk() else { return };
+    let startup::Opening::Startup { minor, .. } = startup::Opening::decide(*first) else { return };
+    let Ok(parsed) = startup::parse(minor, content) else { return };
+    let Some(packet) = startup::encode(&parsed.login, &[]) else { return };
+    let Some((_, content)) = packet.split_first_chunk::<8>() else { return };
+    let again = startup::parse(minor, content).map(|again| again.login);
+    assert!(again.is_ok_and(|again| again == parsed.login), "the upstream reads something else");
+}
+
+/// What an upstream may say before it is ready.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_login_answers(bytes: &[u8]) {
+    let _ = auth::fuzz(bytes);
+    let _ = error_response::parse(bytes);
+    let _ = error_response::sql_state_in(bytes);
+}

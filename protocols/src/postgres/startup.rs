@@ -3,6 +3,9 @@
 //! Libraries decode it into a map, which loses order, duplicates and any encoding but UTF-8. What a policy
 //! decides about (user and database) must be exactly what the upstream will read, so whatever the upstream
 //! might read differently is refused.
+//!
+//! Everything else goes on as it came, `options` too: PostgreSQL takes what is set there (`-c role=…`) as it
+//! would take a SET by the database user that was decided about, so nothing in it widens an access.
 
 use crate::reader::{Reader, Short};
 use crate::refusal::{Refusal, RefusalCode, SqlState};

@@ -14,22 +14,56 @@ pub const CAPTURED: usize = 128;
 pub enum Answer<'a> {
     /// A statement is done.
     Completed {
-        /// Its command tag, which ends with the number of rows where there is one (`SELECT 5`); empty for an
-        /// empty statement.
+        /// Its command tag, which ends with the number of rows where there is one (`SELECT 5`).
         tag: &'a [u8],
     },
+    /// A statement without a word in it is done.
+    Empty,
     /// A portal gave as many rows as it was asked for, and has more.
     Suspended,
+    /// A function that was called by its number has returned.
+    Returned,
     /// A statement failed. What the client sent behind it, up to the end of its round, is skipped.
     Failed {
         /// Why, if the upstream said so in the first [`CAPTURED`] bytes.
         sql_state: Option<SqlState>,
     },
+    /// A statement takes COPY data from the client until [`crate::Event::CopyEnd`].
+    CopyIn,
+    /// A statement sends COPY data.
+    CopyOut,
+    /// Data flows both ways until both sides end it: replication.
+    CopyBoth,
     /// A round is over: the upstream waits for the client, unless that has sent more already.
-    Ready,
+    Ready {
+        /// What transaction the session is in; `None` when the upstream says none of the three.
+        transaction: Option<Transaction>,
+    },
 }
 
-/// Hears the upstream's answers. Called on the relay's path: it must not block.
+/// The state of the session's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    /// None is open.
+    Idle,
+    /// One is open.
+    Open,
+    /// One is open and has failed: everything but its end is refused.
+    Failed,
+}
+
+impl Answer<'_> {
+    /// The number of rows that a command tag says; `None` for an answer, or a command, without one.
+    #[must_use]
+    pub fn rows(&self) -> Option<u64> {
+        let Self::Completed { tag } = self else { return None };
+        let number = tag.rsplit(|byte| *byte == b' ').next()?;
+        std::str::from_utf8(number).ok()?.parse().ok()
+    }
+}
+
+/// Hears the upstream's answers. Called on the relay's path: it must not block. [`crate::Ledger`] says which
+/// statement an answer belongs to.
 pub trait Answers: Send {
     /// One answer, when its message comes by.
     fn answered(&mut self, answer: Answer<'_>);

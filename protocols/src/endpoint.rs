@@ -66,4 +66,19 @@ pub struct Endpoint {
     pub tls: Option<UpstreamTls>,
     /// What we prove.
     pub credential: Credential,
+    /// What holds in the session from before the client's first statement on, in this order.
+    pub settings: Vec<Setting>,
+    /// Whether a login that asks for replication may be dialled at all: whoever forgets to decide about
+    /// [`crate::Login::replication`] lets nobody in.
+    pub replication_allowed: bool,
+}
+
+/// A setting of the upstream's session: `statement_timeout` = `30s`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name: identifiers with dots between them.
+    pub name: String,
+    /// Its value, as in a configuration file but without quotes; at most 1,000 bytes, and no NUL. What is not
+    /// ASCII comes right after RESET in databases of UTF-8 alone.
+    pub value: String,
 }

@@ -64,10 +64,26 @@ pub enum DialError {
     /// The upstream answered with an error of its own.
     #[error("the upstream refused the login: {0}")]
     Rejected(UpstreamReport),
+    /// The login asks for replication, and the endpoint does not allow it. Nothing was dialled.
+    #[error("the login asks for replication, which is not allowed")]
+    ReplicationNotAllowed,
+    /// A session setting cannot be said in this protocol: a role names one that cannot be.
+    #[error("the session setting {name:?} cannot be applied: {reason}")]
+    Setting {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The upstream does not take a session setting: it knows none of this name, or not this value, or the
+    /// database user may not change it.
+    #[error("the upstream refused the session settings: {0}")]
+    SettingsRejected(UpstreamReport),
     /// The upstream broke the protocol.
     #[error("the upstream broke the protocol: {0}")]
     Protocol(&'static str),
-    /// The login cannot be said in this protocol: our own mistake.
+    /// The login cannot be said in this protocol: a name that is none, or, together with the session
+    /// settings, more than a start-up packet holds.
     #[error("the login cannot be said in this protocol")]
     Login,
 }

@@ -1,8 +1,8 @@
 //! What the tap sees of a client's messages: borrowed views, decoded from the bytes that are forwarded.
 //!
 //! A message longer than the relay's buffer is shown by its first bytes; `cut` says how many bytes of the
-//! last field are not shown (0: everything is). Text is in the client's own encoding, which need not be
-//! UTF-8.
+//! last field are not shown (0: everything is). Where a text was cut, [`Event::TextEnd`] follows when the
+//! whole of it has come by, with its hash. Text is in the client's own encoding, which need not be UTF-8.
 
 use crate::reader::Reader;
 use crate::refusal::Refusal;
@@ -59,6 +59,23 @@ pub enum Event<'a> {
         arguments: Parameters<'a>,
         /// Bytes of the message that are not shown.
         cut: u64,
+    },
+    /// A round is over: the client waits for everything it asked, and an error in it is forgotten from here on
+    /// (PostgreSQL `Sync`).
+    Sync,
+    /// The client has sent all its COPY data, or gives up.
+    CopyEnd {
+        /// It gives up: the upstream is to fail the statement.
+        failed: bool,
+    },
+    /// The text that was shown cut, by the [`Event::Query`] or [`Event::Parse`] just before this event, is
+    /// complete. Shown before the last bytes of its message are forwarded: the upstream cannot run what was
+    /// not allowed here.
+    TextEnd {
+        /// SHA-256 of the whole text, its shown part included.
+        sha256: [u8; 32],
+        /// Bytes of the whole text.
+        length: u64,
     },
     /// The client broke the protocol. The message is not forwarded, and the session ends.
     Malformed {

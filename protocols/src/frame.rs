@@ -2,13 +2,18 @@
 //!
 //! Client frames pass a [`Splitter`], which shows the few that audit wants and lets the others through by
 //! length. What it shows does not depend on how the bytes were split on their way: a frame is shown when it
-//! is complete, or when exactly [`SHOWN`] bytes of a longer one are there. Upstream frames pass a
+//! is complete, or when exactly [`SHOWN`] bytes of a longer one are there; a text that is longer than that is
+//! hashed as it passes, and its hash shown before its last bytes are forwarded. Upstream frames pass a
 //! [`Boundaries`], which knows where one ends, and hears the few that say how a statement came out.
 
 use crate::Malformed;
 use crate::answer::{Answer, Answers, CAPTURED};
 use crate::event::Event;
 use crate::refusal::Refusal;
+
+mod text;
+
+use text::LongText;
 
 /// Bytes of a frame that are shown at most, header included; also the size of a relay buffer.
 pub const SHOWN: usize = 64 * 1024;
@@ -29,6 +34,17 @@ pub trait Framing: Send {
     /// # Errors
     /// The frame does not hold what it says.
     fn event<'a>(&mut self, frame: Frame<'a>) -> Result<Event<'a>, Malformed>;
+
+    /// Where, in the bytes that follow a text that was shown cut, the text is over; `None` when all of them are
+    /// text.
+    fn text_end(bytes: &[u8]) -> Option<usize>;
+
+    /// A frame whose text was shown cut is over. Of what lies behind the text, so many bytes came; `None` when
+    /// the text did not end.
+    ///
+    /// # Errors
+    /// No frame of this kind ends so.
+    fn text_ended(header: &[u8], behind: Option<u64>) -> Result<(), Malformed>;
 
     /// Bytes of the upstream frame, header included, that starts with these [`Framing::HEADER`] bytes; `None`
     /// when none does.
@@ -93,12 +109,14 @@ pub struct Splitter<F> {
     framing: F,
     /// Bytes of the current frame that pass unseen.
     passing: u64,
+    /// The text that they belong to, and the header of its frame.
+    text: Option<(LongText, [u8; 8])>,
 }
 
 impl<F: Framing> Splitter<F> {
     /// At the beginning of a frame.
     pub fn new(framing: F) -> Self {
-        Self { framing, passing: 0 }
+        Self { framing, passing: 0, text: None }
     }
 
     /// How it cuts.
@@ -113,9 +131,7 @@ impl<F: Framing> Splitter<F> {
     /// The client broke the protocol: nothing of `bytes` may be forwarded.
     pub fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
         if self.passing > 0 && !bytes.is_empty() {
-            let now = clamp(self.passing, bytes.len());
-            self.passing -= now as u64;
-            return Ok(Step::Pass(now));
+            return self.pass(bytes);
         }
         let Some((header, _)) = bytes.split_at_checked(F::HEADER) else { return Ok(Step::Starved) };
         let head = self.framing.head(header)?;
@@ -131,6 +147,9 @@ impl<F: Framing> Splitter<F> {
                 let cut = head.length - shown as u64;
                 let event = self.framing.event(Frame { bytes: frame, cut })?;
                 self.passing = cut;
+                if let Event::Query { text, cut: 1.. } | Event::Parse { text, cut: 1.., .. } = &event {
+                    self.text = Some((LongText::begin(text), widen(header)));
+                }
                 Ok(Step::Show(event, shown))
             }
             Handling::Last => {
@@ -138,6 +157,22 @@ impl<F: Framing> Splitter<F> {
                 Ok(if bytes.len() < whole { Step::Starved } else { Step::Last(whole) })
             }
         }
+    }
+
+    /// More of a frame about which is decided; its text, if it was shown cut, is shown to be complete before
+    /// the last of it passes.
+    fn pass<'a>(&mut self, bytes: &[u8]) -> Result<Step<'a>, Malformed> {
+        let now = clamp(self.passing, bytes.len());
+        self.passing -= now as u64;
+        let Some((text, _)) = &mut self.text else { return Ok(Step::Pass(now)) };
+        text.pass(bytes.get(..now).unwrap_or_default(), F::text_end);
+        if self.passing > 0 {
+            return Ok(Step::Pass(now));
+        }
+        let Some((text, header)) = self.text.take() else { return Ok(Step::Pass(now)) };
+        let (sha256, length, behind) = text.finish();
+        F::text_ended(header.get(..F::HEADER).unwrap_or_default(), behind)?;
+        Ok(Step::Show(Event::TextEnd { sha256, length }, now))
     }
 }
 
@@ -259,6 +294,15 @@ impl<F: Framing> Boundaries<F> {
             self.capture = None;
         }
     }
+}
+
+/// A header, with room for the longest.
+fn widen(header: &[u8]) -> [u8; 8] {
+    let mut wide = [0; 8];
+    for (to, from) in wide.iter_mut().zip(header) {
+        *to = *from;
+    }
+    wide
 }
 
 /// The smaller of the two: what is left of a frame, and what is there.

@@ -91,6 +91,8 @@
 //! | `frame.rs`, `relay.rs` (HOT) | cutting streams into messages; the two pumps |
 //! | `postgres/messages.rs` (HOT) | what the tap sees |
 //! | `postgres/cancel.rs` | cancel keys |
+//! | `postgres/settings.rs` | what holds in a session whatever the client asked for |
+//! | `ledger.rs` | which statement an answer belongs to |
 //!
 //! A further protocol brings its own `accept`, `dial` and [`frame::Framing`]; relay, refusals, TLS and
 //! endpoints are shared.
@@ -100,6 +102,9 @@ mod endpoint;
 mod error;
 mod event;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+mod ledger;
 pub mod postgres;
 mod reader;
 mod refusal;
@@ -107,10 +112,11 @@ pub mod relay;
 mod secret;
 mod starttls;
 
-pub use answer::{Answer, Answers, CAPTURED};
-pub use endpoint::{Credential, Endpoint, UpstreamAddress, UpstreamTls};
+pub use answer::{Answer, Answers, CAPTURED, Transaction};
+pub use endpoint::{Credential, Endpoint, Setting, UpstreamAddress, UpstreamTls};
 pub use error::{AcceptError, DialError, RelayError, RelayFault, UpstreamReport};
 pub use event::{Event, Malformed, Parameter, Parameters, PreparedKind, Verdict};
+pub use ledger::Ledger;
 pub use refusal::{Refusal, RefusalCode, SqlState};
 pub use secret::Secret;
 
@@ -215,14 +221,32 @@ pub struct TapClosed;
 pub struct PeerCertificate(pub Vec<CertificateDer<'static>>);
 
 /// What the client asks to be at the target, in the protocol's own words.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// The database user or SSH login: 1 or more bytes of UTF-8.
     pub user: String,
-    /// The database; for PostgreSQL always set (it defaults to the user).
+    /// The database. For PostgreSQL it defaults to the user, and is `None` in [`Replication::Physical`] alone:
+    /// the upstream opens no database then, whatever the client named.
     pub database: Option<String>,
+    /// Whether it asks to copy the upstream rather than to query it. Whoever decides about a login decides
+    /// about this: a replication connection reads every table, whatever the rights on it.
+    pub replication: Replication,
     /// Whatever else the protocol carries from its client to its upstream, unchanged.
     pub carried: Carried,
+}
+
+/// Whether a login asks for a replication connection (PostgreSQL documentation, "Streaming Replication
+/// Protocol").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Replication {
+    /// An ordinary session.
+    #[default]
+    None,
+    /// The whole cluster's write-ahead log and files (`replication=true`: pg_receivewal, pg_basebackup, a
+    /// standby). There is no database, and no SQL but SHOW.
+    Physical,
+    /// The changes of one database (`replication=database`: pg_recvlogical, a subscription); SQL works too.
+    Logical,
 }
 
 /// Opaque bytes that one protocol's `accept` hands to its own `dial`: for PostgreSQL, the start-up parameters

@@ -26,6 +26,7 @@ mod client;
 mod error_response;
 mod front;
 mod messages;
+mod settings;
 mod startup;
 mod upstream;
 mod wire;
@@ -34,6 +35,7 @@ pub use client::PostgresClient;
 pub use messages::Messages;
 pub use upstream::PostgresUpstream;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +43,7 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::parse_x509_certificate;
 
 use crate::endpoint::prepare;
 use crate::reader::Reader;
@@ -62,7 +65,13 @@ pub struct Postgres {
     tls: TlsAcceptor,
     limits: Limits,
     registry: Arc<Registry>,
+    may_cancel: Arc<MayCancel>,
 }
+
+/// Whether who presents the first certificate in a CancelRequest may cancel a session of who presented the
+/// second. Both have signed a TLS handshake, and nothing else is known of the first: its chain is as anybody
+/// may make it. Neither is empty.
+pub type MayCancel = dyn Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync;
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,16 +85,30 @@ impl Postgres {
     #[must_use]
     pub fn new(tls: Arc<ServerConfig>, limits: Limits) -> Self {
         let registry = Registry::new(limits.cancellable_sessions);
-        Self { tls: TlsAcceptor::from(tls), limits, registry }
+        Self { tls: TlsAcceptor::from(tls), limits, registry, may_cancel: Arc::new(same_key) }
     }
 
-    /// [`Protocol::accept`] on any stream.
+    /// Judges CancelRequests that come with a certificate; without this, only the very key of the session's
+    /// own certificate may cancel it. A CancelRequest without a certificate is not judged: libpq up to 16
+    /// sends them so, and without TLS, and the cancel key is all there is to go by (module `cancel`).
+    #[must_use]
+    pub fn with_may_cancel(
+        mut self,
+        may_cancel: impl Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.may_cancel = Arc::new(may_cancel);
+        self
+    }
+
+    /// [`Protocol::accept`] on any stream. `from` is the client's address, by which wrong cancel keys are
+    /// counted; a stream without one is one of our own process.
     ///
     /// # Errors
     /// As [`Protocol::accept`].
     pub async fn accept_stream<S: Stream>(
         &self,
         stream: S,
+        from: Option<IpAddr>,
     ) -> Result<Option<Accepted<PostgresClient<S>>>, AcceptError> {
         let deadline = self.limits.handshake;
         let knock = timeout(deadline, front::knock(stream, &self.tls, &self.limits)).await;
@@ -101,21 +124,34 @@ impl Postgres {
                 Ok(Some(Accepted { peer, login: startup.login, client }))
             }
             Front::Cancel(key, door) => {
-                self.cancel(&key, door).await;
+                self.cancel(&key, door, from).await;
                 Ok(None)
             }
             Front::Nothing => Ok(None),
         }
     }
 
+    /// Whether the certificate that came with a CancelRequest, if one did, may cancel this one's session.
+    fn is_allowed<S>(&self, door: &Door<S>, owner: &PeerCertificate) -> bool {
+        let canceller = match door {
+            Door::Tls(stream) => peer(stream),
+            Door::Plain(_) => PeerCertificate::default(),
+        };
+        canceller.0.is_empty() || (!owner.0.is_empty() && (self.may_cancel)(&canceller, owner))
+    }
+
     /// Carries a CancelRequest to where its session is, and closes when that is done: clients take the close
     /// for "done". Whether the key was good is not told (PostgreSQL documentation, "Canceling Requests in
     /// Progress").
-    async fn cancel<S: Stream>(&self, process_and_key: &[u8], door: Door<S>) {
+    async fn cancel<S: Stream>(&self, process_and_key: &[u8], door: Door<S>, from: Option<IpAddr>) {
         let mut reader = Reader::new(process_and_key);
         if let Ok(process) = reader.u32() {
-            match self.registry.find(process, reader.rest(), Instant::now()) {
-                Found::Route(route) => {
+            match self.registry.find(process, reader.rest(), from, Instant::now()) {
+                Found::Route(_, owner) if !self.is_allowed(&door, &owner) => {
+                    self.registry.reject(from, Instant::now());
+                    tracing::warn!("a cancel request with the key of somebody else's session");
+                }
+                Found::Route(route, _) => {
                     if let Err(error) = upstream::cancel(&route, self.limits.dial).await {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
@@ -124,7 +160,9 @@ impl Postgres {
                     }
                 }
                 Found::Unknown => tracing::debug!("a cancel request with a key of no live session"),
-                Found::TooMany => tracing::warn!("a session is cancelled too often"),
+                Found::TooMany => {
+                    tracing::warn!("a session is cancelled, or cancel keys are guessed, too often")
+                }
             }
         }
         let close = self.limits.close;
@@ -134,6 +172,15 @@ impl Postgres {
             Door::Tls(mut stream) => relay::close(&mut *stream, b"", close, 0).await,
         };
     }
+}
+
+/// Without a better judge: the very key that the session's own certificate is for.
+fn same_key(canceller: &PeerCertificate, owner: &PeerCertificate) -> bool {
+    let key = |peer: &PeerCertificate| {
+        let (_, certificate) = parse_x509_certificate(peer.0.first()?).ok()?;
+        Some(certificate.public_key().raw.to_vec())
+    };
+    key(canceller).is_some_and(|canceller| key(owner) == Some(canceller))
 }
 
 /// The chain that the client presented in the handshake that its private key signed.
@@ -149,10 +196,31 @@ impl Protocol for Postgres {
 
     async fn accept(&self, socket: TcpStream) -> Result<Option<Accepted<PostgresClient>>, AcceptError> {
         prepare(&socket).map_err(AcceptError::Client)?;
-        self.accept_stream(socket).await
+        let from = socket.peer_addr().map_err(AcceptError::Client)?.ip();
+        self.accept_stream(socket, Some(from)).await
     }
 
     async fn dial(&self, endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, DialError> {
         upstream::dial(endpoint, login, self.limits.dial).await
     }
+}
+
+/// A packet as a client may begin with: what is understood is encoded so that it is understood the same.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_startup(bytes: &[u8]) {
+    let Some((first, content)) = bytes.split_first_chunk() else { return };
+    let startup::Opening::Startup { minor, .. } = startup::Opening::decide(*first) else { return };
+    let Ok(parsed) = startup::parse(minor, content) else { return };
+    let Some(packet) = startup::encode(&parsed.login, &[]) else { return };
+    let Some((_, content)) = packet.split_first_chunk::<8>() else { return };
+    let again = startup::parse(minor, content).map(|again| again.login);
+    assert!(again.is_ok_and(|again| again == parsed.login), "the upstream reads something else");
+}
+
+/// What an upstream may say before it is ready.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_login_answers(bytes: &[u8]) {
+    let _ = auth::fuzz(bytes);
+    let _ = error_response::parse(bytes);
+    let _ = error_response::sql_state_in(bytes);
 }

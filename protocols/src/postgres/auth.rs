@@ -254,6 +254,12 @@ fn refused(method: &'static str, reason: &'static str) -> DialError {
     DialError::AuthenticationRefused { method, reason }
 }
 
+/// Reads bytes as an authentication message and as a challenge; true when they are one.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(bytes: &[u8]) -> bool {
+    request(bytes).is_ok() | limit_iterations(bytes).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};

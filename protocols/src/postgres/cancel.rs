@@ -1,13 +1,18 @@
 //! Our own cancel keys: what a client may present to stop its own session's query, and whereto that is carried.
 //!
-//! A CancelRequest comes on a new connection, which libpq up to 16 opens without TLS and every libpq without
-//! a certificate; the key is all there is to go by, so it is the credential: random, ours (an upstream's key
-//! never reaches a client), compared in constant time, worth one interruption of one session, gone when the
-//! session ends. The process number only finds the entry; it is random as well, so a guess must hit 31 + 32
-//! bits (31 + 256 with protocol 3.2).
+//! A CancelRequest comes on a new connection, which libpq up to 16 opens without TLS; then the key is all
+//! there is to go by, so it is the credential: random, ours (an upstream's key never reaches a client),
+//! compared in constant time, worth one interruption of one session, gone when the session ends. The process
+//! number only finds the entry; it is random as well, so a guess must hit 31 + 32 bits (31 + 256 with protocol
+//! 3.2), and an address that guesses wrong too often is not listened to.
+//!
+//! libpq from 17 on, and tsh's tunnel, send it through TLS with a certificate: then the key must be right
+//! *and* the certificate be one that may (`MayCancel`), so that a key that leaked is of no use to somebody who
+//! is known to be somebody else.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,11 +20,19 @@ use aws_lc_rs::constant_time;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+use crate::PeerCertificate;
 use crate::endpoint::{UpstreamAddress, UpstreamTls};
 
-/// Cancels of one session that may follow each other at once, and the time after which one more may come.
-const BURST: u32 = 5;
-const REFILL: Duration = Duration::from_millis(200);
+mod pace;
+
+use pace::{Bucket, Pace, Sources};
+
+/// Cancels of one session.
+const CANCELS: Pace = Pace { burst: 5, refill: Duration::from_millis(200) };
+/// Wrong keys from one address. Honest ones exist: of a session that has just ended.
+const WRONG_KEYS: Pace = Pace { burst: 10, refill: Duration::from_secs(1) };
+/// What the key of no session is compared with, so that it takes as long.
+const NO_KEY: [u8; 32] = [0; 32];
 
 /// Where a cancel goes: the upstream's own process number and key, and how to reach it.
 #[derive(Clone)]
@@ -40,14 +53,15 @@ impl fmt::Debug for Route {
 #[derive(Debug)]
 pub(crate) struct Registry {
     sessions: Mutex<HashMap<u32, Entry>>,
+    strangers: Mutex<Sources>,
     capacity: usize,
 }
 
 struct Entry {
     key: Zeroizing<Vec<u8>>,
     route: Arc<Route>,
-    tokens: u32,
-    refilled: Instant,
+    peer: Arc<PeerCertificate>,
+    left: Bucket,
 }
 
 impl fmt::Debug for Entry {
@@ -72,29 +86,33 @@ impl Drop for Registration {
 /// What became of a CancelRequest. The client hears nothing of it, as with PostgreSQL.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Route(Arc<Route>),
+    /// The right key; whose session it is.
+    Route(Arc<Route>, Arc<PeerCertificate>),
     /// No such session, or the wrong key.
     Unknown,
-    /// The right key, too often.
+    /// The right key too often, or too many wrong ones before.
     TooMany,
 }
 
 impl Registry {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { sessions: Mutex::default(), capacity })
+        let strangers = Mutex::new(Sources::new(WRONG_KEYS, Instant::now()));
+        Arc::new(Self { sessions: Mutex::default(), strangers, capacity })
     }
 
     /// A new random process number and key for this session. `None` when the registry is full.
     pub(crate) fn register(
         self: &Arc<Self>,
         route: Route,
+        peer: PeerCertificate,
         key_length: usize,
         now: Instant,
     ) -> Option<(Registration, Zeroizing<Vec<u8>>)> {
         let random = SystemRandom::new();
         let mut key = Zeroizing::new(vec![0; key_length]);
         random.fill(&mut key).ok()?;
-        let entry = Entry { key: key.clone(), route: Arc::new(route), tokens: BURST, refilled: now };
+        let left = Bucket::full(CANCELS, now);
+        let entry = Entry { key: key.clone(), route: Arc::new(route), peer: Arc::new(peer), left };
         let mut sessions = self.lock();
         if sessions.len() >= self.capacity {
             return None;
@@ -111,33 +129,45 @@ impl Registry {
         }
     }
 
-    /// Looks a CancelRequest up.
-    pub(crate) fn find(&self, process: u32, key: &[u8], now: Instant) -> Found {
-        let mut sessions = self.lock();
-        let Some(entry) = sessions.get_mut(&process) else { return Found::Unknown };
-        if constant_time::verify_slices_are_equal(&entry.key, key).is_err() {
-            return Found::Unknown;
+    /// Looks a CancelRequest up, which came from this address, if it came from one.
+    pub(crate) fn find(&self, process: u32, key: &[u8], from: Option<IpAddr>, now: Instant) -> Found {
+        if from.is_some_and(|from| !self.strangers().has_any(from, now)) {
+            return Found::TooMany;
         }
-        if entry.spend(now) { Found::Route(Arc::clone(&entry.route)) } else { Found::TooMany }
+        let found = self.look_up(process, key, now);
+        if let (Found::Unknown, Some(from)) = (&found, from) {
+            self.strangers().spend(from, now);
+        }
+        found
+    }
+
+    fn look_up(&self, process: u32, key: &[u8], now: Instant) -> Found {
+        let mut sessions = self.lock();
+        let entry = sessions.get_mut(&process);
+        let expected = entry.as_ref().map_or(&NO_KEY[..], |entry| &entry.key);
+        let right = constant_time::verify_slices_are_equal(expected, key).is_ok();
+        match entry.filter(|_| right) {
+            None => Found::Unknown,
+            Some(entry) => match entry.left.spend(CANCELS, now) {
+                true => Found::Route(Arc::clone(&entry.route), Arc::clone(&entry.peer)),
+                false => Found::TooMany,
+            },
+        }
+    }
+
+    /// The certificate was not one that may cancel: as bad as a wrong key.
+    pub(crate) fn reject(&self, from: Option<IpAddr>, now: Instant) {
+        if let Some(from) = from {
+            self.strangers().spend(from, now);
+        }
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, Sources> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    /// One token, if there is one.
-    fn spend(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.refilled).as_millis() / REFILL.as_millis();
-        if passed > 0 {
-            let tokens = u128::from(self.tokens) + passed;
-            self.tokens = u32::try_from(tokens).unwrap_or(BURST).min(BURST);
-            self.refilled = now;
-        }
-        let enough = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        enough
     }
 }
 
@@ -157,40 +187,65 @@ mod tests {
         Route { address, tls: None, key: Zeroizing::new(b"upstream".to_vec()) }
     }
 
+    fn register(
+        registry: &Arc<Registry>,
+        key_length: usize,
+        now: Instant,
+    ) -> Option<(Registration, Zeroizing<Vec<u8>>)> {
+        registry.register(route(), PeerCertificate::default(), key_length, now)
+    }
+
     #[test]
     fn only_the_whole_key_of_a_live_session_is_good() {
         let registry = Registry::new(8);
         let now = Instant::now();
-        let (registration, key) = registry.register(route(), 32, now).unwrap();
+        let (registration, key) = register(&registry, 32, now).unwrap();
         let process = registration.process();
-        assert!(matches!(registry.find(process, &key, now), Found::Route(_)));
-        assert!(matches!(registry.find(process, &key[..4], now), Found::Unknown));
-        assert!(matches!(registry.find(process, &[], now), Found::Unknown));
-        assert!(matches!(registry.find(process ^ 1, &key, now), Found::Unknown));
+        let find = |process, key: &[u8]| registry.find(process, key, None, now);
+        assert!(matches!(find(process, &key), Found::Route(..)));
+        assert!(matches!(find(process, &key[..4]), Found::Unknown));
+        assert!(matches!(find(process, &[]), Found::Unknown));
+        assert!(matches!(find(process ^ 1, &key), Found::Unknown));
+        assert!(matches!(find(process ^ 1, &NO_KEY), Found::Unknown));
         drop(registration);
-        assert!(matches!(registry.find(process, &key, now), Found::Unknown));
+        assert!(matches!(find(process, &key), Found::Unknown));
     }
 
     #[test]
     fn a_key_is_good_for_a_few_cancels_at_a_time() {
         let registry = Registry::new(8);
         let now = Instant::now();
-        let (registration, key) = registry.register(route(), 4, now).unwrap();
-        for _ in 0..BURST {
-            assert!(matches!(registry.find(registration.process(), &key, now), Found::Route(_)));
+        let (registration, key) = register(&registry, 4, now).unwrap();
+        let find = |now| registry.find(registration.process(), &key, None, now);
+        for _ in 0..CANCELS.burst {
+            assert!(matches!(find(now), Found::Route(..)));
         }
-        assert!(matches!(registry.find(registration.process(), &key, now), Found::TooMany));
-        assert!(matches!(registry.find(registration.process(), &key, now + REFILL), Found::Route(_)));
-        assert!(matches!(registry.find(registration.process(), &key, now + REFILL), Found::TooMany));
+        assert!(matches!(find(now), Found::TooMany));
+        assert!(matches!(find(now + CANCELS.refill), Found::Route(..)));
+        assert!(matches!(find(now + CANCELS.refill), Found::TooMany));
+    }
+
+    #[test]
+    fn who_guesses_is_soon_not_listened_to_even_with_the_right_key() {
+        let registry = Registry::new(8);
+        let now = Instant::now();
+        let (registration, key) = register(&registry, 4, now).unwrap();
+        let process = registration.process();
+        let guest = Some(IpAddr::from([192, 0, 2, 1]));
+        for _ in 0..WRONG_KEYS.burst {
+            assert!(matches!(registry.find(process ^ 1, &key, guest, now), Found::Unknown));
+        }
+        assert!(matches!(registry.find(process, &key, guest, now), Found::TooMany));
+        assert!(matches!(registry.find(process, &key, guest, now + WRONG_KEYS.refill), Found::Route(..)));
     }
 
     #[test]
     fn a_full_registry_gives_no_key() {
         let registry = Registry::new(1);
-        let first = registry.register(route(), 4, Instant::now());
+        let first = register(&registry, 4, Instant::now());
         assert!(first.is_some());
-        assert!(registry.register(route(), 4, Instant::now()).is_none());
+        assert!(register(&registry, 4, Instant::now()).is_none());
         drop(first);
-        assert!(registry.register(route(), 4, Instant::now()).is_some());
+        assert!(register(&registry, 4, Instant::now()).is_some());
     }
 }

@@ -83,7 +83,9 @@ impl<S: Stream> PostgresClient<S> {
     }
 
     fn register(&self, route: Route) -> Option<(Registration, BackendKeyData)> {
-        let registered = self.registry.register(route, self.version.cancel_key_length(), Instant::now());
+        let peer = super::peer(&self.stream);
+        let key_length = self.version.cancel_key_length();
+        let registered = self.registry.register(route, peer, key_length, Instant::now());
         let Some((registration, key)) = registered else {
             tracing::warn!("the table of cancel keys is full: this session cannot be cancelled");
             return None;

@@ -1,10 +1,10 @@
 //! HOT: client messages after login, as borrowed views (PostgreSQL documentation, "Message Formats").
 //!
-//! A message is a type byte, a length that counts itself and what follows, and the content. Only the six
-//! messages that make the upstream do something are looked into; a message that PostgreSQL would not accept
-//! is not forwarded either, because then what the tap saw and what the upstream reads could differ.
+//! A message is a type byte, a length that counts itself and what follows, and the content. Only the messages
+//! that make the upstream do something, or end a round, are looked into; a message that PostgreSQL would not
+//! accept is not forwarded either, because then what the tap saw and what the upstream reads could differ.
 
-use crate::answer::{Answer, CAPTURED};
+use crate::answer::{Answer, CAPTURED, Transaction};
 use crate::event::{Event, Malformed, Parameters, PreparedKind};
 use crate::frame::{Frame, Framing, Handling, Head};
 use crate::reader::{Reader, Short};
@@ -30,9 +30,9 @@ impl Framing for Messages {
         let [kind, length @ ..] = header else { return Err(Malformed::UnknownType(0)) };
         let (handling, limit) = match kind {
             b'B' | b'F' | b'P' | b'Q' => (Handling::Show, LARGE),
-            b'C' | b'E' => (Handling::Show, SMALL),
+            b'C' | b'E' | b'S' | b'c' | b'f' => (Handling::Show, SMALL),
             b'd' => (Handling::Pass, LARGE),
-            b'D' | b'H' | b'S' | b'c' | b'f' => (Handling::Pass, SMALL),
+            b'D' | b'H' => (Handling::Pass, SMALL),
             b'X' => (Handling::Last, SMALL),
             _ => return Err(Malformed::UnknownType(*kind)),
         };
@@ -49,6 +49,21 @@ impl Framing for Messages {
         view(kind, content, frame.cut).map_err(|Short| Malformed::Content(kind))
     }
 
+    fn text_end(bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|byte| *byte == 0)
+    }
+
+    fn text_ended(header: &[u8], behind: Option<u64>) -> Result<(), Malformed> {
+        let kind = header.first().copied().unwrap_or(0);
+        match (kind, behind) {
+            // The NUL alone.
+            (b'Q', Some(1)) => Ok(()),
+            // The NUL, a number, and so many parameter types.
+            (b'P', Some(behind)) if behind >= 3 && (behind - 3).is_multiple_of(4) => Ok(()),
+            _ => Err(Malformed::Content(kind)),
+        }
+    }
+
     fn upstream_length(header: &[u8]) -> Option<u64> {
         let mut reader = Reader::new(header);
         reader.u8().ok()?;
@@ -59,7 +74,8 @@ impl Framing for Messages {
     fn answer_bytes(header: &[u8]) -> Option<usize> {
         match header.first()? {
             b'C' | b'E' => Some(CAPTURED),
-            b'I' | b's' | b'Z' => Some(0),
+            b'Z' => Some(1),
+            b'I' | b's' | b'V' | b'G' | b'H' | b'W' => Some(0),
             _ => None,
         }
     }
@@ -67,16 +83,30 @@ impl Framing for Messages {
     fn answer<'a>(header: &[u8], content: &'a [u8]) -> Option<Answer<'a>> {
         Some(match header.first()? {
             b'C' => Answer::Completed { tag: content.split(|byte| *byte == 0).next().unwrap_or_default() },
-            b'I' => Answer::Completed { tag: b"" },
+            b'I' => Answer::Empty,
             b's' => Answer::Suspended,
+            b'V' => Answer::Returned,
+            b'G' => Answer::CopyIn,
+            b'H' => Answer::CopyOut,
+            b'W' => Answer::CopyBoth,
             b'E' => Answer::Failed { sql_state: error_response::sql_state_in(content) },
-            b'Z' => Answer::Ready,
+            b'Z' => Answer::Ready { transaction: transaction(content) },
             _ => return None,
         })
     }
 
     fn farewell(&self, refusal: &Refusal) -> Vec<u8> {
         error_response::fatal(refusal)
+    }
+}
+
+/// What ReadyForQuery says.
+fn transaction(content: &[u8]) -> Option<Transaction> {
+    match content {
+        b"I" => Some(Transaction::Idle),
+        b"T" => Some(Transaction::Open),
+        b"E" => Some(Transaction::Failed),
+        _ => None,
     }
 }
 
@@ -97,6 +127,10 @@ fn view(kind: u8, content: &[u8], cut: u64) -> Result<Event<'_>, Short> {
             Event::Close { kind, name: reader.text()? }
         }
         b'F' => return function_call(reader, cut),
+        b'S' => Event::Sync,
+        // PostgreSQL does not look further either.
+        b'c' => return Ok(Event::CopyEnd { failed: false }),
+        b'f' => return Ok(Event::CopyEnd { failed: true }),
         _ => return Err(Short),
     };
     reader.finish()?;

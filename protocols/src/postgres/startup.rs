@@ -3,10 +3,13 @@
 //! Libraries decode it into a map, which loses order, duplicates and any encoding but UTF-8. What a policy
 //! decides about (user and database) must be exactly what the upstream will read, so whatever the upstream
 //! might read differently is refused.
+//!
+//! Everything else goes on as it came, `options` too: PostgreSQL takes what is set there (`-c role=…`) as it
+//! would take a SET by the database user that was decided about, so nothing in it widens an access.
 
 use crate::reader::{Reader, Short};
-use crate::refusal::{Refusal, RefusalCode};
-use crate::{Carried, Login};
+use crate::refusal::{Refusal, RefusalCode, SqlState};
+use crate::{Carried, Login, Replication, Setting};
 
 /// Bytes of a start-up packet at most, its length included (PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`).
 pub(crate) const MAX_LENGTH: u32 = 10_000;
@@ -93,17 +96,13 @@ pub(crate) fn parse(minor: u16, content: &[u8]) -> Result<Startup, Refusal> {
     let parameters = split(content)
         .map_err(|Short| violation("invalid startup packet layout: expected terminator as last byte"))?;
     let mut version = Version { minor, unknown_options: Vec::new() };
-    let (mut user, mut database, mut carried) = (None, None, Vec::with_capacity(content.len()));
+    let (mut user, mut database, mut replication) = (None, None, None);
+    let mut carried = Vec::with_capacity(content.len());
     for (name, value) in parameters {
         match name {
             b"user" => once(&mut user, name, value)?,
             b"database" => once(&mut database, name, value)?,
-            b"replication" if !is_off(value) => {
-                return Err(Refusal::new(
-                    RefusalCode::Unsupported,
-                    "replication connections are not allowed here",
-                ));
-            }
+            b"replication" => once(&mut replication, name, value)?,
             _ if name.starts_with(b"_pq_.") => {
                 version.unknown_options.push(String::from_utf8_lossy(name).into_owned());
             }
@@ -118,25 +117,42 @@ pub(crate) fn parse(minor: u16, content: &[u8]) -> Result<Startup, Refusal> {
         Some(user) if !user.is_empty() => user,
         _ => return Err(nobody("no PostgreSQL user name specified in startup packet")),
     };
-    let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
-    Ok(Startup { version, login: Login { user, database: Some(database), carried: Carried(carried) } })
+    let replication = self::replication(replication.as_deref())?;
+    let database = match replication {
+        Replication::Physical => None,
+        _ => database.filter(|name| !name.is_empty()).or_else(|| Some(user.clone())),
+    };
+    Ok(Startup { version, login: Login { user, database, replication, carried: Carried(carried) } })
 }
 
 /// The start-up packet for the upstream: protocol 3.0, user and database as decided, everything else as the
-/// client sent it.
-pub(crate) fn encode(login: &Login) -> Option<Vec<u8>> {
-    let database = login.database.as_deref().unwrap_or(&login.user);
-    if [login.user.as_str(), database].iter().any(|name| name.is_empty() || name.contains('\0')) {
+/// client sent it, and last the session settings. PostgreSQL takes `options` first and then one parameter
+/// after the other, so the last of a name wins; and what RESET and DISCARD return to is ours as well.
+pub(crate) fn encode(login: &Login, settings: &[Setting]) -> Option<Vec<u8>> {
+    let mut named = vec![("user", login.user.as_str())];
+    match login.replication {
+        Replication::None => named.push(("database", login.database.as_deref().unwrap_or(&login.user))),
+        Replication::Physical => named.push(("replication", "true")),
+        Replication::Logical => {
+            named.push(("database", login.database.as_deref().unwrap_or(&login.user)));
+            named.push(("replication", "database"));
+        }
+    }
+    if named.iter().any(|(_, value)| value.is_empty() || value.contains('\0')) {
         return None;
     }
     let mut packet = vec![0, 0, 0, 0, 0, 3, 0, 0];
-    for part in ["user", &login.user, "database", database] {
-        packet.extend_from_slice(part.as_bytes());
-        packet.push(0);
-    }
+    let settings = settings.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
+    let say = |packet: &mut Vec<u8>, (name, value): (&str, &str)| {
+        for part in [name, "\0", value, "\0"] {
+            packet.extend_from_slice(part.as_bytes());
+        }
+    };
+    named.into_iter().for_each(|parameter| say(&mut packet, parameter));
     packet.extend_from_slice(&login.carried.0);
+    settings.for_each(|setting| say(&mut packet, setting));
     packet.push(0);
-    let length = u32::try_from(packet.len()).ok()?;
+    let length = u32::try_from(packet.len()).ok().filter(|length| *length <= MAX_LENGTH)?;
     for (to, from) in packet.iter_mut().zip(length.to_be_bytes()) {
         *to = from;
     }
@@ -174,9 +190,26 @@ fn once(slot: &mut Option<String>, name: &[u8], value: &[u8]) -> Result<(), Refu
     Ok(())
 }
 
-/// Spelled-out ways to say that this is no replication connection.
-fn is_off(value: &[u8]) -> bool {
-    [&b"false"[..], b"off", b"no", b"0"].iter().any(|off| off.eq_ignore_ascii_case(value))
+/// The value of `replication`, as PostgreSQL reads it: `database` in just these letters, or a boolean, which
+/// may be cut short and in any case (`ProcessStartupPacket`, `parse_bool`).
+fn replication(value: Option<&str>) -> Result<Replication, Refusal> {
+    let Some(value) = value else { return Ok(Replication::None) };
+    if value == "database" {
+        return Ok(Replication::Logical);
+    }
+    let lower = value.to_ascii_lowercase();
+    let is = |word: &str, least: usize| lower.len() >= least && word.starts_with(&lower);
+    if is("true", 1) || is("yes", 1) || is("on", 2) || is("1", 1) {
+        Ok(Replication::Physical)
+    } else if is("false", 1) || is("no", 1) || is("off", 2) || is("0", 1) {
+        Ok(Replication::None)
+    } else {
+        let value: String = value.chars().filter(|character| !character.is_control()).collect();
+        // invalid_parameter_value
+        Err(violation(&format!("invalid value for parameter \"replication\": \"{value}\""))
+            .with_hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+            .with_sql_state(SqlState::known(b"22023")))
+    }
 }
 
 fn violation(message: &str) -> Refusal {

@@ -11,11 +11,11 @@ use tokio_util::either::Either;
 use zeroize::Zeroizing;
 
 use crate::endpoint::{Endpoint, Socket, UpstreamAddress, UpstreamStream, UpstreamTls};
-use crate::{DialError, Login};
+use crate::{DialError, Login, Replication};
 
 use super::cancel::Route;
 use super::wire::{self, Allowance, Received};
-use super::{auth, error_response, startup};
+use super::{auth, error_response, settings, startup};
 
 /// A connection to a PostgreSQL upstream that is logged in and ready.
 #[derive(Debug)]
@@ -39,13 +39,20 @@ pub(super) async fn dial(
 }
 
 async fn log_in(endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, DialError> {
-    let packet = startup::encode(login).ok_or(DialError::Login)?;
+    if login.replication != Replication::None && !endpoint.replication_allowed {
+        return Err(DialError::ReplicationNotAllowed);
+    }
+    settings::check(&endpoint.settings)?;
+    let packet = startup::encode(login, &endpoint.settings).ok_or(DialError::Login)?;
     let mut stream = open(&endpoint.address, endpoint.tls.as_ref()).await?;
     stream.write_all(&packet).await.map_err(DialError::Connect)?;
     stream.flush().await.map_err(DialError::Connect)?;
     let mut allowance = Allowance::new();
     auth::authenticate(&mut stream, &mut allowance, &endpoint.credential, login).await?;
-    settle(stream, &mut allowance, endpoint).await
+    settle(stream, &mut allowance, endpoint, login).await.map_err(|error| match error {
+        DialError::Rejected(report) => settings::blame(report, &endpoint.settings),
+        error => error,
+    })
 }
 
 /// Connects, and brings TLS up where it is asked for.
@@ -74,24 +81,27 @@ async fn request_tls(socket: &mut Socket) -> Result<(), DialError> {
     }
 }
 
-/// Collects what the upstream says between AuthenticationOk and ReadyForQuery.
+/// Collects what the upstream says between AuthenticationOk and ReadyForQuery, and brings the session settings
+/// in force.
 async fn settle(
     mut stream: UpstreamStream,
     allowance: &mut Allowance,
     endpoint: &Endpoint,
+    login: &Login,
 ) -> Result<PostgresUpstream, DialError> {
     let mut greeting = Vec::new();
     let mut route = None;
     loop {
         let message = wire::receive(&mut stream, allowance).await?;
         match message.kind() {
-            b'S' | b'N' => greeting.extend_from_slice(message.bytes()),
+            b'S' | b'N' => greeting.push(message.bytes().to_vec()),
             b'K' if route.is_none() => route = Some(key_route(endpoint, &message)?),
             b'K' => return Err(DialError::Protocol("it sends two cancel keys")),
             b'E' => return Err(rejected(&message)),
             b'Z' => {
                 let ready = message.bytes().to_vec();
-                return Ok(PostgresUpstream { stream, greeting, ready, route });
+                settings::apply(&mut stream, allowance, endpoint, login, &mut greeting).await?;
+                return Ok(PostgresUpstream { stream, greeting: greeting.concat(), ready, route });
             }
             _ => return Err(DialError::Protocol("it sends something else between login and ready")),
         }

@@ -61,8 +61,11 @@ struct Lengths(Arc<Mutex<Vec<u64>>>);
 impl Tap for Lengths {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
         yield_now().await;
-        let Event::Query { text, cut } = event else { return Err(TapClosed) };
-        self.0.lock().unwrap().push(text.len() as u64 + cut);
+        match event {
+            Event::Query { text, cut } => self.0.lock().unwrap().push(text.len() as u64 + cut),
+            Event::TextEnd { length, .. } => assert_eq!(self.0.lock().unwrap().last(), Some(&length)),
+            _ => return Err(TapClosed),
+        }
         Ok(Verdict::Forward)
     }
 }

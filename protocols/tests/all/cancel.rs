@@ -1,16 +1,19 @@
 //! Cancel requests: whose key is good for what.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use protocols::Protocol;
 use protocols::postgres::Postgres;
+use protocols::{Client, Protocol};
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::support::client::message;
 use crate::support::upstream::{let_in, plaintext};
-use crate::support::{Memory, RawClient, Sidecar, never};
+use crate::support::{Memory, RawClient, Sidecar, limits, never};
 
 fn cancel_request(process_and_key: &[u8]) -> Vec<u8> {
     let mut request = (process_and_key.len() as u32 + 8).to_be_bytes().to_vec();
@@ -99,4 +102,50 @@ async fn a_key_is_worthless_when_its_session_is_over() {
     let _ = session.await;
     carry(&sidecar.postgres, &sidecar, sidecar.connect().await, &cancel_request(key)).await;
     assert!(!upstream.is_finished());
+}
+
+/// Whether a cancel that comes with this certificate reaches the upstream.
+async fn arrives(sidecar: &Sidecar, own: &Arc<ClientConfig>, comes_with: Arc<ClientConfig>) -> bool {
+    let (endpoint, upstream) = cancellable().await;
+    let client = async { RawClient::log_in(sidecar.connect().await, own.clone(), 0).await };
+    let (mut client, accepted) = tokio::join!(client, sidecar.accept());
+    let upstream_session = sidecar.dial(&endpoint).await;
+    let session = tokio::spawn(accepted.client.relay(upstream_session, Memory::default(), never()));
+    let welcome = client.until_ready().await;
+    let (_, key) = welcome.iter().find(|(kind, _)| *kind == b'K').unwrap();
+    let (socket, request) = (sidecar.connect().await, cancel_request(key));
+    let canceller = tokio::spawn(async move {
+        let mut canceller = RawClient::negotiate(socket, comes_with).await.unwrap();
+        canceller.send(&request).await;
+        assert!(canceller.receive().await.is_none());
+    });
+    assert!(sidecar.postgres.accept(sidecar.socket().await).await.unwrap().is_none());
+    canceller.await.unwrap();
+    let arrived = timeout(Duration::from_millis(300), upstream).await.is_ok();
+    session.abort();
+    arrived
+}
+
+#[tokio::test]
+async fn the_right_key_with_somebody_elses_certificate_cancels_nothing() {
+    let sidecar = Sidecar::start().await;
+    let own = sidecar.authority.client_config(&[]);
+    assert!(arrives(&sidecar, &own, own.clone()).await);
+    assert!(!arrives(&sidecar, &own, sidecar.authority.client_config(&[])).await);
+    assert!(arrives(&sidecar, &own, sidecar.authority.anonymous_config()).await);
+}
+
+#[tokio::test]
+async fn who_may_cancel_whom_is_the_sidecars_to_say() {
+    for verdict in [true, false] {
+        let mut sidecar = Sidecar::start().await;
+        let own = sidecar.authority.client_config(&[]);
+        let postgres = Postgres::new(sidecar.authority.server_config(), limits());
+        sidecar.postgres = Arc::new(postgres.with_may_cancel(move |canceller, owner| {
+            assert!(!canceller.0.is_empty() && !owner.0.is_empty() && canceller.0 != owner.0);
+            verdict
+        }));
+        let other = sidecar.authority.client_config(&[]);
+        assert_eq!(arrives(&sidecar, &own, other).await, verdict);
+    }
 }

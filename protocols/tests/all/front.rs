@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use protocols::postgres::{ALPN, TUNNEL_ALPN};
-use protocols::{AcceptError, Client, Limits, Protocol, Refusal, RefusalCode};
+use protocols::{AcceptError, Client, Limits, Protocol, Refusal, RefusalCode, Replication};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::client::{ALICE, GSS_ENC_REQUEST, SSL_REQUEST, error_fields, startup};
@@ -192,18 +192,39 @@ async fn a_startup_of_10000_bytes_is_read_and_one_of_10001_is_not() {
 }
 
 #[tokio::test]
-async fn a_replication_startup_is_refused_in_words() {
+async fn a_replication_startup_says_so_to_whoever_decides() {
+    let sidecar = Sidecar::start().await;
+    for (value, replication, database) in
+        [("database", Replication::Logical, Some("alice")), ("on", Replication::Physical, None)]
+    {
+        let config = sidecar.authority.client_config(&[]);
+        let parameters = format!("user\0alice\0replication\0{value}\0\0");
+        let socket = sidecar.connect().await;
+        let client = tokio::spawn(async move {
+            let mut client = RawClient::negotiate(socket, config).await.unwrap();
+            client.send(&startup(0, parameters.as_bytes())).await;
+            client.receive().await
+        });
+        let login = sidecar.accept().await.login;
+        assert_eq!((login.replication, login.database.as_deref()), (replication, database));
+        client.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_replication_startup_that_makes_no_sense_is_refused_in_postgresqls_words() {
     let sidecar = Sidecar::start().await;
     let config = sidecar.authority.client_config(&[]);
     let socket = sidecar.connect().await;
     let client = tokio::spawn(async move {
         let mut client = RawClient::negotiate(socket, config).await.unwrap();
-        client.send(&startup(0, b"user\0alice\0replication\0database\0\0")).await;
+        client.send(&startup(0, b"user\0alice\0replication\0maybe\0\0")).await;
         client.fatal().await
     });
     let error = sidecar.postgres.accept(sidecar.socket().await).await.unwrap_err();
-    assert!(matches!(error, AcceptError::Refused(refusal) if refusal.code == RefusalCode::Unsupported));
-    assert_eq!(client.await.unwrap().0, "0A000");
+    assert!(matches!(error, AcceptError::Refused(refusal) if refusal.code == RefusalCode::ProtocolViolation));
+    let words = "invalid value for parameter \"replication\": \"maybe\"";
+    assert_eq!(client.await.unwrap(), ("22023".to_owned(), words.to_owned()));
 }
 
 #[tokio::test]

@@ -7,9 +7,12 @@
     reason = "tests arrange, act and assert; helpers outside of test functions may panic as freely"
 )]
 
+mod binding;
 mod cancel;
 mod dial;
 mod front;
 mod real;
+mod replication;
 mod session;
+mod settings;
 mod support;

@@ -13,18 +13,18 @@ use crate::support::postgresql::Postgresql;
 use crate::support::{Memory, Sidecar, login, message, never};
 
 /// A sidecar that serves everybody, and the files that its clients need.
-struct House {
+pub(crate) struct House {
     upstream: Postgresql,
-    files: TempDir,
+    pub(crate) files: TempDir,
     port: u16,
-    tap: Memory,
+    pub(crate) tap: Memory,
     end: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
 impl House {
     /// With the upstream reached by `endpoint`.
-    async fn open(endpoint: impl FnOnce(&Postgresql, &Sidecar) -> Endpoint) -> Option<Self> {
+    pub(crate) async fn open(endpoint: impl FnOnce(&Postgresql, &Sidecar) -> Endpoint) -> Option<Self> {
         let sidecar = Sidecar::start().await;
         let upstream = Postgresql::start(&sidecar.authority)?;
         let endpoint = endpoint(&upstream, &sidecar);
@@ -38,7 +38,7 @@ impl House {
     }
 
     /// A program of PostgreSQL's, told by environment variables alone how to come in.
-    fn client(&self, name: &str) -> Command {
+    pub(crate) fn client(&self, name: &str) -> Command {
         let mut command = Command::from(self.upstream.program(name));
         command
             .env("PGHOST", "localhost")
@@ -63,7 +63,7 @@ impl House {
     }
 
     /// What psql prints; it must succeed.
-    async fn says(&self, script: &str) -> String {
+    pub(crate) async fn says(&self, script: &str) -> String {
         let output = self.psql(script).await;
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
@@ -76,7 +76,7 @@ impl Drop for House {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
@@ -135,7 +135,7 @@ async fn psql_and_its_friends_notice_no_difference() {
     assert!(order.is_sorted(), "{complained}");
 
     let heard = house.tap.heard();
-    for outcome in ["COPY 100000", "LISTEN", "DO", "22012", "SELECT 1", "Ready"] {
+    for outcome in ["CopyIn", "CopyOut", "COPY 100000", "LISTEN", "DO", "22012", "SELECT 1", "Ready"] {
         assert!(heard.iter().any(|answer| answer == outcome), "{outcome}: {heard:?}");
     }
 
@@ -167,7 +167,8 @@ async fn psql_and_its_friends_notice_no_difference() {
 
     let mut replica = house.client("psql");
     let output = replica.args(["replication=database", "-c", "select 1"]).output().await.unwrap();
-    assert!(text(&output.stderr).contains("replication connections are not allowed here"), "{output:?}");
+    assert!(text(&output.stderr).contains("FATAL:  refused"), "{output:?}");
+    assert_eq!(house.tap.stray(), 0, "every answer has its question");
 }
 
 /// Waits until the upstream runs `count` statements like this.
@@ -262,4 +263,46 @@ async fn a_pipeline_behind_a_huge_result_is_answered() {
     }
     assert_eq!(rows, 65);
     assert_eq!(session.await.unwrap().unwrap().end, End::Client);
+}
+
+#[tokio::test]
+async fn each_outcome_in_a_pipeline_comes_to_its_statement() {
+    let sidecar = Sidecar::start().await;
+    let Some(upstream) = Postgresql::start(&sidecar.authority) else { return };
+    let tap = Memory::default();
+    let (mut client, session) =
+        sidecar.session(sidecar.dial(&upstream.tls(&sidecar.authority)), tap.clone(), never()).await;
+    client.until_ready().await;
+    let prepared = |statement: &str| {
+        let parse = message(b'P', format!("\0{statement}\0\0\0").as_bytes());
+        [parse, message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat()
+    };
+    let sync = message(b'S', b"");
+    let all = [
+        message(b'Q', b"create table t (a int)\0"),
+        [prepared("select 1"), prepared("select 1/0"), prepared("select 2"), sync.clone()].concat(),
+        message(b'Q', b"select 3; select 4\0"),
+        // libpq syncs before it knows that the statement takes data.
+        [prepared("copy t from stdin"), sync.clone()].concat(),
+        [message(b'd', b"1\n"), message(b'c', b""), sync].concat(),
+        message(b'Q', b"\0"),
+    ];
+    client.send(&all.concat()).await;
+    for _ in 0..5 {
+        client.until_ready().await;
+    }
+    let paired = [
+        (0, "CREATE TABLE"),
+        (1, "SELECT 1"),
+        (2, "22012"),
+        (4, "SELECT 1"),
+        (4, "SELECT 1"),
+        (5, "CopyIn"),
+        (5, "COPY 1"),
+        (6, "Empty"),
+    ];
+    assert_eq!(tap.paired(), paired.map(|(number, outcome)| (number, outcome.to_owned())));
+    assert!(!tap.is_busy());
+    client.send(&message(b'X', b"")).await;
+    session.await.unwrap().unwrap();
 }

@@ -5,13 +5,14 @@ pub(crate) mod client;
 pub(crate) mod postgresql;
 pub(crate) mod upstream;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use protocols::postgres::{Postgres, PostgresClient, PostgresUpstream};
 use protocols::{
-    Accepted, Answer, Answers, Client, Endpoint, Event, Limits, Login, Protocol, Refusal, RelayError, Tap,
-    TapClosed, Transferred, Verdict,
+    Accepted, Answer, Answers, Client, Endpoint, Event, Ledger, Limits, Login, Protocol, Refusal, RelayError,
+    Tap, TapClosed, Transferred, Verdict,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -91,7 +92,12 @@ impl Sidecar {
 }
 
 pub(crate) fn login() -> Login {
-    Login { user: "alice".into(), database: Some("prod".into()), carried: Default::default() }
+    Login {
+        user: "alice".into(),
+        database: Some("prod".into()),
+        replication: Default::default(),
+        carried: Default::default(),
+    }
 }
 
 /// A permit that never ends.
@@ -104,6 +110,11 @@ pub(crate) fn never() -> impl Future<Output = Refusal> + Send + 'static {
 pub(crate) struct Memory {
     seen: Arc<Mutex<Vec<String>>>,
     heard: Arc<Mutex<Vec<String>>>,
+    /// Of one session; a statement's note is its number.
+    ledger: Arc<Mutex<Ledger<usize>>>,
+    statements: Arc<AtomicUsize>,
+    paired: Arc<Mutex<Vec<(usize, String)>>>,
+    stray: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -118,19 +129,54 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// How many answers belonged to no statement, and how many rounds were over with something still to be
+    /// answered. Clients that do not pipeline leave none.
+    pub(crate) fn stray(&self) -> usize {
+        self.stray.load(Ordering::Relaxed)
+    }
+
+    /// Which statement each answer was about.
+    pub(crate) fn paired(&self) -> Vec<(usize, String)> {
+        self.paired.lock().unwrap().clone()
+    }
+
+    /// Whether the upstream has something to do in the session that began last.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.ledger.lock().unwrap().is_busy()
+    }
+
+    fn pair(&self, answer: &Answer<'_>, text: &str) {
+        let mut ledger = self.ledger.lock().unwrap();
+        let note = ledger.answered(answer).copied();
+        self.paired.lock().unwrap().extend(note.map(|number| (number, text.to_owned())));
+        let found = note.is_some();
+        let stray = match answer {
+            Answer::Ready { .. } => ledger.is_busy(),
+            // Of a message that only prepares.
+            Answer::Failed { .. } => false,
+            _ => !found,
+        };
+        self.stray.fetch_add(usize::from(stray), Ordering::Relaxed);
+    }
+}
+
 impl Answers for Memory {
     fn answered(&mut self, answer: Answer<'_>) {
         let text = match answer {
             Answer::Completed { tag } => tag.escape_ascii().to_string(),
             Answer::Failed { sql_state: Some(state) } => state.to_string(),
+            Answer::Ready { .. } => "Ready".to_owned(),
             other => format!("{other:?}"),
         };
+        self.pair(&answer, &text);
         self.heard.lock().unwrap().push(text);
     }
 }
 
 impl Tap for Memory {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
+        self.ledger.lock().unwrap().asked(&event, || self.statements.fetch_add(1, Ordering::Relaxed));
         let text = match event {
             Event::Query { text, cut } => format!("Q {} +{cut}", text.escape_ascii()),
             other => format!("{other:?}"),
@@ -145,6 +191,7 @@ impl Tap for Memory {
     }
 
     fn answers(&mut self) -> Option<Box<dyn Answers>> {
+        self.ledger = Arc::default();
         Some(Box::new(self.clone()))
     }
 }

@@ -26,6 +26,7 @@ fn samples() -> Vec<Vec<u8>> {
         message(b'E', b"p\0\0\0\0\x05"),
         message(b'C', b"Sname\0"),
         message(b'F', b"\0\0\x03\xbb\0\0\0\x01\0\0\0\x01x\0\x01"),
+        message(b'S', b""),
     ]
 }
 
@@ -45,13 +46,16 @@ fn each_message_is_shown_as_it_is() {
         panic!("not a FunctionCall");
     };
     assert_eq!(arguments.iter().map(|value| value.value).collect::<Vec<_>>(), [Some(&b"x"[..])]);
+    assert_eq!(shown(&samples[6]), Ok(Event::Sync));
+    assert_eq!(shown(&message(b'c', b"")), Ok(Event::CopyEnd { failed: false }));
+    assert_eq!(shown(&message(b'f', b"disk full\0")), Ok(Event::CopyEnd { failed: true }));
 }
 
 #[test]
 fn a_message_cut_short_at_any_byte_is_malformed_and_never_panics() {
     for sample in samples() {
-        for end in 0..sample.len() {
-            let content = sample.get(5..end).unwrap_or_default();
+        for end in 5..sample.len() {
+            let content = &sample[5..end];
             let whole = message(sample[0], content);
             assert_eq!(shown(&whole), Err(Malformed::Content(sample[0])), "{}: {end}", sample[0] as char);
         }
@@ -119,11 +123,11 @@ fn events(bytes: &[u8], pieces: &[usize]) -> (Vec<String>, usize) {
 fn the_tap_sees_the_same_wherever_the_bytes_are_split() {
     let mut bytes: Vec<u8> = samples().concat();
     bytes.extend(message(b'd', &[b'x'; 300]));
-    bytes.extend(message(b'S', b""));
+    bytes.extend(message(b'H', b""));
     bytes.extend(samples().concat());
     bytes.extend(message(b'X', b""));
     let whole = events(&bytes, &[]);
-    assert_eq!(whole.0.len(), 12);
+    assert_eq!(whole.0.len(), 14);
     assert_eq!(whole.1, bytes.len());
     for first in 0..=bytes.len() {
         assert_eq!(events(&bytes, &[first]), whole, "{first}");
@@ -148,6 +152,53 @@ fn a_long_query_is_shown_by_its_beginning_wherever_the_bytes_are_split() {
     let whole = events(&bytes, &[]);
     for first in [1, 4, 5, 6, SHOWN - 1, SHOWN, SHOWN + 1, 3 * SHOWN + 5, 3 * SHOWN + 6, 3 * SHOWN + 7] {
         assert_eq!(events(&bytes, &[first]), whole, "{first}");
+    }
+}
+
+#[test]
+fn the_hash_of_a_long_text_is_shown_before_its_last_bytes_wherever_the_bytes_are_split() {
+    let text: Vec<u8> = (0..3 * SHOWN).map(|place| b'a' + (place % 23) as u8).collect();
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
+    let end = Event::TextEnd { sha256: sha256.as_ref().try_into().unwrap(), length: text.len() as u64 };
+    let query = message(b'Q', &[&text[..], b"\0"].concat());
+    let parse = message(b'P', &[b"name\0", &text[..], b"\0\0\x02\0\0\0\x17\0\0\0\x19"].concat());
+    for (frame, behind) in [(query, 1), (parse, 11)] {
+        let bytes = [&frame[..], &message(b'Q', b"next\0")].concat();
+        let (seen, passed) = events(&bytes, &[]);
+        assert_eq!((seen.len(), passed), (3, bytes.len()));
+        assert_eq!(seen[1], format!("{end:?}"));
+        let text_ends = frame.len() - behind;
+        let near = [SHOWN, text_ends, frame.len()].map(|place| place - 2..place + 3);
+        for split in near.into_iter().flatten().chain([1, 5, 2 * SHOWN]) {
+            assert_eq!(events(&bytes, &[split]).0, seen, "{split}");
+            assert_eq!(events(&bytes, &[split, split + 1]).0, seen, "{split}");
+        }
+        // Everything but the last byte may be on its way; then the hash must be allowed first.
+        let mut splitter = Splitter::new(Messages);
+        let last = frame.len() - 1;
+        assert!(matches!(splitter.step(&frame[..SHOWN]), Ok(Step::Show(_, SHOWN))));
+        assert!(matches!(splitter.step(&frame[SHOWN..last]), Ok(Step::Pass(_))));
+        assert!(matches!(splitter.step(&frame[last..]), Ok(Step::Show(Event::TextEnd { .. }, 1))));
+    }
+}
+
+#[test]
+fn a_long_text_that_ends_early_or_never_is_malformed() {
+    let text = vec![b'a'; 2 * SHOWN];
+    for (kind, tail) in [
+        (b'Q', &b"bb"[..]),
+        (b'Q', b"\0b"),
+        (b'Q', b"\0\0"),
+        (b'P', b"bb"),
+        (b'P', b"\0\0"),
+        (b'P', b"\0\0\0\0"),
+    ] {
+        let frame =
+            message(kind, &[b"\0".repeat(usize::from(kind == b'P')), text.clone(), tail.to_vec()].concat());
+        let mut splitter = Splitter::new(Messages);
+        assert!(matches!(splitter.step(&frame), Ok(Step::Show(_, SHOWN))));
+        let result = splitter.step(&frame[SHOWN..]);
+        assert!(matches!(result, Err(Malformed::Content(found)) if found == kind), "{tail:?}");
     }
 }
 
@@ -201,7 +252,7 @@ struct Heard(Arc<Mutex<Vec<String>>>);
 impl Answers for Heard {
     fn answered(&mut self, answer: Answer<'_>) {
         let text = match answer {
-            Answer::Completed { tag } => format!("completed {}", tag.escape_ascii()),
+            Answer::Completed { tag } => format!("completed {} {:?}", tag.escape_ascii(), answer.rows()),
             other => format!("{other:?}"),
         };
         self.0.lock().unwrap().push(text);
@@ -221,18 +272,44 @@ fn answers_are_heard_the_same_wherever_the_bytes_are_split() {
         message(b'E', b"Mno state\0\0"),
         message(b'E', b""),
         message(b'C', &[b'x'; 400]),
+        message(b'1', b""),
+        message(b'2', b""),
+        message(b'G', b"\0\0\0"),
+        message(b'C', b"COPY 18446744073709551615\0"),
+        message(b'H', b"\0\0\0"),
+        message(b'd', b"Z\0\0\0\x05I"),
+        message(b'C', b"INSERT 0 7\0"),
+        message(b'W', b"\0\0\0"),
+        message(b'V', b"\0\0\0\x01x"),
+        message(b'A', b"\0\0\0\x07channel\0payload\0"),
         message(b'Z', b"I"),
+        message(b'Z', b"T"),
+        message(b'Z', b"E"),
+        message(b'Z', b"?"),
+        message(b'Z', b""),
     ]
     .concat();
+    let failed = |state: &[u8]| format!("{:?}", Answer::Failed { sql_state: crate::SqlState::parse(state) });
+    let ready = |transaction| format!("{:?}", Answer::Ready { transaction });
     let expected = [
-        "completed SELECT 1".to_owned(),
+        "completed SELECT 1 Some(1)".to_owned(),
         "Suspended".to_owned(),
-        "completed ".to_owned(),
-        format!("{:?}", Answer::Failed { sql_state: crate::SqlState::parse(b"42P01") }),
-        format!("{:?}", Answer::Failed { sql_state: None }),
-        format!("{:?}", Answer::Failed { sql_state: None }),
-        format!("completed {}", "x".repeat(CAPTURED)),
-        "Ready".to_owned(),
+        "Empty".to_owned(),
+        failed(b"42P01"),
+        failed(b""),
+        failed(b""),
+        format!("completed {} None", "x".repeat(CAPTURED)),
+        "CopyIn".to_owned(),
+        format!("completed COPY {0} Some({0})", u64::MAX),
+        "CopyOut".to_owned(),
+        "completed INSERT 0 7 Some(7)".to_owned(),
+        "CopyBoth".to_owned(),
+        "Returned".to_owned(),
+        ready(Some(Transaction::Idle)),
+        ready(Some(Transaction::Open)),
+        ready(Some(Transaction::Failed)),
+        ready(None),
+        ready(None),
     ];
     for step in 1..=bytes.len() {
         let heard = Arc::new(Mutex::default());

@@ -22,7 +22,7 @@ fn parameters_go_to_the_upstream_as_bytes_and_in_order() {
     let startup = parse(0, PACKET).unwrap();
     assert_eq!(startup.login.user, "alice");
     assert_eq!(startup.login.database.as_deref(), Some("prod"));
-    let packet = encode(&startup.login).unwrap();
+    let packet = encode(&startup.login, &[]).unwrap();
     assert_eq!(packet[..4], (packet.len() as u32).to_be_bytes());
     assert_eq!(
         packet[4..],
@@ -62,12 +62,29 @@ fn what_the_upstream_could_read_differently_is_refused() {
 }
 
 #[test]
-fn replication_is_refused_unless_it_is_off() {
-    for value in ["true", "database", "on", "1", "", "tru", "offf"] {
-        let content = [b"user\0a\0replication\0", value.as_bytes(), b"\0\0"].concat();
-        assert_eq!(refusal(&content).0, RefusalCode::Unsupported, "{value}");
+fn replication_is_read_as_postgresql_reads_it() {
+    let asked = |value: &str| {
+        let content = [b"user\0a\0database\0d\0replication\0", value.as_bytes(), b"\0\0"].concat();
+        parse(0, &content).map(|startup| startup.login)
+    };
+    for (values, replication, sent) in [
+        ("true TRUE t tru on ON y yes 1", Replication::Physical, "user\0a\0replication\0true\0\0"),
+        ("database", Replication::Logical, "user\0a\0database\0d\0replication\0database\0\0"),
+        ("false f fAl no n off of 0", Replication::None, "user\0a\0database\0d\0\0"),
+    ] {
+        for value in values.split(' ') {
+            let login = asked(value).unwrap();
+            assert_eq!(login.replication, replication, "{value}");
+            assert_eq!(login.database.is_none(), replication == Replication::Physical, "{value}");
+            assert_eq!(encode(&login, &[]).unwrap()[8..], *sent.as_bytes(), "{value}");
+        }
     }
-    assert!(parse(0, b"user\0a\0replication\0false\0\0").is_ok());
+    for value in ["", "o", "Database", "databas", "truee", "onn", "10", "2"] {
+        let refusal = asked(value).unwrap_err();
+        assert_eq!(refusal.sql_state, SqlState::parse(b"22023"), "{value}");
+    }
+    let twice = b"user\0a\0replication\0false\0replication\0true\0\0";
+    assert_eq!(refusal(twice).0, RefusalCode::ProtocolViolation);
 }
 
 #[test]
@@ -75,7 +92,7 @@ fn unknown_protocol_options_are_named_and_not_forwarded() {
     let startup = parse(9999, b"user\0a\0_pq_.x\0y\0\0").unwrap();
     assert!(startup.version.needs_negotiation());
     assert_eq!(startup.version.unknown_options, ["_pq_.x"]);
-    assert!(!encode(&startup.login).unwrap().windows(5).any(|window| window == b"_pq_."));
+    assert!(!encode(&startup.login, &[]).unwrap().windows(5).any(|window| window == b"_pq_."));
     assert!(!parse(2, b"user\0a\0\0").unwrap().version.needs_negotiation());
 }
 

@@ -86,7 +86,13 @@ impl Postgresql {
 
     pub(crate) fn unix(&self) -> Endpoint {
         let path = self.directory.path().join(format!(".s.PGSQL.{}", self.port));
-        Endpoint { address: UpstreamAddress::Unix(path), tls: None, credential: Credential::None }
+        Endpoint {
+            address: UpstreamAddress::Unix(path),
+            tls: None,
+            credential: Credential::None,
+            settings: Vec::new(),
+            replication_allowed: false,
+        }
     }
 
     /// By client certificate, which names `alice`.
@@ -96,7 +102,13 @@ impl Postgresql {
             server_name: "localhost".try_into().unwrap(),
         };
         let address = UpstreamAddress::Tcp { host: "127.0.0.1".into(), port: self.port };
-        Endpoint { address, tls: Some(tls), credential: Credential::None }
+        Endpoint {
+            address,
+            tls: Some(tls),
+            credential: Credential::None,
+            settings: Vec::new(),
+            replication_allowed: false,
+        }
     }
 
     /// By TLS without a client certificate, and a password.
@@ -164,13 +176,15 @@ fn configure(data: &Path, sockets: &Path, port: u16, authority: &Authority) {
     std::fs::write(
         data.join("pg_hba.conf"),
         "local all all trust\n\
+         local replication all trust\n\
+         hostssl replication alice 127.0.0.1/32 cert\n\
          hostssl all scram 127.0.0.1/32 scram-sha-256\n\
          hostssl all md5 127.0.0.1/32 md5\n\
          hostssl all all 127.0.0.1/32 cert\n",
     )
     .unwrap();
     let settings = format!(
-        "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
+        "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\nwal_level = logical\n\
          ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'ca.crt'\n",
         sockets.display()
     );

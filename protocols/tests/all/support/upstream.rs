@@ -28,7 +28,13 @@ where
 
 pub(crate) fn plaintext(port: u16) -> Endpoint {
     let address = UpstreamAddress::Tcp { host: "127.0.0.1".into(), port };
-    Endpoint { address, tls: None, credential: Credential::None }
+    Endpoint {
+        address,
+        tls: None,
+        credential: Credential::None,
+        settings: Vec::new(),
+        replication_allowed: false,
+    }
 }
 
 /// The start-up packet, whole.

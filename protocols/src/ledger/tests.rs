@@ -1,0 +1,96 @@
+//! Pipelines, errors and COPY, message by message as PostgreSQL answers them.
+
+use super::*;
+
+const READY: Answer<'_> = Answer::Ready { transaction: None };
+const DONE: Answer<'_> = Answer::Completed { tag: b"SELECT 1" };
+const FAILED: Answer<'_> = Answer::Failed { sql_state: None };
+const END: Event<'_> = Event::CopyEnd { failed: false };
+
+/// Plays a session: a digit runs a statement of that name, `q` and a digit asks it simply, `p` prepares, `s`
+/// syncs, `c` ends COPY data; `!` fails, `.` completes, `z` is ready, `i` takes COPY data. Returns what each
+/// answer was about, and whether the session is busy at the end.
+fn play(script: &str) -> (String, bool) {
+    let mut ledger = Ledger::new();
+    let mut about = String::new();
+    let mut simple = false;
+    for step in script.chars() {
+        let answer = match step {
+            'q' => {
+                simple = true;
+                continue;
+            }
+            '0'..='9' if simple => {
+                ledger.asked(&Event::Query { text: b"", cut: 0 }, || step);
+                simple = false;
+                continue;
+            }
+            '0'..='9' => {
+                ledger.asked(&Event::Execute { portal: b"", max_rows: 0 }, || step);
+                continue;
+            }
+            'p' | 's' | 'c' => {
+                let parse = Event::Parse { statement: b"", text: b"", cut: 0 };
+                let event =
+                    [('p', parse), ('s', Event::Sync), ('c', END)].into_iter().find(|event| event.0 == step);
+                ledger.asked(&event.unwrap().1, || unreachable!());
+                continue;
+            }
+            '.' => DONE,
+            '!' => FAILED,
+            'i' => Answer::CopyIn,
+            'z' => READY,
+            _ => continue,
+        };
+        about.push(ledger.answered(&answer).map_or('-', |note| *note));
+    }
+    (about, ledger.is_busy())
+}
+
+#[test]
+fn every_answer_comes_to_its_statement() {
+    for (session, script, about, busy) in [
+        ("a query of two statements", "q1 . . z", "11-", false),
+        ("one that fails in the second", "q1 . ! z", "11-", false),
+        ("a query that runs", "q1 .", "1", true),
+        ("one statement, prepared", "p 1 s . z", "1-", false),
+        ("a pipeline of rounds", "p1s 2s 3s . z . z", "1-2-", true),
+        ("without a Sync, after its answer", "p 1 .", "1", false),
+        ("an error skips its round alone", "1 2 s 3 s ! z . z", "1-3-", false),
+        ("asked behind an error that is not known yet", "1 ! 2 3 s z 4 s . z", "1-4-", false),
+        ("the preparation fails", "p 1 s ! z 2 s . z", "1-2-", false),
+        ("a preparation fails alone", "p ! 1 s z", "--", false),
+        ("the commit fails", "1 s . ! z", "1--", false),
+        ("an error in a query is its own alone", "q1 q2 ! z . z", "1-2-", false),
+        ("COPY, simply", "q1 i c . z", "11-", false),
+        ("COPY, where libpq syncs too early", "p 1 s i c s . z", "11-", false),
+        ("COPY, in one go", "p 1 s c s i . z", "11-", false),
+        ("COPY that waits for its data", "q1 i", "1", true),
+        ("COPY that fails", "p 1 s i ! c s z 2 s . z", "11-2-", false),
+        ("COPY that has failed before its end is sent", "q1 i ! c z", "11-", false),
+        ("an end of no COPY, last", "q1 c . z", "1-", false),
+        ("an end of no COPY", "c q1 c . z q2 . z", "1-2-", false),
+    ] {
+        assert_eq!(play(script), (about.to_owned(), busy), "{session}");
+    }
+}
+
+#[test]
+fn what_cannot_be_attributed_is_not_and_counts_as_busy() {
+    assert_eq!(play("p q1 s ! z"), ("--".to_owned(), true));
+    assert_eq!(play("s 1 s . . z"), ("---".to_owned(), true));
+    // Nothing was skipped: the ledger is found again.
+    assert_eq!(play("p q1 s ! z z q2 . z"), ("---2-".to_owned(), false));
+}
+
+#[test]
+fn a_client_that_never_waits_takes_no_more_memory() {
+    let mut ledger = Ledger::new();
+    for _ in 0..100_000 {
+        ledger.asked(&Event::Execute { portal: b"", max_rows: 0 }, || [0_u8; 64]);
+    }
+    assert!(ledger.asked.len() <= PENDING && ledger.is_busy());
+    ledger.asked(&Event::Sync, || [0; 64]);
+    assert!(ledger.answered(&READY).is_none());
+    assert!(!ledger.is_busy());
+}

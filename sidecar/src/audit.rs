@@ -7,6 +7,9 @@
 //!
 //! - `db.session.start` is on disk before the upstream is dialled; when it cannot be written there is no session.
 //! - A query is in the queue before it is forwarded. A full queue slows the client; a dead writer ends the session.
+//! - How it came out is an event of its own, which follows: see `event` for all of them, and `event/statement.rs` for examples.
+//! - authd takes events in order. One that it refuses for good (no known version of it would) is set aside in
+//!   `DATA_DIR/spool/rejected`, up to 16 MiB of them, and an error is logged; the rest goes on.
 //! - `db.session.end` is written on every way out, a panic and a cancelled task included ([`Trail`] sees to it).
 //! - The disk space is bounded: beyond the bound no session starts; live ones go on for a quarter of it, then end.
 
@@ -22,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus::IntCounter;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::timeout,
@@ -29,14 +33,17 @@ use tokio::{
 use uuid::Uuid;
 
 mod event;
+mod rejected;
 mod shipper;
 mod spool;
+mod statements;
 mod trail;
 mod writer;
 
+pub use self::event::Parameters;
 pub(crate) use self::{
-    event::{Denied, Ending, Subject},
-    shipper::{Shipped, Shipper, Uplink},
+    event::{Denied, Ending, Rejected, Started, Subject},
+    shipper::{EmitError, Shipped, Shipper, Uplink},
     spool::Record,
     trail::Trail,
 };
@@ -71,7 +78,7 @@ pub(crate) enum AuditError {
         /// The configured bound.
         bound: u64,
     },
-    /// An event longer than 512 KiB. Events are cut long before that.
+    /// An event longer than 240 KiB. Events are cut long before that.
     #[error("an audit event of {0} bytes")]
     TooLong(usize),
 }
@@ -90,14 +97,26 @@ pub(crate) struct Audit {
     state: Arc<State>,
     bound: u64,
     unknown: Arc<Bucket>,
+    /// Events that could not be recorded.
+    failed: IntCounter,
+}
+
+/// What became of an event that was not to wait.
+enum Offer {
+    Taken,
+    /// Here it is again.
+    NoRoom(String),
+    /// The writer is gone; it is counted as failed.
+    Stopped,
 }
 
 impl Audit {
     /// Opens a new spool under `data_dir` and starts its writer. `bound`: bytes on disk beyond which no session starts.
+    /// `failed` counts the events that could not be recorded, whoever wanted them to be.
     ///
     /// # Errors
     /// The directory cannot be made or read.
-    pub(crate) fn open(data_dir: &Path, bound: u64) -> io::Result<(Self, AuditSpool)> {
+    pub(crate) fn open(data_dir: &Path, bound: u64, failed: IntCounter) -> io::Result<(Self, AuditSpool)> {
         let root = SpoolRoot::new(data_dir);
         let id = Uuid::now_v7();
         writer::create_directory(&root.spool(id))?;
@@ -111,17 +130,20 @@ impl Audit {
             state: Arc::clone(&state),
             bound,
             unknown: Arc::new(Bucket::new()),
+            failed,
         };
         Ok((audit, AuditSpool { root, id, state }))
     }
 
     /// Writes an event that begins something; returns once it is on disk.
     async fn begin(&self, json: String) -> Result<(), AuditError> {
-        self.check_bound(self.bound)?;
-        self.durable(json).await
+        let written = async {
+            self.check_bound(self.bound)?;
+            self.durable(json).await
+        };
+        self.counted(written.await)
     }
 
-    /// Writes an event; returns once it is on disk.
     async fn durable(&self, json: String) -> Result<(), AuditError> {
         let written = async {
             let space = self.reserve(&json).await?;
@@ -137,29 +159,50 @@ impl Audit {
     /// # Cancel safety
     /// The event is queued or it is not; nothing is half done.
     async fn queued(&self, json: String) -> Result<(), AuditError> {
-        self.check_bound(self.bound.saturating_add(self.bound / 4))?;
-        let space =
-            timeout(DISK_DEADLINE, self.reserve(&json)).await.map_err(|_| AuditError::NotWritten)??;
-        self.send(json, Some(space), None)
+        let queued = async {
+            self.check_bound(self.bound.saturating_add(self.bound / 4))?;
+            let space =
+                timeout(DISK_DEADLINE, self.reserve(&json)).await.map_err(|_| AuditError::NotWritten)??;
+            self.send(json, Some(space), None)
+        };
+        self.counted(queued.await)
     }
 
-    /// Sends a session's last event, without waiting for room: one for each session, so the queue stays bounded. The
-    /// future, which need not be awaited, completes once it is on disk.
+    /// Queues an event if there is room for it now. The bound on disk does not count: what it belongs to is on disk already.
+    fn offer(&self, json: String) -> Offer {
+        let space = match space_of(&json).map(|bytes| Arc::clone(&self.space).try_acquire_many_owned(bytes)) {
+            Ok(Ok(space)) => space,
+            Ok(Err(_)) | Err(_) => return Offer::NoRoom(json),
+        };
+        match self.counted(self.send(json, Some(space), None)) {
+            Ok(()) => Offer::Taken,
+            Err(_) => Offer::Stopped,
+        }
+    }
+
+    /// Sends one of a session's last events, without waiting for room: their number is bounded for each session, so the queue
+    /// stays bounded. The future, which need not be awaited, completes once it is on disk.
     fn last_words(&self, json: String) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        let sent = self.send(json, None, Some(done));
+        let sent = self.counted(self.send(json, None, Some(done)));
+        let failed = self.failed.clone();
         async move {
             sent?;
-            let written = timeout(DISK_DEADLINE, written).await.map_err(|_| AuditError::NotWritten)?;
-            written.map_err(|_| AuditError::WriterStopped)?.map_err(AuditError::from)
+            let written = match timeout(DISK_DEADLINE, written).await {
+                Ok(Ok(written)) => written.map_err(AuditError::from),
+                Ok(Err(_)) => Err(AuditError::WriterStopped),
+                Err(_) => Err(AuditError::NotWritten),
+            };
+            written.inspect_err(|_| failed.inc())
         }
+    }
+
+    fn counted<T>(&self, outcome: Result<T, AuditError>) -> Result<T, AuditError> {
+        outcome.inspect_err(|_| self.failed.inc())
     }
 
     async fn reserve(&self, json: &str) -> Result<OwnedSemaphorePermit, AuditError> {
-        if json.len() > MAX_RECORD_BYTES {
-            return Err(AuditError::TooLong(json.len()));
-        }
-        let bytes = u32::try_from(json.len()).map_err(|_| AuditError::TooLong(json.len()))?;
+        let bytes = space_of(json)?;
         Arc::clone(&self.space).acquire_many_owned(bytes).await.map_err(|_| AuditError::WriterStopped)
     }
 
@@ -211,6 +254,12 @@ impl Audit {
             let _ = timeout(DISK_DEADLINE, closed).await;
         }
     }
+}
+
+/// What an event takes of the queue.
+fn space_of(json: &str) -> Result<u32, AuditError> {
+    let fits = u32::try_from(json.len()).ok().filter(|_| json.len() <= MAX_RECORD_BYTES);
+    fits.ok_or(AuditError::TooLong(json.len()))
 }
 
 /// The spool as the shipper sees it.

@@ -26,6 +26,7 @@ mod values;
 pub use self::error::ConfigError;
 pub use self::values::{Labels, Name, Period, Size, Tls, Uri, ValueError, parse_duration};
 use crate::admission::Room;
+pub use crate::audit::Parameters;
 
 /// Where identity and audit spool are kept unless said otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/touchstone-sidecar";
@@ -96,6 +97,8 @@ pub struct TargetConfig {
     pub listen: SocketAddr,
     /// Where clients are told to go; `None`: the listen address.
     pub public_addr: Option<String>,
+    /// Whether the audit trail holds the values of bound parameters.
+    pub parameters: Parameters,
     /// What is guarded.
     pub upstream: UpstreamConfig,
 }

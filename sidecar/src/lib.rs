@@ -44,6 +44,7 @@ mod listener;
 mod metrics;
 mod process;
 mod refusal;
+mod seats;
 mod session;
 #[cfg(test)]
 mod testing;

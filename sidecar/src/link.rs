@@ -12,11 +12,11 @@ use auth::{
 };
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
-    audit::{Record, Uplink},
+    audit::{EmitError, Record, Uplink},
     join::Identity,
     upstream::{Issue, Issued},
 };
@@ -81,10 +81,15 @@ impl Issue for Arc<Link> {
 }
 
 impl Uplink for Arc<Link> {
-    async fn emit(&self, spool: Uuid, records: Vec<Record>) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    async fn emit(&self, spool: Uuid, records: Vec<Record>) -> Result<u64, EmitError> {
         let records =
             records.into_iter().map(|Record { sequence, json }| AuditRecord { sequence, json }).collect();
         let request = EmitAuditRequest { spool_id: spool.to_string(), records };
-        Ok(self.sidecars().await?.emit_audit(request).await?.into_inner().acknowledged)
+        let mut sidecars = self.sidecars().await.map_err(|error| EmitError::Failed(error.into()))?;
+        match sidecars.emit_audit(request).await {
+            Ok(answer) => Ok(answer.into_inner().acknowledged),
+            Err(status) if status.code() == Code::InvalidArgument => Err(EmitError::Refused(status.into())),
+            Err(status) => Err(EmitError::Failed(status.into())),
+        }
     }
 }

@@ -12,7 +12,7 @@ use sidecar::{
     Sidecar,
     config::{
         Config, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_ROOM, DEFAULT_SPOOL_BOUND, Labels,
-        TargetConfig, Tls, Token, UpstreamConfig, Uri, parse_duration,
+        Parameters, TargetConfig, Tls, Token, UpstreamConfig, Uri, parse_duration,
     },
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -212,6 +212,7 @@ impl Start {
             labels: self.labels.as_ref().map_or_else(BTreeMap::new, |labels| labels.0.clone()),
             listen,
             public_addr: self.public_addr.clone(),
+            parameters: Parameters::Recorded,
             upstream: UpstreamConfig::new(
                 uri.0.clone(),
                 self.upstream_tls.as_ref().map(|tls| tls.0),

@@ -29,9 +29,10 @@ pub(crate) struct Metrics {
     setup: HistogramVec,
     durations: HistogramVec,
     bytes: IntCounterVec,
+    cancels: IntCounterVec,
     /// Denied events that were counted and not written.
     pub(crate) audit_suppressed: IntCounter,
-    /// Events that could not be recorded; each refused or ended a session.
+    /// Events that could not be recorded, wherever they came from; most refuse or end a session.
     pub(crate) audit_failures: IntCounter,
     pub(crate) process: Process,
 }
@@ -45,6 +46,7 @@ pub(crate) struct Process {
     pub(crate) audit_unshipped: IntGauge,
     pub(crate) audit_ship_failures: IntGauge,
     pub(crate) audit_damaged_bytes: IntGauge,
+    pub(crate) audit_rejected: IntGauge,
     pub(crate) upstream_certificates: IntGauge,
 }
 
@@ -83,6 +85,35 @@ impl Outcome {
             Self::NotAuthenticated => "not_authenticated",
             Self::Denied => "denied",
             Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// What became of a cancel that came with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// Carried to the upstream: the key that the session was opened with.
+    BySameKey,
+    /// Carried to the upstream: another certificate of the session's user.
+    BySameUser,
+    /// Dropped: somebody else's certificate.
+    Refused,
+}
+
+/// Counts the cancels of one target.
+#[derive(Clone, Debug)]
+pub(crate) struct CancelMetrics {
+    by_same_key: IntCounter,
+    by_same_user: IntCounter,
+    refused: IntCounter,
+}
+
+impl CancelMetrics {
+    pub(crate) fn count(&self, outcome: Cancelled) {
+        match outcome {
+            Cancelled::BySameKey => self.by_same_key.inc(),
+            Cancelled::BySameUser => self.by_same_user.inc(),
+            Cancelled::Refused => self.refused.inc(),
         }
     }
 }
@@ -159,6 +190,11 @@ impl Metrics {
                 &DURATION_BUCKETS,
             )?,
             bytes: make.counters("touchstone_session_bytes_total", "Bytes carried.", &per("from"))?,
+            cancels: make.counters(
+                "touchstone_certified_cancels_total",
+                "Cancel requests with the right key and a certificate, by what the certificate was found to be.",
+                &per("outcome"),
+            )?,
             audit_suppressed: make.counter(
                 "touchstone_audit_suppressed_events_total",
                 "Denied events of unknown clients that were only counted.",
@@ -181,6 +217,8 @@ impl Metrics {
                     .gauge("touchstone_audit_ship_failures", "Times that authd did not take events.")?,
                 audit_damaged_bytes: make
                     .gauge("touchstone_audit_damaged_bytes", "Bytes of torn lines, never acknowledged.")?,
+                audit_rejected: make
+                    .gauge("touchstone_audit_rejected_events", "Events that authd refused for good, set aside.")?,
                 upstream_certificates: make
                     .gauge("touchstone_upstream_certificates", "Upstream client certificates held ready.")?,
             },
@@ -208,6 +246,12 @@ impl Metrics {
             refused: self.refused.clone(),
             ended: self.ended.clone(),
         }
+    }
+
+    /// The cancels of one target, resolved.
+    pub(crate) fn cancels(&self, name: &str, protocol: &'static str) -> CancelMetrics {
+        let of = |outcome| self.cancels.with_label_values(&[name, protocol, outcome]);
+        CancelMetrics { by_same_key: of("same_key"), by_same_user: of("same_user"), refused: of("refused") }
     }
 
     /// In the Prometheus text format.

@@ -46,7 +46,8 @@ use crate::{
     link::Link,
     listener::{self, Stops},
     metrics::Metrics,
-    session::Door,
+    seats::Seats,
+    session::{CancelJudge, Door},
     tls::{self, ServerCertificate},
     upstream::{Roots, Upstream},
 };
@@ -73,6 +74,7 @@ struct Core {
     replica: Arc<Replica>,
     audit: Audit,
     metrics: Metrics,
+    seats: Arc<Seats>,
     status: Arc<Status>,
     stops: Stops,
     /// Cancelled when live sessions must end.
@@ -147,10 +149,12 @@ impl Core {
     fn new(config: &Config) -> Result<(Self, AuditSpool), StartError> {
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let lock = lock(&config.data_dir)?;
-        let (audit, spool) = Audit::open(&config.data_dir, config.spool_bound).map_err(data_dir)?;
+        let metrics = Metrics::new().map_err(StartError::Metrics)?;
+        let (audit, spool) =
+            Audit::open(&config.data_dir, config.spool_bound, metrics.audit_failures.clone())
+                .map_err(data_dir)?;
         let clock = Clock::system();
         let replica = Replica::new(clock.clone());
-        let metrics = Metrics::new().map_err(StartError::Metrics)?;
         let stops = Stops { accepting: CancellationToken::new(), abort: CancellationToken::new() };
         let status = Arc::new(Status {
             replica: Arc::clone(&replica),
@@ -164,6 +168,7 @@ impl Core {
             replica,
             audit,
             metrics,
+            seats: Arc::default(),
             status,
             stops,
             closing: CancellationToken::new(),
@@ -283,8 +288,15 @@ impl Core {
         let upstream = Upstream::new(&target.upstream, &target.name, roots, Arc::new(Arc::clone(link)))
             .map_err(|source| StartError::Upstream { target: target.name.clone(), source })?;
         let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
+        let (name, protocol) = (target.name.as_str(), target.protocol.as_str());
+        let judge = CancelJudge {
+            replica: Arc::clone(&self.replica),
+            clock: self.clock.clone(),
+            metrics: self.metrics.cancels(name, protocol),
+        };
         Ok(Door {
-            protocol: Postgres::new(Arc::clone(tls), limits),
+            protocol: Postgres::new(Arc::clone(tls), limits)
+                .with_may_cancel(move |canceller, owner| judge.may_cancel(canceller, owner)),
             target: Arc::new(Target {
                 kind: TargetKind::Database,
                 name: target.name.clone(),
@@ -296,8 +308,10 @@ impl Core {
             upstream,
             audit: self.audit.clone(),
             clock: self.clock.clone(),
-            metrics: self.metrics.target(target.name.as_str(), target.protocol.as_str()),
+            metrics: self.metrics.target(name, protocol),
             process_metrics: self.metrics.clone(),
+            seats: Arc::clone(&self.seats),
+            parameters: target.parameters,
             server_id: server_id.to_owned(),
             closing: self.closing.clone(),
         })

@@ -3,11 +3,13 @@
 //! A text says what the client itself already knows (its certificate, what it asked for) and what to do next. It never
 //! carries an inner error, a role's name, or anything about the upstream; those are in the log and in the audit trail.
 
+use std::time::Duration;
+
 use auth::{
     certificate::CertificateError,
     clock::rfc3339,
     denied::{AccessDenied, DenyReason},
-    identity::{Identity, Login},
+    identity::{DeviceId, Identity, Login, UserName},
     permit::Ended,
     policy::{Target, TargetKind},
 };
@@ -24,15 +26,41 @@ pub(crate) enum Stop {
     /// It might, but that cannot be written down.
     #[error("the session cannot be recorded")]
     Audit(#[source] AuditError),
-    /// A role says `db_session_settings`, which nobody applies yet.
-    #[error("db_session_settings of a role cannot be applied in this version")]
-    Settings,
+    /// It may, but not like this.
+    #[error("not admitted: {0}")]
+    Barred(Barred),
     /// There is nothing to prove to the upstream with.
     #[error("no credential for the upstream")]
     Credential(#[source] CredentialError),
     /// The upstream did not let us in.
     #[error("no connection to the upstream")]
     Dial(#[source] DialError),
+}
+
+/// What keeps somebody out who is allowed in. Whom, is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{bar}")]
+pub(crate) struct Barred {
+    /// Why.
+    pub(crate) bar: Bar,
+    /// Whom.
+    pub(crate) user: UserName,
+    /// With which verified device.
+    pub(crate) mfa_device: Option<DeviceId>,
+}
+
+/// What an option of the roles says against a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Bar {
+    /// It asks for replication, and no role has `db_replication`.
+    #[error("no role of the user has the option db_replication")]
+    Replication,
+    /// `max_connections`.
+    #[error("{MAX_CONNECTIONS}: {limit}")]
+    MaxConnections {
+        /// How many sessions the user may have at this sidecar.
+        limit: u32,
+    },
 }
 
 /// Why a live session is ended from this side.
@@ -42,6 +70,8 @@ pub(crate) enum Closed {
     Permit(Ended),
     /// Events may be lost.
     AuditFailed,
+    /// `client_idle_timeout`: it was idle for so long.
+    Idle(Duration),
     /// The sidecar is stopping.
     Shutdown,
 }
@@ -68,6 +98,10 @@ pub(crate) struct Asked<'a> {
 
 const MFA: &str = "access to resource requires MFA";
 const NOT_RECORDED: &str = "the session cannot be recorded, so it was not started";
+/// Teleport's words.
+pub(crate) const MAX_CONNECTIONS: &str = "max_connections limit reached";
+const REPLICATION: &str = "replication connections need a role with the option db_replication";
+const SETTINGS: &str = "the session settings of your roles cannot be applied, so the session was not started";
 const UPSTREAM: &str = "the sidecar cannot log in to the database";
 
 /// The answer to a client that does not get its session.
@@ -82,9 +116,14 @@ pub(crate) fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
             };
             plain(RefusalCode::Internal, reason, NOT_RECORDED)
         }
-        Stop::Settings => {
-            let text = "your roles set options of the database session, which this version cannot apply yet";
-            plain(RefusalCode::Unsupported, "settings_unsupported", text)
+        Stop::Barred(barred) => {
+            let (code, reason, message) = match barred.bar {
+                Bar::Replication => (RefusalCode::AccessDenied, "replication_not_allowed", REPLICATION),
+                Bar::MaxConnections { .. } => {
+                    (RefusalCode::TooManyConnections, "max_connections", MAX_CONNECTIONS)
+                }
+            };
+            Answer { outcome: Some(Outcome::Denied), ..plain(code, reason, message) }
         }
         Stop::Credential(error) => {
             let reason = match error {
@@ -240,6 +279,13 @@ fn dial_answer(error: &DialError) -> Answer {
             rejected("upstream_authentication")
         }
         DialError::Login => rejected("upstream_login"),
+        // Refused before, with the user's name on record: the endpoint allows what the roles allow.
+        DialError::ReplicationNotAllowed => {
+            plain(RefusalCode::AccessDenied, "replication_not_allowed", REPLICATION)
+        }
+        DialError::Setting { .. } | DialError::SettingsRejected(_) => {
+            plain(RefusalCode::UpstreamRejected, "settings_rejected", SETTINGS)
+        }
         DialError::Rejected(_) => match error.disclosable() {
             Some(report) => {
                 let refusal = Refusal::new(RefusalCode::UpstreamRejected, report.message.clone());
@@ -277,6 +323,11 @@ pub(crate) fn closing(closed: &Closed) -> Answer {
         Closed::AuditFailed => {
             plain(RefusalCode::Internal, "audit_failed", "the session ended: it can no longer be recorded")
         }
+        Closed::Idle(limit) => plain(
+            RefusalCode::IdleTimeout,
+            "idle_timeout",
+            &format!("the session ended: it was idle for {}", duration_text(*limit)),
+        ),
         Closed::Shutdown => {
             plain(RefusalCode::Shutdown, "shutdown", "the session ended: the sidecar is stopping")
         }
@@ -302,6 +353,13 @@ fn login_text(login: &Login) -> String {
         Login::Database { user, name } => format!("database user {user:?} and database {name:?}"),
         Login::Node { login } => format!("login {login:?}"),
     }
+}
+
+/// `1h30m`, `45s`, as roles say it.
+fn duration_text(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"), (millis.into(), "ms")];
+    parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect()
 }
 
 /// A command that can be pasted. Names that a shell would read otherwise are left out.

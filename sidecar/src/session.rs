@@ -10,42 +10,45 @@
 //! - The client hears "logged in" only after the upstream answered.
 //! - A session that began in the audit trail ends in it, also when the task panics or is cancelled.
 //! - There is one place that refuses, `Door::refuse`.
+//! - What the roles say about a session holds from its first moment, or there is none: settings, replication, the number
+//!   of sessions, idle time, expiry.
 
 use std::{
+    future,
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use auth::{
     authorizer::{Authorizer, SessionRequest},
     clock::Clock,
-    denied::AccessDenied,
     identity::Login,
     permit::Permit,
     policy::{Target, TargetKind},
     replica::Replica,
 };
-use protocols::{Accepted, Client, PeerCertificate, Protocol};
-use tokio::{net::TcpStream, time::timeout};
+use protocols::{Accepted, Client, PeerCertificate, Protocol, Replication};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, debug, error, field, info, info_span, warn};
+use tracing::{Span, debug, field, info, info_span};
 use uuid::Uuid;
 
+mod cancel;
 mod record;
+mod refuse;
 
+pub(crate) use self::cancel::CancelJudge;
 use self::record::{Active, Whom, ending};
 use crate::{
     admission::Place,
-    audit::{Audit, Denied, Ending, Subject, Trail},
+    audit::{Audit, Ending, Parameters, Started, Subject, Trail},
     chain::Chain,
     metrics::{Metrics, Outcome, TargetMetrics},
-    refusal::{self, Asked, Closed, Stop},
+    refusal::{self, Asked, Bar, Barred, Closed, Stop},
+    seats::{Seat, Seats},
     upstream::Upstream,
 };
-
-/// How long a refusal may take to be read.
-const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The door of one target: everything that a session needs.
 pub(crate) struct Door<P> {
@@ -58,6 +61,10 @@ pub(crate) struct Door<P> {
     pub(crate) clock: Clock,
     pub(crate) metrics: TargetMetrics,
     pub(crate) process_metrics: Metrics,
+    /// The sessions of each user, at all targets.
+    pub(crate) seats: Arc<Seats>,
+    /// Whether the values of bound parameters are recorded.
+    pub(crate) parameters: Parameters,
     /// Id of this sidecar.
     pub(crate) server_id: String,
     /// Cancelled when live sessions must end.
@@ -69,6 +76,8 @@ struct Opened<U> {
     permit: Permit,
     trail: Trail,
     upstream: U,
+    /// Given back when the session is over and on record.
+    seat: Seat,
 }
 
 impl<P: Protocol> Door<P> {
@@ -120,15 +129,17 @@ impl<P: Protocol> Door<P> {
     ) -> Result<Opened<P::Upstream>, Stop> {
         let permit = self.authorizer.authorize(&peer.0, request).map_err(Stop::Denied)?;
         place.known();
-        self.admitted(&permit);
+        Span::current().record("user", field::display(&permit.identity().user));
+        let seat = self.admit(&permit, login).map_err(Stop::Barred)?;
         // A protocol that can ask for a touch or a code on its own connection asks here, before anything is on record.
         let subject = self.subject(request, sid, from, Whom::of(&permit));
-        let role = permit.decided_by().to_string();
-        let trail = Trail::begin(&self.audit, &self.clock, &subject, role, permit.receipt())
+        let started = Started::new(permit.decided_by().to_string(), permit.receipt())
+            .with_terms(login.replication, permit.options());
+        let trail = Trail::begin(&self.audit, &self.clock, &subject, &started, self.parameters)
             .await
             .map_err(Stop::Audit)?;
         match self.dial(login, &permit).await {
-            Ok(upstream) => Ok(Opened { permit, trail, upstream }),
+            Ok(upstream) => Ok(Opened { permit, trail, upstream, seat }),
             Err(stop) => {
                 let reason = refusal::answer(&stop, asked(request)).reason;
                 trail.end(&Ending { reason, bytes_from_client: 0, bytes_from_upstream: 0 }).await;
@@ -138,28 +149,20 @@ impl<P: Protocol> Door<P> {
     }
 
     async fn dial(&self, login: &protocols::Login, permit: &Permit) -> Result<P::Upstream, Stop> {
-        // A limit that cannot be enforced must not be taken for one that is.
-        if !permit.options().db_session_settings.is_empty() {
-            return Err(Stop::Settings);
-        }
-        let endpoint = self.upstream.endpoint(&login.user).await.map_err(Stop::Credential)?;
+        let endpoint =
+            self.upstream.endpoint(&login.user, permit.options()).await.map_err(Stop::Credential)?;
         self.protocol.dial(&endpoint, login).await.map_err(Stop::Dial)
     }
 
     /// say "logged in" → relay → audit end.
     async fn live(&self, client: P::Client, opened: Opened<P::Upstream>) {
-        let Opened { permit, trail, upstream } = opened;
+        let Opened { permit, trail, upstream, seat: _seat } = opened;
         let _active = Active::new(&self.metrics);
         let began = Instant::now();
         info!(role = %permit.decided_by(), "session started");
         let closed = OnceLock::new();
         let ended = async {
-            let why = tokio::select! {
-                ended = permit.ended() => Closed::Permit(ended),
-                () = trail.failed() => Closed::AuditFailed,
-                () = self.closing.cancelled() => Closed::Shutdown,
-            };
-            let answer = refusal::closing(&why);
+            let answer = refusal::closing(&self.closed(&permit, &trail).await);
             let _ = closed.set(answer.reason);
             answer.refusal
         };
@@ -175,70 +178,41 @@ impl<P: Protocol> Door<P> {
         info!(reason = ending.reason, "session ended");
     }
 
-    /// The one place where a client is turned away.
-    async fn refuse(
-        &self,
-        client: P::Client,
-        stop: &Stop,
-        request: &SessionRequest,
-        sid: Uuid,
-        from: SocketAddr,
-    ) {
-        let answer = refusal::answer(stop, asked(request));
-        self.metrics.refused(answer.reason);
-        match stop {
-            Stop::Denied(denied) => {
-                info!(reason = answer.reason, error = %Chain(denied), "denied");
-                if let Some(outcome) = answer.outcome {
-                    self.metrics.decided(outcome);
-                }
-                let record = Denied::new(&answer.refusal.message, answer.reason, Chain(denied).to_string());
-                self.record_denied(denied, request, sid, from, &record).await;
-            }
-            Stop::Audit(error) => {
-                self.process_metrics.audit_failures.inc();
-                error!(reason = answer.reason, error = %Chain(error), "refused: the session cannot be recorded");
-            }
-            Stop::Settings | Stop::Credential(_) | Stop::Dial(_) => {
-                warn!(reason = answer.reason, error = %Chain(stop), "refused: no upstream");
-            }
-        }
-        match timeout(REFUSAL_DEADLINE, client.refuse(answer.refusal)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "the client did not wait for its refusal"),
-            Err(_) => debug!("the client did not read its refusal"),
+    /// Why a live session must end, once it must.
+    async fn closed(&self, permit: &Permit, trail: &Trail) -> Closed {
+        let idle = async {
+            let Some(limit) = permit.options().client_idle_timeout else { return future::pending().await };
+            trail.idle(limit).await;
+            limit
+        };
+        tokio::select! {
+            ended = permit.ended() => Closed::Permit(ended),
+            () = trail.failed() => Closed::AuditFailed,
+            // The race between this and the client's next statement: whichever the relay sees first. A statement that was
+            // forwarded makes the session busy before the next look at it; one that was not is never run.
+            limit = idle => Closed::Idle(limit),
+            () = self.closing.cancelled() => Closed::Shutdown,
         }
     }
 
-    async fn record_denied(
-        &self,
-        denied: &AccessDenied,
-        request: &SessionRequest,
-        sid: Uuid,
-        from: SocketAddr,
-        record: &Denied,
-    ) {
-        if denied.identity.is_none() && !self.audit.has_room_for_unknown() {
-            self.process_metrics.audit_suppressed.inc();
-            return;
+    /// What the roles' options say against a session that policy allows. The options are those of all of a user's roles, as of
+    /// now: a session that has begun is not ended by a smaller number.
+    fn admit(&self, permit: &Permit, login: &protocols::Login) -> Result<Seat, Barred> {
+        let options = permit.options();
+        let barred =
+            |bar| Barred { bar, user: permit.identity().user.clone(), mfa_device: permit.mfa_device() };
+        if login.replication != Replication::None && !options.db_replication {
+            return Err(barred(Bar::Replication));
         }
-        let whom =
-            Whom { user: denied.identity.as_deref().map(|identity| identity.user.to_string()), device: None };
-        let subject = self.subject(request, sid, from, whom);
-        // The client is refused in any case.
-        if let Err(error) = Trail::denied(&self.audit, &self.clock, &subject, record).await {
-            self.process_metrics.audit_failures.inc();
-            error!(error = %Chain(&error), "a denial is not in the audit trail");
-        }
-    }
-
-    fn admitted(&self, permit: &Permit) {
+        let seat = self.seats.take(&permit.identity().user, options.max_connections);
+        let limit = options.max_connections.unwrap_or_default();
+        let seat = seat.ok_or_else(|| barred(Bar::MaxConnections { limit }))?;
         let outcome = match permit.mfa_device() {
             Some(_) => Outcome::AllowedWithMfa,
             None => Outcome::Allowed,
         };
         self.metrics.decided(outcome);
-        Span::current().record("user", field::display(&permit.identity().user));
+        Ok(seat)
     }
 
     fn request(&self, login: &protocols::Login, from: SocketAddr) -> SessionRequest {

@@ -5,8 +5,8 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use auth::identity::TargetName;
-use protocols::{Credential, Endpoint, Secret, UpstreamAddress, UpstreamTls};
+use auth::{identity::TargetName, policy::SessionOptions};
+use protocols::{Credential, Endpoint, Secret, Setting, UpstreamAddress, UpstreamTls};
 use rustls::{ClientConfig, client::Resumption};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::task::spawn_blocking;
@@ -113,11 +113,15 @@ impl Upstream {
         Ok(Self { address: config.address.clone(), tls, credential })
     }
 
-    /// Everything that is needed to log in as a database user.
+    /// Everything that is needed to log in as a database user, on the terms of the session's roles.
     ///
     /// # Errors
     /// There is nothing to prove to the upstream with.
-    pub(crate) async fn endpoint(&self, db_user: &str) -> Result<Endpoint, CredentialError> {
+    pub(crate) async fn endpoint(
+        &self,
+        db_user: &str,
+        options: &SessionOptions,
+    ) -> Result<Endpoint, CredentialError> {
         let (credential, config) = match &self.credential {
             Source::None => (Credential::None, None),
             Source::Password(path) => (Credential::Password(read_password(path.clone()).await?), None),
@@ -127,7 +131,15 @@ impl Upstream {
             config: config.unwrap_or_else(|| Arc::clone(&tls.anonymous)),
             server_name: tls.server_name.clone(),
         });
-        Ok(Endpoint { address: self.address.clone(), tls, credential })
+        let setting =
+            |(name, value): (&String, &String)| Setting { name: name.clone(), value: value.clone() };
+        Ok(Endpoint {
+            address: self.address.clone(),
+            tls,
+            credential,
+            settings: options.db_session_settings.iter().map(setting).collect(),
+            replication_allowed: options.db_replication,
+        })
     }
 
     /// Its client certificates, which somebody must keep fresh.

@@ -1,35 +1,36 @@
-//! What an audit event says: Teleport's names, codes and fields, one JSON object each.
+//! What an audit event says: Teleport's names, codes and fields, one JSON object each; and a few of our own, codes `TTS…`,
+//! for what Teleport does not record.
 //!
 //! | event | code | when |
 //! |---|---|---|
 //! | `db.session.start` | TDB00I, denied TDB00W | before the upstream is dialled |
+//! | `session.rejected` | T1006W | allowed, but the user has as many sessions as its roles give |
 //! | `db.session.query` | TDB02I | before a simple query is forwarded |
 //! | `db.session.postgres.statements.parse`, `.bind`, `.execute`, `.close`, `db.session.postgres.function` | TPG00I to TPG04I | before the message is forwarded |
+//! | `db.session.query.result` | TTS00I, failed TTS00W | when the upstream has answered: see [`statement`] |
+//! | `db.session.query.digest` | TTS01I | behind a text that was cut, before its last bytes are forwarded |
 //! | `db.session.malformed_packet` | TDB06I | when the client breaks the protocol |
 //! | `db.session.end` | TDB01I | last, on every way out |
 //!
-//! Text is made UTF-8 (what is not becomes U+FFFD) and cut at [`MAX_TEXT_BYTES`]. An event that was cut says how long the
-//! text was and carries the SHA-256 of what was seen of it.
+//! `ei` is the event's place in its session, without a gap. (Results may stand in the trail a little out of that order.)
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
-use auth::identity::DeviceId;
-use aws_lc_rs::digest;
+use auth::{identity::DeviceId, policy::SessionOptions};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use protocols::{Event, Parameters, PreparedKind};
+use protocols::Replication;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 use uuid::Uuid;
 
-/// Bytes of a query, or of all parameters of one message, that are written down.
-pub(crate) const MAX_TEXT_BYTES: usize = 64 * 1024;
-/// Bytes of the name of a statement or portal that are written down.
-const MAX_NAME_BYTES: usize = 1024;
-/// Parameters of one message that are written down; a message may hold 65,535.
-const MAX_PARAMETERS: usize = 1024;
+mod statement;
+
+pub use self::statement::Parameters;
+pub(crate) use self::statement::{Body, Outcome};
 
 /// RFC 3339 in UTC, to the millisecond.
 const TIME: &[BorrowedFormatItem<'_>] =
@@ -75,12 +76,44 @@ pub(crate) struct Started {
     /// The evidence of the touch: an encoded `touchstone.auth.v1.Receipt`, base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<String>,
+    /// `physical` or `logical`; only where replication was asked for, and a role gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replication: Option<&'static str>,
+    /// What holds in the session from before its first statement on, by the roles.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    db_session_settings: BTreeMap<String, String>,
 }
 
 impl Started {
     pub(crate) fn new(decided_by: String, receipt: Option<&[u8]>) -> Self {
-        Self { success: true, decided_by, receipt: receipt.map(|receipt| STANDARD.encode(receipt)) }
+        Self {
+            success: true,
+            decided_by,
+            receipt: receipt.map(|receipt| STANDARD.encode(receipt)),
+            replication: None,
+            db_session_settings: BTreeMap::new(),
+        }
     }
+
+    /// The same, saying on which terms.
+    #[must_use]
+    pub(crate) fn with_terms(self, replication: Replication, options: &SessionOptions) -> Self {
+        let replication = match replication {
+            Replication::None => None,
+            Replication::Physical => Some("physical"),
+            Replication::Logical => Some("logical"),
+        };
+        Self { replication, db_session_settings: options.db_session_settings.clone(), ..self }
+    }
+}
+
+/// `session.rejected`: one session more than the user may have.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Rejected {
+    /// What the client was told.
+    pub(crate) reason: &'static str,
+    /// How many the user may have.
+    pub(crate) maximum: u32,
 }
 
 /// `db.session.start`, denied.
@@ -148,45 +181,19 @@ impl Renderer {
         self.event("db.session.end", "TDB01I", ei, now, &Lasted { ending, duration_ms })
     }
 
+    pub(crate) fn rejected(&self, ei: u64, now: SystemTime, rejected: &Rejected) -> String {
+        self.event("session.rejected", "T1006W", ei, now, rejected)
+    }
+
     /// What a client did.
-    pub(crate) fn observed(&self, ei: u64, now: SystemTime, event: &Event<'_>) -> String {
-        const QUERY: &str = "db.session.query";
-        const PARSE: &str = "db.session.postgres.statements.parse";
-        const BIND: &str = "db.session.postgres.statements.bind";
-        const EXECUTE: &str = "db.session.postgres.statements.execute";
-        const CLOSE: &str = "db.session.postgres.statements.close";
-        const FUNCTION: &str = "db.session.postgres.function";
-        const MALFORMED: &str = "db.session.malformed_packet";
-        match *event {
-            Event::Query { text, cut } => self.event(QUERY, "TDB02I", ei, now, &Query::new(text, cut)),
-            Event::Parse { statement, text, cut } => {
-                let body = Parse { statement_name: name(statement), query: Query::new(text, cut) };
-                self.event(PARSE, "TPG00I", ei, now, &body)
-            }
-            Event::Bind { portal, statement, parameters, cut } => {
-                let values = Values::new(parameters, cut);
-                let body = Bind { statement_name: name(statement), portal_name: name(portal), values };
-                self.event(BIND, "TPG01I", ei, now, &body)
-            }
-            Event::Execute { portal, max_rows } => {
-                let body = Execute { portal_name: name(portal), max_rows };
-                self.event(EXECUTE, "TPG02I", ei, now, &body)
-            }
-            Event::Close { kind, name: closed } => {
-                let body = match kind {
-                    PreparedKind::Statement => Close::Statement { statement_name: name(closed) },
-                    PreparedKind::Portal => Close::Portal { portal_name: name(closed) },
-                };
-                self.event(CLOSE, "TPG03I", ei, now, &body)
-            }
-            Event::FunctionCall { function, arguments, cut } => {
-                let body = Function { function_oid: function, values: Values::new(arguments, cut) };
-                self.event(FUNCTION, "TPG04I", ei, now, &body)
-            }
-            Event::Malformed { reason } => {
-                self.event(MALFORMED, "TDB06I", ei, now, &Malformed { error: reason.to_string() })
-            }
-        }
+    pub(crate) fn observed(&self, ei: u64, now: SystemTime, body: &Body) -> String {
+        let (event, code) = body.name_and_code();
+        self.event(event, code, ei, now, body)
+    }
+
+    /// How it came out.
+    pub(crate) fn result(&self, ei: u64, now: SystemTime, outcome: &Outcome) -> String {
+        self.event("db.session.query.result", outcome.code(), ei, now, outcome)
     }
 
     fn event(&self, event: &str, code: &str, ei: u64, now: SystemTime, body: &impl Serialize) -> String {
@@ -206,105 +213,6 @@ fn fields(value: &impl Serialize) -> String {
     let object = serde_json::to_string(value).unwrap_or_default();
     let inner = object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default();
     if inner.is_empty() { String::new() } else { format!(",{inner}") }
-}
-
-#[derive(Serialize)]
-struct Query {
-    db_query: String,
-    /// Length of the whole text; only where it was cut.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    db_query_bytes: Option<u64>,
-    /// Of what the sidecar saw of it (at least as much as is written here); only where it was cut.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    db_query_sha256: Option<String>,
-}
-
-impl Query {
-    fn new(text: &[u8], unseen: u64) -> Self {
-        let shown = text.get(..MAX_TEXT_BYTES).unwrap_or(text);
-        let cut = unseen > 0 || shown.len() < text.len();
-        Self {
-            db_query: String::from_utf8_lossy(shown).into_owned(),
-            db_query_bytes: cut.then_some(text.len() as u64 + unseen),
-            db_query_sha256: cut.then(|| hex::encode(digest::digest(&digest::SHA256, text).as_ref())),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Parse {
-    statement_name: String,
-    #[serde(flatten)]
-    query: Query,
-}
-
-#[derive(Serialize)]
-struct Bind {
-    statement_name: String,
-    portal_name: String,
-    #[serde(flatten)]
-    values: Values,
-}
-
-#[derive(Serialize)]
-struct Execute {
-    portal_name: String,
-    max_rows: u32,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Close {
-    Statement { statement_name: String },
-    Portal { portal_name: String },
-}
-
-#[derive(Serialize)]
-struct Function {
-    function_oid: u32,
-    #[serde(flatten)]
-    values: Values,
-}
-
-#[derive(Serialize)]
-struct Malformed {
-    error: String,
-}
-
-/// Parameter values: text as text, binary as `base64:…`, NULL as null.
-#[derive(Serialize)]
-struct Values {
-    parameters: Vec<Option<String>>,
-    /// Set where values are missing or shortened.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    parameters_cut: bool,
-}
-
-impl Values {
-    fn new(parameters: Parameters<'_>, unseen: u64) -> Self {
-        let mut room = MAX_TEXT_BYTES;
-        let mut values = Self { parameters: Vec::new(), parameters_cut: unseen > 0 };
-        for parameter in parameters.iter() {
-            if values.parameters.len() == MAX_PARAMETERS || room == 0 {
-                values.parameters_cut = true;
-                break;
-            }
-            values.parameters.push(parameter.value.map(|value| {
-                let shown = value.get(..room).unwrap_or(value);
-                values.parameters_cut |= shown.len() < value.len() || parameter.cut > 0;
-                room -= shown.len();
-                match parameter.binary {
-                    true => format!("base64:{}", STANDARD.encode(shown)),
-                    false => String::from_utf8_lossy(shown).into_owned(),
-                }
-            }));
-        }
-        values
-    }
-}
-
-fn name(name: &[u8]) -> String {
-    String::from_utf8_lossy(name.get(..MAX_NAME_BYTES).unwrap_or(name)).into_owned()
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 //!
 //! authd answers once events are on its disk and drops what it already has, so sending again is always safe. There is no
 //! cursor to keep: what was acknowledged is forgotten with its segment.
+//!
+//! A batch that authd refuses for good is sent in halves until the one event is found that it refuses; that one is set
+//! aside (`rejected`), and the rest goes on in order.
 
 use std::{
     fs, io,
@@ -15,11 +18,12 @@ use std::{
 
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{
     AuditSpool,
+    rejected::{self, SetAsideError},
     spool::{Batch, Record, SpoolRoot, read_batch, segment_path, segments},
     writer::{Durable, State},
 };
@@ -30,11 +34,18 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 /// Takes batches of events to authd.
 pub(crate) trait Uplink: Send + Sync + 'static {
     /// Sends records of a spool, in order. Returns the last sequence that is on authd's disk.
-    fn emit(
-        &self,
-        spool: Uuid,
-        records: Vec<Record>,
-    ) -> impl Future<Output = Result<u64, Box<dyn std::error::Error + Send + Sync>>> + Send;
+    fn emit(&self, spool: Uuid, records: Vec<Record>) -> impl Future<Output = Result<u64, EmitError>> + Send;
+}
+
+/// Why authd did not take a batch.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EmitError {
+    /// It never will: something in it is not what an event must be.
+    #[error("authd refuses an audit event for good")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It may later.
+    #[error("authd does not take audit events")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What a shipper has done, for metrics.
@@ -46,6 +57,8 @@ pub(crate) struct Shipped {
     pub(crate) failures: AtomicU64,
     /// Bytes of lines that were torn by a crash and skipped.
     pub(crate) damaged: AtomicU64,
+    /// Events that authd refuses for good, set aside.
+    pub(crate) rejected: AtomicU64,
 }
 
 /// Ships one sidecar's spools.
@@ -191,11 +204,24 @@ impl<U: Uplink> Shipper<U> {
         Ok(batch)
     }
 
-    /// Until authd has all of the batch, or an error.
+    /// Until authd has all of the batch but what it refuses for good, or an error.
     async fn emit(&mut self, spool: Uuid, batch: Batch) -> Result<(), ShipError> {
         let mut records = batch.records;
+        // How many are sent at once: halved while authd refuses, and doubled while it does not, so that an event that is
+        // refused costs its neighbours some twenty requests, and they go on in order.
+        let mut size = records.len();
         while let Some(last) = records.last().map(|record| record.sequence) {
-            let acknowledged = self.uplink.emit(spool, records.clone()).await.map_err(ShipError::Uplink)?;
+            size = size.min(records.len());
+            let sent = records.get(..size).unwrap_or(&records).to_vec();
+            let acknowledged = match self.uplink.emit(spool, sent).await {
+                Ok(acknowledged) => acknowledged,
+                Err(EmitError::Refused(error)) if size <= 1 => self.set_aside(spool, &records, error).await?,
+                Err(EmitError::Refused(_)) => {
+                    size /= 2;
+                    continue;
+                }
+                Err(error @ EmitError::Failed(_)) => return Err(ShipError::Uplink(error)),
+            };
             if spool == self.current {
                 self.shipped.acknowledged.fetch_max(acknowledged.min(last), Ordering::AcqRel);
             }
@@ -205,8 +231,39 @@ impl<U: Uplink> Shipper<U> {
                 return Err(ShipError::NotAcknowledged { sent: last, acknowledged });
             }
             self.progress = true;
+            size = size.saturating_mul(2);
         }
         Ok(())
+    }
+
+    /// Sets the first record aside. Returns its sequence: it is dealt with.
+    async fn set_aside(
+        &self,
+        spool: Uuid,
+        records: &[Record],
+        error: Box<dyn std::error::Error + Send + Sync>,
+    ) -> Result<u64, ShipError> {
+        let Some(record) = records.first().cloned() else { return Ok(0) };
+        let (sequence, root) = (record.sequence, self.root.path().to_owned());
+        let set_aside = spawn_blocking(move || rejected::set_aside(&root, spool, &record)).await;
+        match set_aside.map_err(io::Error::other).map_err(SetAsideError::Write).flatten() {
+            Ok(()) => {
+                self.shipped.rejected.fetch_add(1, Ordering::Relaxed);
+                let path = rejected::path(self.root.path());
+                error!(
+                    error = %Chain(&*error), %spool, sequence, path = %path.display(),
+                    "authd refuses an audit event for good; it is set aside, and the rest goes on"
+                );
+                Ok(sequence)
+            }
+            Err(cause) => {
+                error!(
+                    error = %Chain(&cause), refused = %Chain(&*error), %spool, sequence,
+                    "authd refuses an audit event for good, and it cannot be set aside: no more events are sent"
+                );
+                Err(ShipError::Refused(cause))
+            }
+        }
     }
 
     async fn remove_segment(&self, path: PathBuf) -> Result<(), ShipError> {
@@ -225,8 +282,10 @@ impl<U: Uplink> Shipper<U> {
 /// Why events stay in the spool for now.
 #[derive(Debug, thiserror::Error)]
 enum ShipError {
-    #[error("authd does not take audit events")]
-    Uplink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Uplink(EmitError),
+    #[error("an audit event that authd refuses stays in the way")]
+    Refused(#[source] SetAsideError),
     #[error("authd acknowledged nothing new: {acknowledged} of {sent}")]
     NotAcknowledged { sent: u64, acknowledged: u64 },
     #[error("the spool cannot be read")]

@@ -19,8 +19,9 @@ use std::{
 use aws_lc_rs::digest;
 use uuid::Uuid;
 
-/// The longest event, as JSON. A query is cut at 64 KiB, which escapes can make six times as long.
-pub(crate) const MAX_RECORD_BYTES: usize = 512 * 1024;
+/// The longest event, as JSON: authd takes lines of 256 KiB, and adds to them where in which spool they were. A text takes
+/// 192 KiB at most, and what a session says of itself in each event, a few hundred bytes.
+pub(crate) const MAX_RECORD_BYTES: usize = 240 * 1024;
 /// Sequence (20 digits), check (16), two blanks and the line's end.
 const LINE_OVERHEAD: usize = 20 + 16 + 3;
 /// How much of a segment is read at once: more than the longest line, less than the API's 1 MiB a request.
@@ -119,6 +120,10 @@ pub(crate) struct SpoolRoot(PathBuf);
 impl SpoolRoot {
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self(data_dir.join("spool"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     pub(crate) fn spool(&self, id: Uuid) -> PathBuf {

@@ -4,7 +4,7 @@ use std::{
 };
 
 use auth::clock::Clock;
-use protocols::{Event, Tap as _};
+use protocols::{Answer, Event, SqlState, Tap as _};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,13 @@ fn subject() -> Subject {
     }
 }
 
+fn open(data: &tempfile::TempDir, bound: u64) -> io::Result<(Audit, AuditSpool)> {
+    Audit::open(data.path(), bound, IntCounter::new("failed", "failed").unwrap())
+}
+
 async fn begin(audit: &Audit) -> Result<Trail, AuditError> {
-    Trail::begin(audit, &Clock::system(), &subject(), "access-prod".to_owned(), None).await
+    let started = Started::new("access-prod".to_owned(), None);
+    Trail::begin(audit, &Clock::system(), &subject(), &started, Parameters::Recorded).await
 }
 
 fn ending(reason: &'static str) -> Ending {
@@ -47,7 +52,7 @@ fn names(events: &[Value]) -> Vec<&str> {
 #[tokio::test]
 async fn a_start_is_on_disk_before_the_session_may_begin() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
     // As after kill -9: nothing is flushed, closed, or dropped.
     assert_eq!(names(&on_disk(data.path())), ["db.session.start"]);
@@ -58,7 +63,7 @@ async fn a_start_is_on_disk_before_the_session_may_begin() {
 #[tokio::test]
 async fn queries_are_on_disk_before_the_end_and_numbered() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
     let mut tap = trail.tap();
     for _ in 0..100 {
@@ -77,7 +82,7 @@ async fn queries_are_on_disk_before_the_end_and_numbered() {
 #[tokio::test]
 async fn a_trail_that_is_dropped_ends_as_aborted() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     drop(begin(&audit).await.unwrap());
     audit.close().await;
     let events = on_disk(data.path());
@@ -88,7 +93,7 @@ async fn a_trail_that_is_dropped_ends_as_aborted() {
 #[tokio::test]
 async fn a_panicking_session_ends_in_the_trail() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
     let panicked = tokio::spawn(async move {
         let _trail = trail;
@@ -102,7 +107,7 @@ async fn a_panicking_session_ends_in_the_trail() {
 #[tokio::test]
 async fn a_disk_that_refuses_refuses_the_session_and_says_not_writable_until_it_recovers() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     let blocked = data.path().join("spool");
     fs::remove_dir_all(&blocked).unwrap();
     fs::write(&blocked, b"a file where the directory was").unwrap();
@@ -123,7 +128,7 @@ async fn a_disk_that_refuses_refuses_the_session_and_says_not_writable_until_it_
 #[tokio::test]
 async fn live_sessions_hear_of_a_failed_disk() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     let live = begin(&audit).await.unwrap();
     let failed = live.failed();
     // The segment is open and goes on to take data; only a new one fails.
@@ -134,7 +139,7 @@ async fn live_sessions_hear_of_a_failed_disk() {
 #[tokio::test]
 async fn beyond_the_bound_no_session_starts_and_live_ones_go_on_for_a_while() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), 2000).unwrap();
+    let (audit, _spool) = open(&data, 2000).unwrap();
     let trail = begin(&audit).await.unwrap();
     let mut tap = trail.tap();
     let text = [b'x'; 500];
@@ -151,6 +156,7 @@ async fn beyond_the_bound_no_session_starts_and_live_ones_go_on_for_a_while() {
         }
         assert!(audit.spool_bytes() < 10_000, "a live session is bounded too");
     }
+    assert_eq!(audit.failed.get(), 2, "the session that could not begin, and the statement");
     trail.end(&ending("audit_failed")).await;
     assert_eq!(names(&on_disk(data.path())).last(), Some(&"db.session.end"));
 }
@@ -158,7 +164,7 @@ async fn beyond_the_bound_no_session_starts_and_live_ones_go_on_for_a_while() {
 #[tokio::test]
 async fn a_stopped_writer_closes_the_tap() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
     audit.close().await;
     // The writer's thread has answered and is about to be gone.
@@ -166,6 +172,95 @@ async fn a_stopped_writer_closes_the_tap() {
     while tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+const READY: Answer<'static> = Answer::Ready { transaction: None };
+
+#[tokio::test]
+async fn a_statement_is_on_its_way_before_it_is_forwarded_and_its_result_names_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap();
+    let mut answers = tap.answers().unwrap();
+    tap.observe(Event::Query { text: b"delete from t", cut: 0 }).await.unwrap();
+    answers.answered(Answer::Completed { tag: b"DELETE 7" });
+    answers.answered(READY);
+    tap.observe(Event::Query { text: b"select 1/0", cut: 0 }).await.unwrap();
+    answers.answered(Answer::Failed { sql_state: SqlState::parse(b"22012") });
+    answers.answered(READY);
+    trail.end(&ending("client_closed")).await;
+    let events = on_disk(data.path());
+    let (query, result) = ("db.session.query", "db.session.query.result");
+    assert_eq!(names(&events)[1..], [query, result, query, result, "db.session.end"]);
+    let deleted = &events[2];
+    assert_eq!((&deleted["statement_ei"], &deleted["code"]), (&events[1]["ei"], &"TTS00I".into()));
+    assert_eq!((&deleted["rows"], &deleted["command_tags"][0]), (&7.into(), &"DELETE 7".into()));
+    assert_eq!(deleted["success"], true);
+    assert!(deleted["duration_ms"].is_f64());
+    let failed = &events[4];
+    assert_eq!((&failed["statement_ei"], &failed["code"]), (&events[3]["ei"], &"TTS00W".into()));
+    assert_eq!((&failed["success"], &failed["sql_state"]), (&false.into(), &"22012".into()));
+}
+
+#[tokio::test]
+async fn a_result_that_finds_the_queue_full_is_owed_and_neither_waits_nor_is_lost() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap();
+    let mut answers = tap.answers().unwrap();
+    let full = async || Arc::clone(&audit.space).acquire_many_owned(QUEUE_BYTES).await.unwrap();
+    for _ in 0..2 {
+        tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.unwrap();
+        let full = full().await;
+        answers.answered(Answer::Completed { tag: b"SELECT 1" });
+        answers.answered(READY);
+        drop(full);
+    }
+    let _full = full().await;
+    trail.end(&ending("client_closed")).await;
+    let events = on_disk(data.path());
+    let (query, result) = ("db.session.query", "db.session.query.result");
+    assert_eq!(names(&events)[1..], [query, result, query, result, "db.session.end"]);
+}
+
+#[tokio::test]
+async fn the_whole_of_a_text_that_was_cut_is_hashed_in_an_event_that_names_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap();
+    tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.unwrap();
+    tap.observe(Event::Parse { statement: b"s", text: b"select ", cut: 90 }).await.unwrap();
+    tap.observe(Event::TextEnd { sha256: [0xab; 32], length: 90 }).await.unwrap();
+    tap.observe(Event::Sync).await.unwrap();
+    trail.end(&ending("client_closed")).await;
+    let events = on_disk(data.path());
+    assert_eq!(events[2]["db_query_cut"], true);
+    let digest = &events[3];
+    assert_eq!((&digest["event"], &digest["code"]), (&"db.session.query.digest".into(), &"TTS01I".into()));
+    assert_eq!((&digest["statement_ei"], &digest["db_query_bytes"]), (&2.into(), &90.into()));
+    assert_eq!(digest["db_query_sha256"], "ab".repeat(32));
+    assert_eq!(events[4]["ei"], 4, "what is not recorded leaves no gap");
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_and_one_whose_statement_runs_does_not() {
+    const LIMIT: Duration = Duration::from_millis(60);
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap();
+    let mut answers = tap.answers().unwrap();
+    tap.observe(Event::Query { text: b"select pg_sleep(60)", cut: 0 }).await.unwrap();
+    assert!(timeout(5 * LIMIT, trail.idle(LIMIT)).await.is_err(), "a statement runs");
+    answers.answered(Answer::Completed { tag: b"SELECT 1" });
+    assert!(timeout(5 * LIMIT, trail.idle(LIMIT)).await.is_err(), "its result is not complete");
+    answers.answered(READY);
+    let ready = std::time::Instant::now();
+    timeout(Duration::from_secs(10), trail.idle(LIMIT)).await.unwrap();
+    assert!(ready.elapsed() >= LIMIT);
 }
 
 #[test]
@@ -180,6 +275,8 @@ fn denials_of_strangers_are_bounded_in_rate() {
 struct Remembering {
     taken: Arc<Mutex<Vec<(Uuid, u64, String)>>>,
     away: Arc<AtomicBool>,
+    /// Refuses for good whatever holds one of these texts.
+    poison: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Remembering {
@@ -202,13 +299,13 @@ impl Remembering {
 }
 
 impl Uplink for Remembering {
-    async fn emit(
-        &self,
-        spool: Uuid,
-        records: Vec<Record>,
-    ) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    async fn emit(&self, spool: Uuid, records: Vec<Record>) -> Result<u64, EmitError> {
         if self.away.load(Ordering::Acquire) {
-            return Err("away".into());
+            return Err(EmitError::Failed("away".into()));
+        }
+        let poison = self.poison.lock().unwrap().clone();
+        if records.iter().any(|record| poison.iter().any(|text| record.json.contains(text))) {
+            return Err(EmitError::Refused("not an event".into()));
         }
         let mut taken = self.taken.lock().unwrap();
         // As the real one: what it has, it drops.
@@ -231,11 +328,11 @@ fn ship(spool: AuditSpool, uplink: &Remembering) -> (CancellationToken, tokio::t
 #[tokio::test]
 async fn what_a_killed_process_left_is_shipped_first_and_then_removed() {
     let data = tempfile::tempdir().unwrap();
-    let (killed, spool_of_killed) = Audit::open(data.path(), BOUND).unwrap();
+    let (killed, spool_of_killed) = open(&data, BOUND).unwrap();
     std::mem::forget(begin(&killed).await.unwrap());
     drop(spool_of_killed);
 
-    let (audit, spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
     let uplink = Remembering::default();
     let (stop, shipper) = ship(spool, &uplink);
     begin(&audit).await.unwrap().end(&ending("client_closed")).await;
@@ -249,7 +346,7 @@ async fn what_a_killed_process_left_is_shipped_first_and_then_removed() {
 #[tokio::test]
 async fn authd_may_be_away_and_nothing_is_lost_or_reordered() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
     let uplink = Remembering::default();
     uplink.away.store(true, Ordering::Release);
     let (stop, shipper) = ship(spool, &uplink);
@@ -263,10 +360,73 @@ async fn authd_may_be_away_and_nothing_is_lost_or_reordered() {
     shipper.await.unwrap();
 }
 
+/// The queries that authd has, in its order.
+fn queries(uplink: &Remembering) -> Vec<String> {
+    let taken = uplink.taken.lock().unwrap();
+    let events = taken.iter().map(|(_, _, json)| serde_json::from_str::<Value>(json).unwrap());
+    events.filter_map(|event| Some(event["db_query"].as_str()?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn events_that_authd_refuses_for_good_are_set_aside_and_the_rest_goes_on_in_order() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
+    let uplink = Remembering::default();
+    *uplink.poison.lock().unwrap() = vec!["query 7\"", "query 8\"", "query 39\""];
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap();
+    for number in 0..40 {
+        let text = format!("query {number}");
+        tap.observe(Event::Query { text: text.as_bytes(), cut: 0 }).await.unwrap();
+    }
+    trail.end(&ending("client_closed")).await;
+    let rejected = rejected::path(SpoolRoot::new(data.path()).path());
+    let shipped: Arc<Shipped> = Arc::default();
+    let stop = CancellationToken::new();
+    let shipper = Shipper::new(spool, uplink.clone(), Arc::clone(&shipped));
+    let shipper = tokio::spawn(shipper.run(stop.clone()));
+    uplink.has(39).await;
+    let expected: Vec<_> = (0..40)
+        .filter(|number| ![7, 8, 39].contains(number))
+        .map(|number| format!("query {number}"))
+        .collect();
+    assert_eq!(queries(&uplink), expected);
+    let aside = fs::read_to_string(rejected).unwrap();
+    let lines: Vec<_> = aside.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0].contains("query 7") && lines[1].contains("query 8") && lines[2].contains("query 39"));
+    assert_eq!((shipped.rejected.load(Ordering::Acquire), shipped.failures.load(Ordering::Acquire)), (3, 0));
+    stop.cancel();
+    shipper.await.unwrap();
+}
+
+#[tokio::test]
+async fn when_no_more_can_be_set_aside_nothing_is_skipped() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
+    let rejected = rejected::path(SpoolRoot::new(data.path()).path());
+    fs::File::create(&rejected).unwrap().set_len(rejected::MAX_REJECTED_BYTES).unwrap();
+    let uplink = Remembering::default();
+    uplink.poison.lock().unwrap().push("the bad one");
+    let trail = begin(&audit).await.unwrap();
+    trail.tap().observe(Event::Query { text: b"the bad one", cut: 0 }).await.unwrap();
+    trail.end(&ending("client_closed")).await;
+    let (stop, shipper) = ship(spool, &uplink);
+    uplink.has(1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(uplink.events(), ["db.session.start"]);
+    // authd has been mended.
+    uplink.poison.lock().unwrap().clear();
+    uplink.has(3).await;
+    assert_eq!(uplink.events(), ["db.session.start", "db.session.query", "db.session.end"]);
+    stop.cancel();
+    shipper.await.unwrap();
+}
+
 #[tokio::test]
 async fn full_segments_are_removed_once_authd_has_them() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, spool) = Audit::open(data.path(), 64 * 1024 * 1024).unwrap();
+    let (audit, spool) = open(&data, 64 * 1024 * 1024).unwrap();
     let uplink = Remembering::default();
     let (stop, shipper) = ship(spool, &uplink);
     let trail = begin(&audit).await.unwrap();
@@ -292,7 +452,7 @@ async fn full_segments_are_removed_once_authd_has_them() {
 #[tokio::test]
 async fn many_sessions_share_their_syncs() {
     let data = tempfile::tempdir().unwrap();
-    let (audit, _spool) = Audit::open(data.path(), BOUND).unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
     let sessions: Vec<_> = (0..200)
         .map(|_| {
             let audit = audit.clone();

@@ -1,21 +1,22 @@
 //! One session's part of the trail: begun before the upstream is dialled, ended on every way out.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use auth::clock::Clock;
-use protocols::{Event, Tap, TapClosed, Verdict};
-use tokio::sync::watch;
+use protocols::{Answer, Answers, Event, Tap, TapClosed, Verdict};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, sleep, sleep_until},
+};
 use tracing::error;
 
 use super::{
-    Audit, AuditError, Denied, Ending, Subject,
-    event::{Renderer, Started},
+    Audit, AuditError, Denied, Ending, Offer, Parameters, Rejected, Started, Subject,
+    event::{Body, Renderer},
+    statements::Statements,
 };
 
 /// An open session in the audit trail. [`Trail::end`] writes its end; a trail that is dropped before (a panic, a cancelled
@@ -33,11 +34,34 @@ struct Shared {
     renderer: Renderer,
     /// The next event's index.
     next: AtomicU64,
+    parameters: Parameters,
+    statements: Mutex<Statements>,
 }
 
 impl Shared {
     fn index(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn statements(&self) -> MutexGuard<'_, Statements> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues the results that found no room before; returns once they are.
+    ///
+    /// # Cancel safety
+    /// A result stays owed until it is queued.
+    async fn pay(&self) -> Result<(), AuditError> {
+        while let Some(json) = self.owed()? {
+            self.audit.queued(json).await?;
+            self.statements().paid();
+        }
+        Ok(())
+    }
+
+    fn owed(&self) -> Result<Option<String>, AuditError> {
+        let statements = self.statements();
+        if statements.is_overrun() { Err(AuditError::NotWritten) } else { Ok(statements.owed().cloned()) }
     }
 }
 
@@ -50,17 +74,24 @@ impl Trail {
         audit: &Audit,
         clock: &Clock,
         subject: &Subject,
-        decided_by: String,
-        receipt: Option<&[u8]>,
+        started: &Started,
+        parameters: Parameters,
     ) -> Result<Self, AuditError> {
         // Before the event, so that no failure after it goes unseen.
         let failures = audit.failures();
         let renderer = Renderer::new(subject);
-        let started = renderer.started(0, clock.now(), &Started::new(decided_by, receipt));
-        let next = AtomicU64::new(1);
-        let shared = Shared { audit: audit.clone(), clock: clock.clone(), renderer, next };
+        let started = renderer.started(0, clock.now(), started);
+        let began = Instant::now();
+        let shared = Shared {
+            audit: audit.clone(),
+            clock: clock.clone(),
+            renderer,
+            next: AtomicU64::new(1),
+            parameters,
+            statements: Mutex::new(Statements::new(began)),
+        };
         // Before the wait: who is cancelled in it may have begun, and so must end.
-        let mut trail = Self { shared: Arc::new(shared), failures, began: Instant::now(), ended: false };
+        let mut trail = Self { shared: Arc::new(shared), failures, began, ended: false };
         let begun = audit.begin(started).await;
         trail.ended = matches!(begun, Err(AuditError::Full { .. } | AuditError::TooLong(_)));
         begun.map(|()| trail)
@@ -79,9 +110,39 @@ impl Trail {
         audit.queued(Renderer::new(subject).denied(0, clock.now(), denied)).await
     }
 
-    /// Where the relay shows what the client does.
+    /// Writes `session.rejected`: one session more than the user may have.
+    ///
+    /// # Errors
+    /// It could not be queued.
+    pub(crate) async fn rejected(
+        audit: &Audit,
+        clock: &Clock,
+        subject: &Subject,
+        rejected: &Rejected,
+    ) -> Result<(), AuditError> {
+        audit.queued(Renderer::new(subject).rejected(0, clock.now(), rejected)).await
+    }
+
+    /// Where the relay shows what the client does, and how it comes out.
     pub(crate) fn tap(&self) -> TrailTap {
-        TrailTap { shared: Arc::clone(&self.shared) }
+        TrailTap { shared: Arc::clone(&self.shared), text_ei: 0 }
+    }
+
+    /// Completes when the session has been idle for that long: the client said nothing, no statement runs, no result flows.
+    /// An open transaction does not count as work; notifications that come in do not either.
+    pub(crate) fn idle(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            loop {
+                let since = shared.statements().idle_since();
+                match since.map(|since| since + limit) {
+                    Some(end) if end <= Instant::now() => return,
+                    Some(end) => sleep_until(end).await,
+                    // It cannot have been idle for the limit before the limit has passed.
+                    None => sleep(limit).await,
+                }
+            }
+        }
     }
 
     /// Completes when the disk has failed since the session began: events of it may be lost, so it must end.
@@ -98,16 +159,21 @@ impl Trail {
     /// # Cancel safety
     /// The event is sent before the first wait.
     pub(crate) async fn end(mut self, ending: &Ending) {
-        let written = self.shared.audit.last_words(self.render(ending));
+        let written = self.send_end(ending);
         self.ended = true;
         if let Err(error) = written.await {
             error!(error = %error, "the end of a session is not in the audit trail");
         }
     }
 
-    fn render(&self, ending: &Ending) -> String {
+    /// Results that are owed go first.
+    fn send_end(&self, ending: &Ending) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
         let shared = &self.shared;
-        shared.renderer.ended(shared.index(), shared.clock.now(), ending, self.began.elapsed())
+        for json in shared.statements().take_owed() {
+            drop(shared.audit.last_words(json));
+        }
+        let end = shared.renderer.ended(shared.index(), shared.clock.now(), ending, self.began.elapsed());
+        shared.audit.last_words(end)
     }
 }
 
@@ -115,26 +181,71 @@ impl Drop for Trail {
     fn drop(&mut self) {
         if !self.ended {
             let ending = Ending { reason: "aborted", bytes_from_client: 0, bytes_from_upstream: 0 };
-            drop(self.shared.audit.last_words(self.render(&ending)));
+            drop(self.send_end(&ending));
         }
     }
 }
 
-/// Writes down what the client does, before it is forwarded.
+/// Writes down what the client does, before it is forwarded, and how it came out.
 pub(crate) struct TrailTap {
     shared: Arc<Shared>,
+    /// The last query or parse: a digest that follows belongs to it.
+    text_ei: u64,
+}
+
+impl TrailTap {
+    async fn record(&mut self, event: &Event<'_>) -> Result<(), AuditError> {
+        let shared = &self.shared;
+        shared.statements().touch(Instant::now());
+        shared.pay().await?;
+        let body = Body::of(event, self.text_ei, shared.parameters);
+        let mut recorded = None;
+        if let Some(body) = body {
+            let ei = shared.index();
+            if body.has_text() {
+                self.text_ei = ei;
+            }
+            shared.audit.queued(shared.renderer.observed(ei, shared.clock.now(), &body)).await?;
+            recorded = Some(ei);
+        }
+        // Its time runs from here, and an idle session ends here: from the next poll on, either it runs or it never will.
+        shared.statements().asked(event, recorded, Instant::now());
+        Ok(())
+    }
 }
 
 impl Tap for TrailTap {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
-        let shared = &self.shared;
-        let json = shared.renderer.observed(shared.index(), shared.clock.now(), &event);
-        match shared.audit.queued(json).await {
+        match self.record(&event).await {
             Ok(()) => Ok(Verdict::Forward),
             Err(error) => {
                 error!(error = %error, "a session ends because it cannot be recorded");
                 Err(TapClosed)
             }
+        }
+    }
+
+    fn answers(&mut self) -> Option<Box<dyn Answers>> {
+        Some(Box::new(TrailAnswers { shared: Arc::clone(&self.shared) }))
+    }
+}
+
+/// Writes down how statements came out. Never waits: what finds no room waits for the client's next message, or the end.
+struct TrailAnswers {
+    shared: Arc<Shared>,
+}
+
+impl Answers for TrailAnswers {
+    fn answered(&mut self, answer: Answer<'_>) {
+        let shared = &self.shared;
+        let outcome = shared.statements().answered(&answer, Instant::now());
+        let Some(outcome) = outcome else { return };
+        let json = shared.renderer.result(shared.index(), shared.clock.now(), &outcome);
+        match shared.audit.offer(json) {
+            Offer::Taken => {}
+            Offer::NoRoom(json) => shared.statements().owe(json),
+            // The next statement finds the same, and ends the session.
+            Offer::Stopped => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::{
     Config, ConfigError, CredentialSource, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_ROOM,
-    DEFAULT_SPOOL_BOUND, TargetConfig, Token, UpstreamConfig,
+    DEFAULT_SPOOL_BOUND, Parameters, TargetConfig, Token, UpstreamConfig,
     values::{Name, Period, Size, Tls, Uri},
 };
 use crate::admission::Room;
@@ -58,7 +58,15 @@ struct Target {
     labels: BTreeMap<String, String>,
     listen: SocketAddr,
     public_addr: Option<String>,
+    #[serde(default)]
+    audit: TargetAudit,
     upstream: Upstream,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetAudit {
+    parameter_values: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +123,10 @@ impl Target {
             labels: self.labels,
             listen: self.listen,
             public_addr: self.public_addr,
+            parameters: match self.audit.parameter_values {
+                None | Some(true) => Parameters::Recorded,
+                Some(false) => Parameters::Withheld,
+            },
             upstream,
         })
     }

@@ -113,3 +113,15 @@ fn a_secret_is_read_without_its_line_break_and_within_bounds() {
     fs::write(&path, vec![b'x'; 5000]).unwrap();
     assert!(read_secret(&path).is_err());
 }
+
+#[test]
+fn parameter_values_are_recorded_unless_a_target_says_otherwise() {
+    let values = |text: &str| parse(text).unwrap().targets[0].parameters;
+    assert_eq!(values(MINIMAL), Parameters::Recorded);
+    let with = |value: &str| {
+        MINIMAL.replace("    upstream:", &format!("    audit: {{parameter_values: {value}}}\n    upstream:"))
+    };
+    assert_eq!(values(&with("true")), Parameters::Recorded);
+    assert_eq!(values(&with("false")), Parameters::Withheld);
+    assert!(parse(&with("maybe")).is_err());
+}

@@ -44,6 +44,7 @@ impl Watched for Status {
         process.audit_unshipped.set(gauge(self.audit.durable_events().saturating_sub(acknowledged)));
         process.audit_ship_failures.set(gauge(self.shipped.failures.load(Ordering::Relaxed)));
         process.audit_damaged_bytes.set(gauge(self.shipped.damaged.load(Ordering::Relaxed)));
+        process.audit_rejected.set(gauge(self.shipped.rejected.load(Ordering::Relaxed)));
         let certificates = self.certificates.get().into_iter().flatten();
         process.upstream_certificates.set(gauge(certificates.map(|cache| cache.len()).sum()));
     }

@@ -249,12 +249,49 @@ fn failures_behind_the_sidecar_carry_no_inner_text() {
         Stop::Dial(DialError::Protocol("inner detail")),
         Stop::Dial(DialError::NoCredential { method: "inner detail" }),
         Stop::Dial(DialError::Login),
+        Stop::Dial(DialError::Setting { name: "inner detail".to_owned(), reason: "inner detail" }),
+        Stop::Dial(DialError::SettingsRejected(UpstreamReport {
+            sql_state: SqlState::parse(b"42501"),
+            message: "inner detail".to_owned(),
+        })),
+        Stop::Dial(DialError::ReplicationNotAllowed),
     ] {
         let answer = asked_by(&stop, &login());
         let told = format!("{:?}", answer.refusal);
         assert!(!told.contains("inner detail") && !told.contains("4711"), "{told}");
         assert!(answer.outcome.is_none(), "policy was not asked: {stop:?}");
     }
+}
+
+#[test]
+fn who_is_allowed_but_not_like_this_is_told_what_is_missing_and_no_more() {
+    let barred = |bar| Stop::Barred(Barred { bar, user: mint::jerry().user, mfa_device: None });
+    for (bar, code, message, reason) in [
+        (
+            Bar::Replication,
+            RefusalCode::AccessDenied,
+            "replication connections need a role with the option db_replication",
+            "replication_not_allowed",
+        ),
+        (
+            Bar::MaxConnections { limit: 4711 },
+            RefusalCode::TooManyConnections,
+            "max_connections limit reached",
+            "max_connections",
+        ),
+    ] {
+        let answer = asked_by(&barred(bar), &login());
+        assert_eq!((answer.refusal.code, answer.refusal.message.as_str()), (code, message));
+        assert_eq!((answer.reason, answer.outcome), (reason, Some(Outcome::Denied)));
+    }
+}
+
+#[test]
+fn durations_are_told_as_roles_write_them() {
+    for (seconds, text) in [(45, "45s"), (900, "15m"), (5400, "1h30m"), (86_401, "24h1s")] {
+        assert_eq!(duration_text(Duration::from_secs(seconds)), text);
+    }
+    assert_eq!(duration_text(Duration::from_millis(1500)), "1s500ms");
 }
 
 #[test]
@@ -274,6 +311,11 @@ fn a_live_session_is_told_why_it_ends() {
             Closed::Permit(Ended::PolicyChanged),
             RefusalCode::AccessDenied,
             "the session ended: access was withdrawn",
+        ),
+        (
+            Closed::Idle(Duration::from_secs(900)),
+            RefusalCode::IdleTimeout,
+            "the session ended: it was idle for 15m",
         ),
         (Closed::AuditFailed, RefusalCode::Internal, "the session ended: it can no longer be recorded"),
         (Closed::Shutdown, RefusalCode::Shutdown, "the session ended: the sidecar is stopping"),

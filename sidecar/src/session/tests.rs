@@ -1,4 +1,4 @@
-use std::{io, path::Path, sync::Mutex};
+use std::{io, path::Path, sync::Mutex, time::Duration};
 
 use protocols::{
     Carried, DialError, Endpoint, Event, Refusal, RelayError, RelayFault, Tap, Transferred, UpstreamAddress,
@@ -6,7 +6,7 @@ use protocols::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use super::*;
 use crate::{
@@ -40,6 +40,8 @@ enum Script {
     NoUpstream,
     /// The upstream says no with a secret.
     Rejected,
+    /// The upstream does not take the session's settings.
+    SettingsRejected,
     /// The connection to the upstream breaks.
     Breaks,
     /// Until it is ended from our side.
@@ -53,6 +55,7 @@ struct Fake {
     log: Log,
     peer: Vec<rustls_pki_types::CertificateDer<'static>>,
     user: String,
+    replication: Replication,
     script: Script,
     data_dir: std::path::PathBuf,
 }
@@ -72,20 +75,31 @@ impl Protocol for Fake {
         let login = protocols::Login {
             user: self.user.clone(),
             database: Some(mint::DB_NAME.to_owned()),
+            replication: self.replication,
             carried: Carried::default(),
         };
         let client = FakeClient { log: self.log.clone(), script: self.script };
         Ok(Some(Accepted { peer: PeerCertificate(self.peer.clone()), login, client }))
     }
 
-    async fn dial(&self, _: &Endpoint, _: &protocols::Login) -> Result<(), DialError> {
+    async fn dial(&self, endpoint: &Endpoint, _: &protocols::Login) -> Result<(), DialError> {
         // What is on disk when the upstream is dialled?
         self.log.add(format!("dial after {:?}", names(&on_disk(&self.data_dir))));
+        for setting in &endpoint.settings {
+            self.log.add(format!("{} = {}", setting.name, setting.value));
+        }
+        if endpoint.replication_allowed {
+            self.log.add("replication is allowed");
+        }
         match self.script {
             Script::NoUpstream => Err(DialError::Connect(io::Error::other("no route to secret-host"))),
             Script::Rejected => Err(DialError::Rejected(protocols::UpstreamReport {
                 sql_state: protocols::SqlState::parse(b"28000"),
                 message: "no pg_hba.conf entry for secret-host".to_owned(),
+            })),
+            Script::SettingsRejected => Err(DialError::SettingsRejected(protocols::UpstreamReport {
+                sql_state: protocols::SqlState::parse(b"22023"),
+                message: "invalid value for parameter".to_owned(),
             })),
             _ => Ok(()),
         }
@@ -126,8 +140,10 @@ impl Client for FakeClient {
                 Ok(Transferred { end: protocols::End::Refused(refusal.code), ..transferred })
             }
             Script::Panics => panic!("a bug in the protocol"),
-            Script::Hangs => std::future::pending().await,
-            Script::NoUpstream | Script::Rejected => unreachable!("there is no upstream"),
+            Script::Hangs => future::pending().await,
+            Script::NoUpstream | Script::Rejected | Script::SettingsRejected => {
+                unreachable!("there is no upstream")
+            }
         }
     }
 }
@@ -172,8 +188,9 @@ impl Stage {
         user: &str,
     ) -> Self {
         let (data, log) = (tempfile::tempdir().unwrap(), Log::default());
-        let (audit, _spool) = Audit::open(data.path(), 16 * 1024 * 1024).unwrap();
         let metrics = Metrics::new().unwrap();
+        let (audit, _spool) =
+            Audit::open(data.path(), 16 * 1024 * 1024, metrics.audit_failures.clone()).unwrap();
         let upstream = UpstreamConfig::new(UpstreamAddress::Unix("/nowhere".into()), None, None);
         let roots = Roots::Cluster(Arc::clone(&world.replica));
         let target = target(target_name);
@@ -181,6 +198,7 @@ impl Stage {
             log: log.clone(),
             peer: peer.map(chain).unwrap_or_default(),
             user: user.to_owned(),
+            replication: Replication::None,
             script,
             data_dir: data.path().to_owned(),
         };
@@ -194,6 +212,8 @@ impl Stage {
             clock: world.clock.clone(),
             metrics: metrics.target(target_name, "postgres"),
             process_metrics: metrics,
+            seats: Arc::default(),
+            parameters: Parameters::Recorded,
             server_id: "sidecar-id".to_owned(),
             closing: CancellationToken::new(),
         };
@@ -390,17 +410,144 @@ async fn an_upstream_that_fails_is_told_without_its_secrets_and_nobody_is_logged
     }
 }
 
-#[tokio::test]
-async fn settings_that_nobody_applies_stop_the_session_before_the_upstream() {
+/// A world where the role for `dev-pg` has these options.
+fn world_with(options: &str) -> World {
     let world = World::new();
+    let role = format!(
+        r#"{{"kind":"role","version":"v6","metadata":{{"name":"access-dev"}},"spec":{{"options":{{{options}}},"allow":{{"db_labels":{{"env":"dev"}},"db_users":["*"],"db_names":["*"]}}}}}}"#
+    );
+    world.replica.apply(mint::resource("role", "access-dev", &role)).unwrap();
+    world
+}
+
+const SETTINGS: &str =
+    r#""db_session_settings":{"statement_timeout":"30s","default_transaction_read_only":"on"}"#;
+
+#[tokio::test]
+async fn the_roles_session_settings_go_to_the_upstream_before_logged_in_and_are_on_record() {
+    let world = world_with(SETTINGS);
     let login = world.login();
-    let role = r#"{"kind":"role","version":"v6","metadata":{"name":"access-dev"},"spec":{"options":{"db_session_settings":{"statement_timeout":"30s"}},"allow":{"db_labels":{"env":"dev"},"db_users":["*"],"db_names":["*"]}}}"#;
-    world.replica.apply(mint::resource("role", "access-dev", role)).unwrap();
     let stage = Stage::new(world, "dev-pg", Some(&login), Script::Query);
     stage.serve().await;
-    let told = "refuse: your roles set options of the database session, which this version cannot apply yet";
-    assert_eq!(stage.log.all(), ["accept", told]);
-    assert_eq!(stage.events().await[1]["reason"], "settings_unsupported");
+    let settings = ["default_transaction_read_only = on", "statement_timeout = 30s"];
+    assert_eq!(stage.log.all()[2..4], settings);
+    assert_eq!(stage.log.all()[4], "logged in");
+    let start = &stage.events().await[0];
+    assert_eq!(start["db_session_settings"]["statement_timeout"], "30s");
+}
+
+#[tokio::test]
+async fn settings_that_the_upstream_does_not_take_are_a_refusal_and_never_left_out() {
+    let world = world_with(SETTINGS);
+    let login = world.login();
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::SettingsRejected);
+    stage.serve().await;
+    let told = "refuse: the session settings of your roles cannot be applied, so the session was not started";
+    assert_eq!(stage.log.all().last().unwrap(), told);
+    assert!(!stage.log.all().iter().any(|line| line == "logged in"));
+    assert_eq!(stage.events().await[1]["reason"], "settings_rejected");
+}
+
+fn replicating(world: World, login: &mint::Minted) -> Stage {
+    let mut stage = Stage::new(world, "dev-pg", Some(login), Script::Query);
+    Arc::get_mut(&mut stage.door).unwrap().protocol.replication = Replication::Logical;
+    stage
+}
+
+#[tokio::test]
+async fn replication_without_the_role_option_is_denied_by_name_and_on_record() {
+    let world = World::new();
+    let login = world.login();
+    let stage = replicating(world, &login);
+    let message = "replication connections need a role with the option db_replication";
+    assert_denied(&stage, message, "replication_not_allowed", Some("jerry")).await;
+}
+
+#[tokio::test]
+async fn replication_with_the_role_option_is_allowed_and_said_in_the_start() {
+    let world = world_with(r#""db_replication":true"#);
+    let login = world.login();
+    let stage = replicating(world, &login);
+    stage.serve().await;
+    assert_eq!(stage.log.all()[2..], ["replication is allowed", "logged in"]);
+    assert_eq!(stage.events().await[0]["replication"], "logical");
+}
+
+#[tokio::test]
+async fn one_session_more_than_max_connections_is_rejected_and_on_record_until_one_ends() {
+    let world = world_with(r#""max_connections":1"#);
+    let login = world.login();
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::UntilEnded);
+    let session = live(&stage).await;
+    stage.serve().await;
+    assert_eq!(stage.log.all().last().unwrap(), "refuse: max_connections limit reached");
+    stage.door.closing.cancel();
+    session.await.unwrap();
+    stage.serve().await;
+    let events = stage.events().await;
+    let sessions = ["db.session.start", "session.rejected", "db.session.end"];
+    assert_eq!(names(&events)[..3], sessions);
+    assert_eq!(names(&events)[3..], ["db.session.start", "db.session.end"], "there is room again");
+    let rejected = &events[1];
+    assert_eq!((&rejected["code"], &rejected["user"]), (&"T1006W".into(), &"jerry".into()));
+    assert_eq!(
+        (&rejected["reason"], &rejected["maximum"]),
+        (&"max_connections limit reached".into(), &1.into())
+    );
+    assert!(stage.counted(r#"reason="max_connections",target="dev-pg"} 1"#));
+}
+
+#[tokio::test]
+async fn of_two_connections_at_the_limit_at_once_one_gets_in() {
+    let world = world_with(r#""max_connections":1"#);
+    let login = world.login();
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::UntilEnded);
+    let connections: Vec<_> = (0..2)
+        .map(|_| {
+            let door = Arc::clone(&stage.door);
+            tokio::spawn(async move {
+                let (socket, client, place) = Stage::connection().await;
+                door.serve(socket, client, &place).await;
+            })
+        })
+        .collect();
+    let count = |what: &str| stage.log.all().iter().filter(|line| *line == what).count();
+    let both = || (count("logged in"), count("refuse: max_connections limit reached"));
+    timeout(Duration::from_secs(20), async {
+        while both() != (1, 1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{:?}", stage.log.all()));
+    stage.door.closing.cancel();
+    for connection in connections {
+        connection.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_and_is_told_for_how_long_it_was_idle() {
+    let world = world_with(r#""client_idle_timeout":"1s""#);
+    let login = world.login();
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::UntilEnded);
+    stage.serve().await;
+    assert_eq!(stage.log.all().last().unwrap(), "ended: the session ended: it was idle for 1s");
+    assert_eq!(stage.events().await[1]["reason"], "idle_timeout");
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_certificate_where_that_is_asked_for() {
+    let world = world_with(r#""disconnect_expired_cert":true"#);
+    let not_after = std::time::SystemTime::now() + Duration::from_secs(2);
+    let identity = auth::identity::Identity { not_after, ..mint::jerry() };
+    let login = world.authorities.user(&identity);
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::UntilEnded);
+    stage.serve().await;
+    let log = stage.log.all();
+    let told = log.last().unwrap();
+    assert!(told.starts_with("ended: the session ended: the certificate expired at "), "{told}");
+    assert_eq!(stage.events().await[1]["reason"], "certificate_expired");
 }
 
 #[tokio::test]

@@ -1,6 +1,13 @@
 use serde_json::Value;
 
-use super::*;
+use aws_lc_rs::digest;
+use protocols::{
+    Event, Malformed, PreparedKind,
+    frame::{Frame, Framing as _},
+    postgres::Messages,
+};
+
+use super::{statement::MAX_TEXT_BYTES, *};
 
 fn renderer() -> Renderer {
     Renderer::new(&Subject {
@@ -23,8 +30,17 @@ fn parse(json: &str) -> Value {
     serde_json::from_str(json).unwrap()
 }
 
+fn observed_with(event: &Event<'_>, parameters: Parameters) -> Value {
+    let body = Body::of(event, 2, parameters).unwrap();
+    parse(&renderer().observed(3, SystemTime::UNIX_EPOCH, &body))
+}
+
+fn observed(event: &Event<'_>) -> Value {
+    observed_with(event, Parameters::Recorded)
+}
+
 fn query(text: &[u8], cut: u64) -> Value {
-    parse(&renderer().observed(3, SystemTime::UNIX_EPOCH, &Event::Query { text, cut }))
+    observed(&Event::Query { text, cut })
 }
 
 #[test]
@@ -49,20 +65,137 @@ fn every_event_carries_the_session_and_its_own_fields() {
 }
 
 #[test]
-fn a_long_query_is_cut_and_says_so() {
+fn a_long_query_is_cut_and_says_so_with_length_and_hash_of_the_whole() {
     let text = vec![b'x'; MAX_TEXT_BYTES + 1];
-    let event = query(&text, 5);
+    let event = query(&text, 0);
     assert_eq!(event["db_query"].as_str().unwrap().len(), MAX_TEXT_BYTES);
-    assert_eq!(event["db_query_bytes"], MAX_TEXT_BYTES as u64 + 6);
-    let seen = hex::encode(digest::digest(&digest::SHA256, &text).as_ref());
-    assert_eq!(event["db_query_sha256"], seen);
+    assert_eq!((&event["db_query_cut"], &event["db_query_bytes"]), (&true.into(), &text.len().into()));
+    assert_eq!(event["db_query_sha256"], hex::encode(digest::digest(&digest::SHA256, &text).as_ref()));
+    assert!(query(b"select 1", 0).get("db_query_cut").is_none());
 }
 
 #[test]
-fn bytes_that_json_escapes_longest_stay_within_one_record() {
-    let text = vec![0x01; MAX_TEXT_BYTES * 2];
-    let json = renderer().observed(1, SystemTime::now(), &Event::Query { text: &text, cut: 0 });
-    assert!(json.len() <= super::super::MAX_RECORD_BYTES, "{}", json.len());
+fn of_a_query_that_is_not_all_at_hand_no_hash_is_given_that_might_be_taken_for_the_wholes() {
+    let event = query(&vec![b'x'; MAX_TEXT_BYTES + 1], 5);
+    assert_eq!(event["db_query_cut"], true);
+    assert!(event.get("db_query_sha256").is_none() && event.get("db_query_bytes").is_none());
+}
+
+#[test]
+fn whatever_bytes_come_the_event_is_one_that_authd_takes() {
+    for byte in [0x01, b'"', b'\\', 0xff, b'x'] {
+        let text = vec![byte; MAX_TEXT_BYTES * 2];
+        let bind = bind_message(&[(false, Some(&text)), (true, Some(&text)), (false, Some(b"x"))]);
+        for event in [Event::Query { text: &text, cut: 0 }, bound(&bind)] {
+            let body = Body::of(&event, 0, Parameters::Recorded).unwrap();
+            let json = renderer().observed(1, SystemTime::now(), &body);
+            assert!(json.len() < super::super::MAX_RECORD_BYTES - 4096, "{byte}: {}", json.len());
+        }
+    }
+}
+
+/// A Bind as it is sent: portal `p`, statement `s`; values are binary or text, and bytes or NULL.
+fn bind_message(values: &[(bool, Option<&[u8]>)]) -> Vec<u8> {
+    let count = u16::try_from(values.len()).unwrap().to_be_bytes();
+    let mut content = b"p\0s\0".to_vec();
+    content.extend(count);
+    content.extend(values.iter().flat_map(|(binary, _)| u16::from(*binary).to_be_bytes()));
+    content.extend(count);
+    for (_, value) in values {
+        content.extend(value.map_or(-1, |value| i32::try_from(value.len()).unwrap()).to_be_bytes());
+        content.extend(value.unwrap_or_default());
+    }
+    content.extend([0, 0]);
+    let length = u32::try_from(content.len() + 4).unwrap().to_be_bytes();
+    [b"B", &length[..], &content].concat()
+}
+
+fn bound(message: &[u8]) -> Event<'_> {
+    Messages.event(Frame { bytes: message, cut: 0 }).unwrap()
+}
+
+#[test]
+fn values_are_recorded_text_as_text_binary_as_base64_and_null_as_null() {
+    let message = bind_message(&[
+        (false, Some(b"O'Brien")),
+        (true, Some(&[0, 0, 0, 7])),
+        (false, None),
+        (false, Some(b"AAAABw==")),
+    ]);
+    let event = observed(&bound(&message));
+    assert_eq!(event["event"], "db.session.postgres.statements.bind");
+    assert_eq!(event["code"], "TPG01I");
+    assert_eq!((&event["statement_name"], &event["portal_name"]), (&"s".into(), &"p".into()));
+    assert_eq!(event["parameters"], serde_json::json!(["O'Brien", "AAAABw==", null, "AAAABw=="]));
+    assert_eq!(event["parameters_base64"], serde_json::json!([1]));
+    assert_eq!(event["parameter_count"], 4);
+    assert!(event.get("parameters_cut").is_none());
+}
+
+#[test]
+fn values_that_are_withheld_leave_their_number_alone() {
+    let message = bind_message(&[(false, Some(b"a secret")), (true, Some(b"another"))]);
+    let event = observed_with(&bound(&message), Parameters::Withheld);
+    assert_eq!(event["parameter_count"], 2);
+    assert!(event.get("parameters").is_none() && event.get("parameters_base64").is_none(), "{event}");
+    assert!(!event.to_string().contains("secret"));
+}
+
+#[test]
+fn more_values_than_are_written_down_are_said_to_be_more() {
+    let message = bind_message(&vec![(false, Some(&b"x"[..])); 1025]);
+    let event = observed(&bound(&message));
+    assert_eq!((&event["parameter_count"], &event["parameters_cut"]), (&1025.into(), &true.into()));
+    assert_eq!(event["parameters"].as_array().unwrap().len(), 1024);
+}
+
+#[test]
+fn each_message_has_teleports_name_and_code() {
+    let statement = PreparedKind::Statement;
+    for (event, name, code) in [
+        (
+            Event::Parse { statement: b"s", text: b"select $1", cut: 0 },
+            "db.session.postgres.statements.parse",
+            "TPG00I",
+        ),
+        (Event::Execute { portal: b"p", max_rows: 5 }, "db.session.postgres.statements.execute", "TPG02I"),
+        (Event::Close { kind: statement, name: b"s" }, "db.session.postgres.statements.close", "TPG03I"),
+        (
+            Event::Close { kind: PreparedKind::Portal, name: b"p" },
+            "db.session.postgres.statements.close",
+            "TPG03I",
+        ),
+        (Event::Malformed { reason: Malformed::UnknownType(0) }, "db.session.malformed_packet", "TDB06I"),
+    ] {
+        let recorded = observed(&event);
+        assert_eq!((&recorded["event"], &recorded["code"]), (&name.into(), &code.into()));
+    }
+    let call = [&b"F\0\0\0\x0e"[..], &[0, 0, 0, 7, 0, 0, 0, 0, 0, 0]].concat();
+    let called = observed(&Messages.event(Frame { bytes: &call, cut: 0 }).unwrap());
+    assert_eq!(
+        (&called["event"], &called["code"]),
+        (&"db.session.postgres.function".into(), &"TPG04I".into())
+    );
+    assert_eq!(called["function_oid"], 7);
+}
+
+#[test]
+fn the_example_of_the_documentation_is_what_is_written() {
+    let mut outcome = Outcome::of(3);
+    outcome.hear(&protocols::Answer::Completed { tag: b"DELETE 1" }, 0);
+    outcome.took(Duration::from_micros(1204));
+    let json = renderer().result(4, SystemTime::UNIX_EPOCH, &outcome);
+    let own = r#""statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"]}"#;
+    assert!(json.ends_with(own), "{json}");
+    assert!(include_str!("statement.rs").contains(own.trim_end_matches('}')));
+}
+
+#[test]
+fn a_session_too_many_is_rejected_by_teleports_name() {
+    let rejected = Rejected { reason: "max_connections limit reached", maximum: 2 };
+    let event = parse(&renderer().rejected(0, SystemTime::UNIX_EPOCH, &rejected));
+    assert_eq!((&event["event"], &event["code"]), (&"session.rejected".into(), &"T1006W".into()));
+    assert_eq!((&event["reason"], &event["maximum"]), (&rejected.reason.into(), &2.into()));
 }
 
 #[test]

@@ -1,0 +1,350 @@
+//! What an event says about a statement: its text, its values, and how it came out.
+//!
+//! A statement has two events. The first is on its way to the trail before the statement is forwarded, so that no death of
+//! the process hides what was run; the second, `db.session.query.result`, follows when the upstream has answered, and names
+//! the first by its `ei`:
+//!
+//! ```json
+//! {"event":"db.session.query","code":"TDB02I","ei":3,"db_query":"delete from orders where id = 7", …}
+//! {"event":"db.session.query.result","code":"TTS00I","ei":4,"statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"], …}
+//! {"event":"db.session.query.result","code":"TTS00W","ei":6,"statement_ei":5,"success":false,"duration_ms":0.31,"sql_state":"42501", …}
+//! ```
+//! - `statement_ei` is that of the query, execute or function call. It is missing where a failure belongs to none of them: a
+//!   parse or bind that failed in a round of its own, or a session that the upstream ended.
+//! - A statement without a result was skipped by the upstream because of an error before it, or cut off with its session.
+//! - A simple query may hold several statements: `statements` says how many came to an end, `command_tags` what the first
+//!   sixteen said, `rows` counts all of them.
+//! - `duration_ms` is from when the statement was forwarded, or the answer before it came, to its own answer.
+//! - Teleport's `db.session.query.failed` (TDB02W) is not used: it repeats a statement's text, and means that it was not run.
+//!
+//! Text is made UTF-8 (what is not becomes U+FFFD) and cut at [`MAX_TEXT_BYTES`], sooner where it is mostly characters that
+//! JSON writes as escapes. A text that was cut says so (`db_query_cut`), and `db_query_sha256` and `db_query_bytes` of the
+//! *whole* text are on record: in the same event where the whole was at hand, else in `db.session.query.digest`, which comes
+//! before the upstream gets the text's last bytes.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use protocols::{Answer, Event, PreparedKind, SqlState};
+use serde::Serialize;
+
+/// Bytes of a text, or of all values of one message, that are written down.
+pub(crate) const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// The same as JSON: three times as long, which is what a byte that is no UTF-8 becomes. authd takes lines of 256 KiB.
+const MAX_JSON_BYTES: usize = 3 * MAX_TEXT_BYTES;
+/// Bytes of the name of a statement or portal that are written down.
+const MAX_NAME_BYTES: usize = 1024;
+/// Values of one message that are written down; a message may hold 65,535.
+const MAX_PARAMETERS: usize = 1024;
+/// Command tags of one simple query that are written down.
+const MAX_TAGS: usize = 16;
+
+/// Whether the values of bound parameters are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameters {
+    /// They are.
+    Recorded,
+    /// Only how many there were.
+    Withheld,
+}
+
+/// The part of an event that says what the client did.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Body {
+    Query(Text),
+    Parse {
+        statement_name: String,
+        #[serde(flatten)]
+        text: Text,
+    },
+    Bind {
+        statement_name: String,
+        portal_name: String,
+        #[serde(flatten)]
+        values: Values,
+    },
+    Execute {
+        portal_name: String,
+        max_rows: u32,
+    },
+    CloseStatement {
+        statement_name: String,
+    },
+    ClosePortal {
+        portal_name: String,
+    },
+    Function {
+        function_oid: u32,
+        #[serde(flatten)]
+        values: Values,
+    },
+    Digest {
+        statement_ei: u64,
+        db_query_bytes: u64,
+        db_query_sha256: String,
+    },
+    Malformed {
+        error: String,
+    },
+}
+
+impl Body {
+    /// What there is to write down about an event, if anything. `text_ei` is that of the query or parse before it.
+    pub(crate) fn of(event: &Event<'_>, text_ei: u64, parameters: Parameters) -> Option<Self> {
+        Some(match *event {
+            Event::Query { text, cut } => Self::Query(Text::new(text, cut)),
+            Event::Parse { statement, text, cut } => {
+                Self::Parse { statement_name: name(statement), text: Text::new(text, cut) }
+            }
+            Event::Bind { portal, statement, parameters: values, cut } => Self::Bind {
+                statement_name: name(statement),
+                portal_name: name(portal),
+                values: Values::new(values, cut, parameters),
+            },
+            Event::Execute { portal, max_rows } => Self::Execute { portal_name: name(portal), max_rows },
+            Event::Close { kind: PreparedKind::Statement, name: closed } => {
+                Self::CloseStatement { statement_name: name(closed) }
+            }
+            Event::Close { kind: PreparedKind::Portal, name: closed } => {
+                Self::ClosePortal { portal_name: name(closed) }
+            }
+            Event::FunctionCall { function, arguments, cut } => {
+                Self::Function { function_oid: function, values: Values::new(arguments, cut, parameters) }
+            }
+            Event::TextEnd { sha256, length } => Self::Digest {
+                statement_ei: text_ei,
+                db_query_bytes: length,
+                db_query_sha256: hex::encode(sha256),
+            },
+            Event::Malformed { reason } => Self::Malformed { error: reason.to_string() },
+            Event::Sync | Event::CopyEnd { .. } => return None,
+        })
+    }
+
+    pub(super) fn name_and_code(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Query(_) => ("db.session.query", "TDB02I"),
+            Self::Parse { .. } => ("db.session.postgres.statements.parse", "TPG00I"),
+            Self::Bind { .. } => ("db.session.postgres.statements.bind", "TPG01I"),
+            Self::Execute { .. } => ("db.session.postgres.statements.execute", "TPG02I"),
+            Self::CloseStatement { .. } | Self::ClosePortal { .. } => {
+                ("db.session.postgres.statements.close", "TPG03I")
+            }
+            Self::Function { .. } => ("db.session.postgres.function", "TPG04I"),
+            Self::Digest { .. } => ("db.session.query.digest", "TTS01I"),
+            Self::Malformed { .. } => ("db.session.malformed_packet", "TDB06I"),
+        }
+    }
+
+    /// Is a digest to follow, if the text goes on?
+    pub(crate) fn has_text(&self) -> bool {
+        matches!(self, Self::Query(_) | Self::Parse { .. })
+    }
+}
+
+/// The text of a statement.
+#[derive(Serialize)]
+pub(crate) struct Text {
+    db_query: String,
+    /// Not all of it is here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    db_query_cut: bool,
+    /// Of the whole text; only where it was cut here and not on its way.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    whole: Option<Whole>,
+}
+
+#[derive(Serialize)]
+struct Whole {
+    db_query_bytes: usize,
+    db_query_sha256: String,
+}
+
+impl Text {
+    /// `unseen`: bytes behind what is at hand.
+    fn new(text: &[u8], unseen: u64) -> Self {
+        let shown = fitting(text, MAX_TEXT_BYTES, MAX_JSON_BYTES);
+        let shortened = shown.len() < text.len();
+        let whole = (shortened && unseen == 0).then(|| Whole {
+            db_query_bytes: text.len(),
+            db_query_sha256: hex::encode(digest::digest(&digest::SHA256, text).as_ref()),
+        });
+        Self { db_query: lossy(shown), db_query_cut: shortened || unseen > 0, whole }
+    }
+}
+
+/// Values of a bind or a function call, in order.
+#[derive(Serialize)]
+pub(crate) struct Values {
+    parameter_count: usize,
+    /// Text as text, binary as base64, NULL as null; missing where values are withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Vec<Option<String>>>,
+    /// Which of them are base64, counted from 0.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parameters_base64: Vec<usize>,
+    /// Values are missing or shortened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    parameters_cut: bool,
+}
+
+impl Values {
+    fn new(sent: protocols::Parameters<'_>, unseen: u64, parameters: Parameters) -> Self {
+        let mut values = Self {
+            parameter_count: sent.count(),
+            parameters: None,
+            parameters_base64: Vec::new(),
+            parameters_cut: false,
+        };
+        if parameters == Parameters::Recorded {
+            values.record(sent);
+            values.parameters_cut |= unseen > 0;
+        }
+        values
+    }
+
+    fn record(&mut self, sent: protocols::Parameters<'_>) {
+        let (mut room, mut json_room) = (MAX_TEXT_BYTES, MAX_JSON_BYTES);
+        let mut recorded = Vec::with_capacity(sent.count().min(MAX_PARAMETERS));
+        for (index, parameter) in sent.iter().enumerate() {
+            if index == MAX_PARAMETERS || room == 0 || json_room == 0 {
+                self.parameters_cut = true;
+                break;
+            }
+            recorded.push(parameter.value.map(|value| {
+                let shown = fitting(value, room, json_room);
+                self.parameters_cut |= shown.len() < value.len() || parameter.cut > 0;
+                room -= shown.len();
+                json_room = json_room.saturating_sub(shown.iter().map(json_cost).sum());
+                if parameter.binary {
+                    self.parameters_base64.push(index);
+                    STANDARD.encode(shown)
+                } else {
+                    lossy(shown)
+                }
+            }));
+        }
+        self.parameters = Some(recorded);
+    }
+}
+
+/// As much from the beginning as may be written down.
+fn fitting(bytes: &[u8], room: usize, json_room: usize) -> &[u8] {
+    let bytes = bytes.get(..room).unwrap_or(bytes);
+    let mut used = 0;
+    let fits = bytes.iter().position(|byte| {
+        used += json_cost(byte);
+        used > json_room
+    });
+    bytes.get(..fits.unwrap_or(bytes.len())).unwrap_or(bytes)
+}
+
+/// Bytes of JSON that a byte may become: `\u0001`, `\"`, U+FFFD, or itself.
+fn json_cost(byte: &u8) -> usize {
+    match byte {
+        0..=0x1f => 6,
+        b'"' | b'\\' => 2,
+        0x80.. => 3,
+        _ => 1,
+    }
+}
+
+fn name(name: &[u8]) -> String {
+    lossy(name.get(..MAX_NAME_BYTES).unwrap_or(name))
+}
+
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// How a statement came out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Outcome {
+    /// The `ei` of its event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) statement_ei: Option<u64>,
+    pub(crate) success: bool,
+    /// To the microsecond.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds")]
+    pub(crate) duration_ms: Option<Duration>,
+    /// Sent, or changed: the numbers at the ends of the command tags, together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) tags: Tags,
+    /// There are more rows than were asked for at once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) suspended: bool,
+    /// Of a failure; missing where the upstream did not say.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "state")]
+    pub(crate) sql_state: Option<SqlState>,
+}
+
+/// What the statements of one query said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Tags {
+    #[serde(rename = "command_tags", skip_serializing_if = "Vec::is_empty")]
+    said: Vec<String>,
+    /// How many came to an end; only where it is not one.
+    #[serde(rename = "statements", skip_serializing_if = "is_one")]
+    count: u64,
+}
+
+impl Outcome {
+    pub(super) fn code(&self) -> &'static str {
+        if self.success { "TTS00I" } else { "TTS00W" }
+    }
+
+    /// Of the statement with this `ei`; nothing is known yet.
+    pub(crate) fn of(statement_ei: u64) -> Self {
+        Self { statement_ei: Some(statement_ei), ..Self::default() }
+    }
+
+    /// It took so much longer.
+    pub(crate) fn took(&mut self, time: Duration) {
+        self.duration_ms = Some(self.duration_ms.unwrap_or_default().saturating_add(time));
+    }
+
+    /// One more answer about the same statement, or the next of the same query. `asked_rows` is what an execute may give.
+    pub(crate) fn hear(&mut self, answer: &Answer<'_>, asked_rows: u32) {
+        self.success = true;
+        match *answer {
+            Answer::Completed { tag } => {
+                self.tags.count += 1;
+                if self.tags.said.len() < MAX_TAGS {
+                    self.tags.said.push(lossy(tag));
+                }
+                if let Some(rows) = answer.rows() {
+                    self.rows = Some(self.rows.unwrap_or(0).saturating_add(rows));
+                }
+            }
+            Answer::Suspended => {
+                self.tags.count += 1;
+                self.suspended = true;
+                self.rows = Some(asked_rows.into());
+            }
+            Answer::Empty | Answer::Returned => self.tags.count += 1,
+            Answer::Failed { sql_state } => {
+                self.success = false;
+                self.sql_state = sql_state;
+                self.tags.count += 1;
+            }
+            Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth | Answer::Ready { .. } => {}
+        }
+    }
+}
+
+fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+fn milliseconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    let micros = duration.map_or(0, |duration| u32::try_from(duration.as_micros()).unwrap_or(u32::MAX));
+    serializer.serialize_f64(f64::from(micros) / 1000.0)
+}
+
+fn state<S: serde::Serializer>(state: &Option<SqlState>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(state.as_ref().map_or("", SqlState::as_str))
+}

@@ -1,0 +1,147 @@
+//! HOT: what is going on in one session: which statements wait for an answer, how those came out that have one, and since
+//! when the session is idle.
+//!
+//! Both pumps of the relay look in here, the client's when a statement goes by and the upstream's when an answer does. They
+//! are polled by one task, so the lock around it is never waited for, and nobody holds it across an `.await`.
+
+use std::collections::VecDeque;
+
+use protocols::{Answer, Event, Ledger};
+use tokio::time::Instant;
+
+use super::event::Outcome;
+
+/// Results that may wait for room in the queue. A client can bring about no more than it sent since its last message was
+/// shown to the tap, where they are queued before anything else; twice what a ledger holds is out of reach.
+const MAX_OWED: usize = 2_048;
+
+/// The statements of one session.
+#[derive(Debug)]
+pub(super) struct Statements {
+    ledger: Ledger<Note>,
+    /// Of the simple query that is being answered.
+    open: Option<Outcome>,
+    /// When the upstream last said something about a statement.
+    answered: Instant,
+    /// When client or upstream last did something that shows.
+    active: Instant,
+    /// Rendered results that found the queue full.
+    owed: VecDeque<String>,
+    overrun: bool,
+}
+
+/// What is noted about a statement that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+struct Note {
+    ei: u64,
+    forwarded: Instant,
+    /// Rows that an execute may give at once.
+    max_rows: u32,
+    /// Answered several times, and at an end with the round.
+    ends_with_round: bool,
+}
+
+impl Statements {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            ledger: Ledger::new(),
+            open: None,
+            answered: now,
+            active: now,
+            owed: VecDeque::new(),
+            overrun: false,
+        }
+    }
+
+    /// The client did something.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.active = now;
+    }
+
+    /// The client's message is on record under `ei` (if it is one that is recorded), and about to be forwarded.
+    pub(super) fn asked(&mut self, event: &Event<'_>, ei: Option<u64>, now: Instant) {
+        self.active = now;
+        let max_rows = if let Event::Execute { max_rows, .. } = event { *max_rows } else { 0 };
+        let ends_with_round = !matches!(event, Event::Execute { .. });
+        self.ledger.asked(event, || Note {
+            // What is answered is recorded.
+            ei: ei.unwrap_or_default(),
+            forwarded: now,
+            max_rows,
+            ends_with_round,
+        });
+    }
+
+    /// The upstream answered. Returns how a statement came out that is at an end.
+    pub(super) fn answered(&mut self, answer: &Answer<'_>, now: Instant) -> Option<Outcome> {
+        let before = std::mem::replace(&mut self.answered, now);
+        self.active = now;
+        let note = self.ledger.answered(answer).copied();
+        match (answer, note) {
+            (Answer::Ready { .. }, _) => {
+                let mut outcome = self.open.take()?;
+                outcome.took(now.saturating_duration_since(before));
+                Some(outcome)
+            }
+            (Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth, _) => None,
+            (answer, Some(note)) => self.heard(answer, note, before, now),
+            (answer, None) => {
+                // What was gathered so far can no longer be told from what belongs to others.
+                self.open = None;
+                let Answer::Failed { .. } = answer else { return None };
+                let mut outcome = Outcome::default();
+                outcome.hear(answer, 0);
+                Some(outcome)
+            }
+        }
+    }
+
+    fn heard(&mut self, answer: &Answer<'_>, note: Note, before: Instant, now: Instant) -> Option<Outcome> {
+        let mut outcome = self.open.take().unwrap_or_else(|| Outcome::of(note.ei));
+        outcome.hear(answer, note.max_rows);
+        // In a pipeline, the upstream was busy with what lies before.
+        outcome.took(now.saturating_duration_since(before.max(note.forwarded)));
+        if note.ends_with_round && outcome.success {
+            self.open = Some(outcome);
+            return None;
+        }
+        Some(outcome)
+    }
+
+    /// Since when nothing has happened and nothing is awaited; `None` while a statement runs or its result comes in.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (!self.ledger.is_busy()).then_some(self.active)
+    }
+
+    /// Keeps a result for which the queue had no room.
+    pub(super) fn owe(&mut self, json: String) {
+        if self.owed.len() < MAX_OWED {
+            self.owed.push_back(json);
+        } else {
+            self.overrun = true;
+        }
+    }
+
+    /// The oldest result that is not queued yet.
+    pub(super) fn owed(&self) -> Option<&String> {
+        self.owed.front()
+    }
+
+    /// The oldest result is queued.
+    pub(super) fn paid(&mut self) {
+        self.owed.pop_front();
+    }
+
+    /// All results that are not queued yet.
+    pub(super) fn take_owed(&mut self) -> VecDeque<String> {
+        std::mem::take(&mut self.owed)
+    }
+
+    /// Are results lost?
+    pub(super) fn is_overrun(&self) -> bool {
+        self.overrun
+    }
+}
+
+#[cfg(test)]
+mod tests;

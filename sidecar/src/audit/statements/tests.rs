@@ -1,0 +1,170 @@
+use std::time::Duration;
+
+use protocols::{PreparedKind, SqlState};
+
+use super::*;
+
+const QUERY: Event<'static> = Event::Query { text: b"select 1", cut: 0 };
+const READY: Answer<'static> = Answer::Ready { transaction: None };
+
+fn execute(max_rows: u32) -> Event<'static> {
+    Event::Execute { portal: b"", max_rows }
+}
+
+fn completed(tag: &'static [u8]) -> Answer<'static> {
+    Answer::Completed { tag }
+}
+
+fn failed() -> Answer<'static> {
+    Answer::Failed { sql_state: SqlState::parse(b"42601") }
+}
+
+/// A session whose clock moves by a millisecond with each thing that happens.
+struct Session {
+    statements: Statements,
+    now: Instant,
+    ei: u64,
+}
+
+impl Session {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { statements: Statements::new(now), now, ei: 0 }
+    }
+
+    fn tick(&mut self) -> Instant {
+        self.now += Duration::from_millis(1);
+        self.now
+    }
+
+    /// Returns the event's number.
+    fn asks(&mut self, event: Event<'_>) -> u64 {
+        self.ei += 1;
+        let now = self.tick();
+        self.statements.asked(&event, Some(self.ei), now);
+        self.ei
+    }
+
+    fn answers(&mut self, answer: Answer<'_>) -> Option<Outcome> {
+        let now = self.tick();
+        self.statements.answered(&answer, now)
+    }
+}
+
+fn milliseconds(outcome: &Outcome) -> u128 {
+    outcome.duration_ms.unwrap().as_millis()
+}
+
+#[test]
+fn a_simple_query_comes_out_with_its_round_and_its_rows_are_added_up() {
+    let mut session = Session::new();
+    let ei = session.asks(QUERY);
+    assert_eq!(session.answers(completed(b"INSERT 0 3")), None);
+    assert_eq!(session.answers(completed(b"SELECT 4")), None);
+    let outcome = session.answers(READY).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.success, outcome.rows), (Some(ei), true, Some(7)));
+    assert_eq!(milliseconds(&outcome), 3);
+    let json = serde_json::to_value(&outcome).unwrap();
+    assert_eq!(json["command_tags"], serde_json::json!(["INSERT 0 3", "SELECT 4"]));
+    assert_eq!(json["statements"], 2);
+}
+
+#[test]
+fn a_simple_query_that_fails_in_its_second_statement_has_failed() {
+    let mut session = Session::new();
+    let ei = session.asks(QUERY);
+    session.answers(completed(b"SELECT 1"));
+    let outcome = session.answers(failed()).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.success), (Some(ei), false));
+    assert_eq!(outcome.sql_state, SqlState::parse(b"42601"));
+    assert_eq!(session.answers(READY), None, "once");
+}
+
+#[test]
+fn in_a_pipeline_each_execute_has_its_own_outcome_and_its_own_time() {
+    let mut session = Session::new();
+    let first = session.asks(execute(0));
+    let second = session.asks(execute(0));
+    session.asks(Event::Sync);
+    let outcome = session.answers(completed(b"UPDATE 2")).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.rows, milliseconds(&outcome)), (Some(first), Some(2), 3));
+    let outcome = session.answers(completed(b"UPDATE 5")).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.rows, milliseconds(&outcome)), (Some(second), Some(5), 1));
+    assert_eq!(session.answers(READY), None);
+}
+
+#[test]
+fn what_is_skipped_behind_an_error_has_no_outcome() {
+    let mut session = Session::new();
+    let first = session.asks(execute(0));
+    session.asks(execute(0));
+    session.asks(Event::Sync);
+    let outcome = session.answers(failed()).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.success), (Some(first), false));
+    assert_eq!(session.answers(READY), None);
+    let next = session.asks(QUERY);
+    session.answers(completed(b"SELECT 1"));
+    assert_eq!(session.answers(READY).unwrap().statement_ei, Some(next));
+}
+
+#[test]
+fn a_parse_that_fails_alone_is_a_failure_of_no_statement_in_particular() {
+    let mut session = Session::new();
+    session.asks(Event::Parse { statement: b"", text: b"selec", cut: 0 });
+    session.asks(Event::Close { kind: PreparedKind::Statement, name: b"x" });
+    session.asks(Event::Sync);
+    let outcome = session.answers(failed()).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.success, outcome.duration_ms), (None, false, None));
+}
+
+#[test]
+fn a_portal_with_more_rows_than_asked_for_is_suspended() {
+    let mut session = Session::new();
+    let ei = session.asks(execute(50));
+    let outcome = session.answers(Answer::Suspended).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.rows, outcome.suspended), (Some(ei), Some(50), true));
+}
+
+#[test]
+fn a_copy_is_one_statement_that_is_busy_until_its_end() {
+    let mut session = Session::new();
+    let ei = session.asks(QUERY);
+    assert_eq!(session.answers(Answer::CopyIn), None);
+    assert_eq!(session.statements.idle_since(), None);
+    session.asks(Event::CopyEnd { failed: false });
+    session.answers(completed(b"COPY 1000"));
+    let outcome = session.answers(READY).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.rows), (Some(ei), Some(1000)));
+    assert!(session.statements.idle_since().is_some());
+}
+
+#[test]
+fn a_session_is_idle_since_its_last_answer_and_never_while_one_is_awaited() {
+    let mut session = Session::new();
+    assert_eq!(session.statements.idle_since(), Some(session.now));
+    session.asks(QUERY);
+    assert_eq!(session.statements.idle_since(), None);
+    session.answers(completed(b"SELECT 1"));
+    assert_eq!(session.statements.idle_since(), None, "the round is not over");
+    session.answers(READY);
+    assert_eq!(session.statements.idle_since(), Some(session.now));
+    session.asks(execute(0));
+    session.answers(completed(b"SELECT 1"));
+    session.tick();
+    session.asks(Event::Sync);
+    assert_eq!(session.statements.idle_since(), None);
+    session.answers(READY);
+    assert_eq!(session.statements.idle_since(), Some(session.now));
+}
+
+#[test]
+fn beyond_all_that_a_client_can_bring_about_results_are_not_kept_and_the_session_must_end() {
+    let mut session = Session::new();
+    for _ in 0..MAX_OWED {
+        session.statements.owe(String::new());
+    }
+    assert!(!session.statements.is_overrun());
+    session.statements.owe(String::new());
+    assert!(session.statements.is_overrun());
+    assert_eq!(session.statements.take_owed().len(), MAX_OWED);
+}

@@ -19,6 +19,7 @@ use crate::{
     mfa::{self, Answer, Device, DeviceType, Proof},
     secret,
     store::{self, Condition, Op, StoreError, Stored},
+    users::Door,
 };
 
 /// How long an answer may take.
@@ -162,9 +163,13 @@ impl Cluster {
         challenge: &Challenge,
         answer: Answer,
     ) -> Result<Proof, Refused> {
-        self.count_attempt(user).await?;
+        let door = match challenge.scope {
+            Scope::Login => Door::Login,
+            Scope::Session { .. } | Scope::ManageDevices => Door::LoggedIn,
+        };
+        self.count_attempt(user, door).await?;
         let proof = self.prove(user, challenge, answer).await?;
-        self.forget_failures(user).await?;
+        self.forget_failures(user, &[door]).await?;
         Ok(proof)
     }
 

@@ -18,7 +18,7 @@ use webauthn_rs::{
 };
 
 use super::{Device, DeviceSecret, DeviceType, NewDevice};
-use crate::{cluster::Cluster, error::Refused};
+use crate::{cluster::Cluster, error::Refused, keys};
 
 /// What a key returned, for the receipt.
 pub(crate) struct Assertion {
@@ -156,7 +156,6 @@ impl Cluster {
     /// Ends it: judges what the key returned.
     pub(crate) async fn finish_key(
         &self,
-        user: &UserName,
         name: String,
         state: &Value,
         credential_json: &str,
@@ -169,9 +168,8 @@ impl Cluster {
             .webauthn(&self.preference().await?)?
             .finish_securitykey_registration(&credential, &state)
             .map_err(|_| Refused::Credentials)?;
-        let devices = self.devices(user).await?;
-        let devices: Vec<_> = devices.iter().collect();
-        if self.security_keys(&devices).await?.iter().any(|(_, known)| known.cred_id() == key.cred_id()) {
+        // WebAuthn Level 2, 7.1 step 22: whoever has it, a credential is one device of one user.
+        if self.store.get(&keys::credential(key.cred_id())).await?.is_some() {
             return Err(Refused::Exists { kind: "security key", name });
         }
         let cose_public_key = cose_key(&key)?;

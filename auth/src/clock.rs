@@ -74,6 +74,14 @@ pub fn rfc3339(at: SystemTime) -> String {
     at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| nearest.to_owned())
 }
 
+/// The text form of a moment in the audit trail: RFC 3339 in UTC, to the millisecond, always with three digits, so that
+/// texts sort as moments do.
+#[must_use]
+pub fn rfc3339_millis(at: SystemTime) -> String {
+    let millis = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_millis();
+    format!("{}.{millis:03}Z", rfc3339(at).trim_end_matches('Z'))
+}
+
 /// Reads the form of [`rfc3339`], with any offset.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
@@ -124,6 +132,15 @@ mod tests {
         assert_eq!(rfc3339(from_unix_millis(i64::MAX).unwrap()), "9999-12-31T23:59:59Z");
         assert_eq!(rfc3339(epoch - Duration::from_secs(1 << 40)), "0000-01-01T00:00:00Z");
         assert_eq!(rfc3339(epoch - Duration::from_millis(1)), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn milliseconds_have_three_digits_and_are_read_back() {
+        for (millis, text) in [(0, "2023-11-14T22:13:20.000Z"), (7, "2023-11-14T22:13:20.007Z")] {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + millis);
+            assert_eq!(rfc3339_millis(at), text);
+            assert_eq!(parse_rfc3339(text), Some(at));
+        }
     }
 
     #[test]

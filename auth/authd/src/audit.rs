@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use auth::clock::{Clock, rfc3339};
+use auth::clock::{Clock, rfc3339_millis};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -24,6 +24,25 @@ pub(crate) use file::Query;
 const QUEUE: usize = 256;
 /// The longest line that is taken, in bytes: what a sidecar cuts queries to, with room for the rest.
 pub(crate) const MAX_LINE: usize = 256 * 1024;
+
+/// First words of the events that authd alone may say: what happened at authd. A sidecar that was broken into must not be
+/// able to write logins, certificates or locks into the history.
+const OWN: [&str; 9] = [
+    "auth_preference",
+    "cert",
+    "instance",
+    "join_token",
+    "lock",
+    "mfa",
+    "reset_password_token",
+    "role",
+    "user",
+];
+
+/// Is this an event that authd alone may say?
+pub(crate) fn is_own(event: &str) -> bool {
+    OWN.contains(&event.split('.').next().unwrap_or_default())
+}
 
 /// Why an event is not in the trail.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +107,9 @@ impl AuditLog {
     /// Writes one event of authd's own. `fields` hold `event`, `code` and whatever belongs to it.
     pub(crate) async fn emit(&self, fields: Value) -> Result<(), AuditError> {
         let Value::Object(mut event) = fields else { return Ok(()) };
+        debug_assert!(event.get("event").and_then(Value::as_str).is_some_and(is_own), "{event:?}");
         event.insert("uid".into(), Uuid::new_v4().to_string().into());
-        event.insert("time".into(), rfc3339(self.clock.now()).into());
+        event.insert("time".into(), rfc3339_millis(self.clock.now()).into());
         event.insert("cluster_name".into(), (*self.cluster).into());
         event.entry("ei").or_insert_with(|| 0.into());
         self.append(vec![Line { event, position: None }]).await

@@ -25,6 +25,9 @@ pub(crate) enum Refused {
     /// A session certificate can get no further certificates.
     #[error("a session certificate opens its own session and nothing else")]
     SessionCertificate,
+    /// A role pins certificates to the address that logged in.
+    #[error("this login was made from another address; log in again from here")]
+    OtherAddress,
     /// The account was reset, or made anew, since this login.
     #[error("this login was ended by an administrator; log in again")]
     EndedLogin,
@@ -138,6 +141,7 @@ impl Refused {
             }
             Self::OtherCaller(_)
             | Self::SessionCertificate
+            | Self::OtherAddress
             | Self::Locked(_)
             | Self::Rule { .. }
             | Self::NoRoles(_)

@@ -19,7 +19,7 @@ use crate::{
     mfa::{self, DeviceType},
     secret,
     store::{self, Condition, Op, StoreError, Stored},
-    users::Account,
+    users::{Account, Door},
 };
 
 /// Unless asked otherwise.
@@ -138,7 +138,7 @@ impl Cluster {
             Err(StoreError::Conflict { .. }) => return Err(Refused::Secret(SECRET)),
             Err(other) => return Err(other.into()),
         }
-        self.forget_failures(&user).await?;
+        self.forget_failures(&user, &Door::ALL).await?;
         let event = json!({"event": "user.password_change", "code": "T1005I", "user": user});
         self.audit.emit(event).await?;
         if let Some(device) = &device {
@@ -204,7 +204,7 @@ impl Cluster {
             Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the account")),
             Err(other) => return Err(other.into()),
         }
-        self.forget_failures(&name).await?;
+        self.forget_failures(&name, &Door::ALL).await?;
         let event = json!({
             "event": "reset_password_token.create", "code": "T6000I", "user": by, "name": name,
             "ttl": (link.expires - unix_millis(self.clock.now())) / 1000,

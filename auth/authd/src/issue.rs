@@ -67,7 +67,7 @@ impl Cluster {
         let allowed = standing.role_set.options().max_session_ttl.min(MAX_LOGIN);
         let wanted = asked.or(self.preference().await?.default_session_ttl).unwrap_or(MAX_LOGIN);
         let now = self.clock.now();
-        let identity = self.identity(&standing, now + wanted.min(allowed), client);
+        let identity = self.identity(&standing, now + wanted.min(allowed), Some(client));
         let tls = self.sign_user(&identity, &keys.tls, now)?;
         let ssh = self.authorities.user.sign_ssh(&keys.ssh, &ssh_template(&identity, &standing, now))?;
         self.emit_certificate(&identity, &tls).await?;
@@ -82,7 +82,7 @@ impl Cluster {
     }
 
     /// An identity without MFA and without route: a login's.
-    fn identity(&self, standing: &Standing, not_after: SystemTime, client: IpAddr) -> Identity {
+    fn identity(&self, standing: &Standing, not_after: SystemTime, login_ip: Option<IpAddr>) -> Identity {
         Identity {
             user: standing.user.metadata.name.clone(),
             cluster: self.name.clone(),
@@ -92,7 +92,7 @@ impl Cluster {
             mfa: MfaEvidence::None,
             route: None,
             previous_expiry: None,
-            login_ip: Some(client),
+            login_ip,
             not_after,
         }
     }

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 
 use auth::{
-    clock::unix_millis,
+    clock::{parse_rfc3339, unix_millis},
     identity::TargetName,
     lock::LockInForce,
     proto,
     resource::{Kind, Lock, LockTarget, Resource},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
+    audit::{MAX_LINE, is_own},
     ca::{AuthorityKind, Issued},
     cluster::Cluster,
     error::Refused,
@@ -128,13 +129,33 @@ impl Cluster {
         })
     }
 
+    /// Reads what a sidecar says. What authd knows better (the cluster, who sends) is authd's word.
+    fn sidecar_event(&self, json: &str) -> Result<Map<String, Value>, Refused> {
+        let bad = |problem: &str| Refused::field("records", problem);
+        let event: Option<Map<String, Value>> =
+            serde_json::from_str(json).ok().filter(|_| json.len() <= MAX_LINE);
+        let mut event = event.ok_or_else(|| bad("an event is not an object, or too long"))?;
+        let text = |field: &str| event.get(field).and_then(Value::as_str);
+        // Without these, listings would not show it.
+        if text("time").and_then(parse_rfc3339).is_none() {
+            return Err(bad("an event has no time"));
+        }
+        match text("event") {
+            None | Some("") => return Err(bad("an event has no name")),
+            Some(name) if is_own(name) => return Err(bad("an event is not a sidecar's to tell")),
+            Some(_) => {}
+        }
+        event.insert("cluster_name".into(), self.name.to_string().into());
+        Ok(event)
+    }
+
     /// Takes events of a sidecar; answers with the last sequence that is on disk.
     pub(crate) async fn take_audit(
         &self,
         sidecar: Uuid,
         request: proto::EmitAuditRequest,
     ) -> Result<u64, Refused> {
-        use crate::audit::{Line, MAX_LINE, Position};
+        use crate::audit::{Line, Position};
         let spool =
             Uuid::try_parse(&request.spool_id).map_err(|_| Refused::field("spool_id", "is not a UUID"))?;
         let mut last = 0;
@@ -144,9 +165,7 @@ impl Cluster {
                 return Err(Refused::field("records", "sequences must increase"));
             }
             last = record.sequence;
-            let event = serde_json::from_str(&record.json).ok().filter(|_| record.json.len() <= MAX_LINE);
-            let event =
-                event.ok_or_else(|| Refused::field("records", "an event is not an object, or too long"))?;
+            let event = self.sidecar_event(&record.json)?;
             lines.push(Line { event, position: Some(Position { sidecar, spool, sequence: last }) });
         }
         if !lines.is_empty() {

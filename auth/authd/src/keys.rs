@@ -55,6 +55,11 @@ pub(crate) fn device_states(user: &UserName) -> String {
     below(&["device-state", user.as_str()])
 }
 
+/// Which device a WebAuthn credential is, so that no two have the same, whoever their users are.
+pub(crate) fn credential(id: &[u8]) -> String {
+    key(&["credential", &crate::secret::hash(&hex::encode(id))])
+}
+
 pub(crate) fn invitation(token: &str) -> String {
     key(&["invitation", &crate::secret::hash(token)])
 }

@@ -15,6 +15,7 @@ use crate::{
     issue::LoginKeys,
     mfa::{self, Answer, Proof},
     secret,
+    users::Door,
 };
 
 impl Cluster {
@@ -27,7 +28,7 @@ impl Cluster {
         let password = Zeroizing::new(request.password);
         let Ok(user) = UserName::new(request.user) else {
             // No such name can exist; spend the time all the same.
-            self.passwords.verify(password, None).await?;
+            self.passwords.verify(self.passwords.place()?, password, None).await?;
             return Err(Refused::Credentials);
         };
         match self.check_password(&user, password).await {
@@ -42,12 +43,14 @@ impl Cluster {
     }
 
     async fn check_password(&self, user: &UserName, password: Zeroizing<String>) -> Result<(), Refused> {
-        self.count_attempt(user).await?;
+        // First: who finds no room has not tried, so that a crowd at the door locks nobody out.
+        let place = self.passwords.place()?;
+        self.count_attempt(user, Door::Login).await?;
         let hash = self.account(user).await?.and_then(|account| account.value.password);
-        if !self.passwords.verify(password, hash).await? {
+        if !self.passwords.verify(place, password, hash).await? {
             return Err(Refused::Credentials);
         }
-        self.forgive_attempt(user).await
+        self.forgive_attempt(user, Door::Login).await
     }
 
     /// The second step: spends the challenge, and gives certificates of up to twelve hours.

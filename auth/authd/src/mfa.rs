@@ -18,7 +18,7 @@ use uuid::Uuid;
 use webauthn_rs::prelude::{PublicKeyCredential, SecurityKey};
 use zeroize::Zeroizing;
 
-use crate::error::Refused;
+use crate::{error::Refused, keys};
 
 /// The two kinds of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +109,16 @@ pub(crate) enum DeviceSecret {
         /// The signature counter last seen (WebAuthn Level 2, 6.1.1).
         counter: u32,
     },
+}
+
+impl DeviceSecret {
+    /// Where the store says that this credential is taken.
+    pub(crate) fn credential(&self) -> Option<String> {
+        match self {
+            Self::Totp { .. } => None,
+            Self::Webauthn { key, .. } => Some(keys::credential(key.cred_id())),
+        }
+    }
 }
 
 /// A device that has proved itself and is not stored yet.

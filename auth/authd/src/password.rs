@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 /// Each computation takes 19 MiB and some 15 ms; more at once would let strangers fill the memory.
@@ -44,6 +44,9 @@ pub(crate) struct Passwords {
     queue: Arc<Semaphore>,
 }
 
+/// A place in the queue for a turn; given back when dropped.
+pub(crate) struct Place(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
+
 impl Default for Passwords {
     fn default() -> Self {
         Self { turns: Arc::new(Semaphore::new(CONCURRENT)), queue: Arc::new(Semaphore::new(WAITING)) }
@@ -59,7 +62,15 @@ impl Passwords {
         if !(MIN_CHARS..=MAX_CHARS).contains(&password.chars().count()) {
             return Err(PasswordError::Length);
         }
-        self.computing(move || hash_now(password.as_bytes())).await
+        self.computing(self.place()?, move || hash_now(password.as_bytes())).await
+    }
+
+    /// Room to wait for a turn.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`].
+    pub(crate) fn place(&self) -> Result<Place, PasswordError> {
+        Arc::clone(&self.queue).try_acquire_owned().map(Place).map_err(|_| PasswordError::Busy)
     }
 
     /// Is this the password? With no hash (no such user) the answer is no, after the same work.
@@ -68,12 +79,13 @@ impl Passwords {
     /// [`PasswordError`]. A password of impossible length is just wrong.
     pub(crate) async fn verify(
         &self,
+        place: Place,
         password: Zeroizing<String>,
         hash: Option<String>,
     ) -> Result<bool, PasswordError> {
         // Longer ones are never set; do not let them cost more.
         let possible = password.len() <= MAX_CHARS * 4;
-        self.computing(move || {
+        self.computing(place, move || {
             let known = hash.is_some();
             let hash = hash.or_else(|| NOBODY.clone()).ok_or(PasswordError::Failed)?;
             let candidate: &[u8] = if possible { password.as_bytes() } else { b"" };
@@ -88,9 +100,10 @@ impl Passwords {
 
     async fn computing<T: Send + 'static>(
         &self,
+        place: Place,
         compute: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let _queued = self.queue.try_acquire().map_err(|_| PasswordError::Busy)?;
+        let _place = place;
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
         let task = tokio::task::spawn_blocking(move || {
             // Held by the computation itself: a caller that hangs up does not free the turn early.
@@ -119,15 +132,22 @@ mod tests {
         let passwords = Passwords::default();
         let hash = passwords.hash(secret("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$"));
-        assert!(passwords.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify(secret("correct horsf"), Some(hash)).await.unwrap());
+        assert!(
+            passwords
+                .verify(passwords.place().unwrap(), secret("correct horse"), Some(hash.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords.verify(passwords.place().unwrap(), secret("correct horsf"), Some(hash)).await.unwrap()
+        );
     }
 
     #[tokio::test]
     async fn nobody_has_no_password_not_even_the_empty_one() {
         let passwords = Passwords::default();
         for guess in ["", "password", &"x".repeat(5000)] {
-            assert!(!passwords.verify(secret(guess), None).await.unwrap());
+            assert!(!passwords.verify(passwords.place().unwrap(), secret(guess), None).await.unwrap());
         }
     }
 
@@ -142,7 +162,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_hash_is_an_error_not_a_yes() {
-        let verdict = Passwords::default().verify(secret("password"), Some("$argon2id$".into())).await;
+        let passwords = Passwords::default();
+        let damaged = Some("$argon2id$".into());
+        let verdict = passwords.verify(passwords.place().unwrap(), secret("password"), damaged).await;
         assert_eq!(verdict, Err(PasswordError::Failed));
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_room_is_told_so_at_once() {
+        let passwords = Passwords::default();
+        let places: Vec<_> = (0..WAITING).map(|_| passwords.place().unwrap()).collect();
+        assert_eq!(passwords.hash(secret("correct horse")).await, Err(PasswordError::Busy));
+        drop(places);
+        assert!(passwords.place().is_ok());
     }
 }

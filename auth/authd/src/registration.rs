@@ -115,7 +115,7 @@ impl Cluster {
                 NewDevice { kind: DeviceType::Totp, name: device.name, secret, cose_public_key: vec![] }
             }
             (RegistrationKind::Webauthn { state }, Some(Proof::WebauthnCredentialJson(json))) => {
-                self.finish_key(user, device.name, &state, &json).await?
+                self.finish_key(device.name, &state, &json).await?
             }
             _ => return Err(Refused::field("proof", "does not fit the kind of device")),
         };

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::{
     cluster::Cluster,
     error::Refused,
-    issue, keys, secret,
+    issue, keys,
+    mfa::DeviceState,
     store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
 };
 
@@ -40,6 +41,21 @@ impl Account {
     }
 }
 
+/// Where attempts are counted, each by itself. Whoever knows a name can close its login for a while: that is the price of
+/// bounding guesses by name, whatever address they come from. It must not also stop those who are logged in, so what is
+/// asked of a login certificate has a count of its own, which strangers cannot reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Password and second factor of a login.
+    Login,
+    /// The second factor of somebody with a login certificate.
+    LoggedIn,
+}
+
+impl Door {
+    pub(crate) const ALL: [Self; 2] = [Self::Login, Self::LoggedIn];
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 struct Failures {
     count: u32,
@@ -67,8 +83,8 @@ impl Cluster {
 
     /// Counts an attempt *before* it is judged, so that attempts at the same time cannot outnumber the limit. The caller
     /// forgives it when it turns out right.
-    pub(crate) async fn count_attempt(&self, user: &UserName) -> Result<(), Refused> {
-        let key = self.failure_key(user).await?;
+    pub(crate) async fn count_attempt(&self, user: &UserName, door: Door) -> Result<(), Refused> {
+        let key = failure_key(user, door);
         self.update_failures(&key, |failures, now| {
             if failures.count >= MAX_FAILURES {
                 let until = failures.last + LOCK_OUT;
@@ -85,8 +101,8 @@ impl Cluster {
     }
 
     /// The attempt just counted was right, but the login is not finished: earlier failures stand.
-    pub(crate) async fn forgive_attempt(&self, user: &UserName) -> Result<(), Refused> {
-        let key = self.failure_key(user).await?;
+    pub(crate) async fn forgive_attempt(&self, user: &UserName, door: Door) -> Result<(), Refused> {
+        let key = failure_key(user, door);
         self.update_failures(&key, |failures, _| {
             failures.count = failures.count.saturating_sub(1);
             Ok(())
@@ -94,29 +110,19 @@ impl Cluster {
         .await
     }
 
-    /// Password and second factor were right: all failures are forgotten.
-    pub(crate) async fn forget_failures(&self, user: &UserName) -> Result<(), Refused> {
-        let key = self.failure_key(user).await?;
-        self.store.commit(vec![Op::delete(key, Condition::Any)]).await?;
+    /// All that was asked for was right: the failures at these doors are forgotten.
+    pub(crate) async fn forget_failures(&self, user: &UserName, doors: &[Door]) -> Result<(), Refused> {
+        let forget = |door: &Door| Op::delete(failure_key(user, *door), Condition::Any);
+        self.store.commit(doors.iter().map(forget).collect()).await?;
         Ok(())
     }
 
-    /// Is the account closed after failures?
+    /// Is the account closed to logins after failures?
     pub(crate) async fn is_locked_out(&self, user: &UserName) -> Result<bool, Refused> {
-        let key = self.failure_key(user).await?;
+        let key = failure_key(user, Door::Login);
         let failures: Option<Stored<Failures>> = store::read(&*self.store, &key).await?;
         Ok(failures
             .is_some_and(|f| f.value.count >= MAX_FAILURES && self.clock.now() < f.value.last + LOCK_OUT))
-    }
-
-    /// Unknown users are locked out like known ones, or the lock-out would tell who exists. They share 65,536 counters, so
-    /// that made-up names cannot fill the store.
-    async fn failure_key(&self, user: &UserName) -> Result<String, Refused> {
-        if self.account(user).await?.is_some() {
-            return Ok(store::key(&["failures", user.as_str()]));
-        }
-        let bucket: String = secret::hash(user.as_str()).chars().take(4).collect();
-        Ok(store::key(&["failures-unknown", &bucket]))
     }
 
     async fn update_failures(
@@ -149,7 +155,21 @@ impl Cluster {
             keys::challenges(user),
             keys::registrations(user),
         ];
+        let states = store::read_all::<DeviceState>(&*self.store, keys::device_states(user)).await?;
+        let credentials = states.into_iter().filter_map(|state| state.value.secret.credential());
         let range = self.store.range(&prefixes).await?;
-        Ok(range.items.into_iter().map(|item| Op::delete(item.key, Condition::Any)).collect())
+        let keys = range.items.into_iter().map(|item| item.key).chain(credentials);
+        Ok(keys.map(|key| Op::delete(key, Condition::Any)).collect())
     }
+}
+
+/// Unknown users are locked out like known ones, each name by itself and without looking whether it exists, or the lock-out
+/// would tell who does. Made-up names do not fill the store: a count needs a turn of [`crate::password::Passwords`] and
+/// goes away by itself.
+fn failure_key(user: &UserName, door: Door) -> String {
+    let counter = match door {
+        Door::Login => "failures",
+        Door::LoggedIn => "failures-logged-in",
+    };
+    store::key(&[counter, user.as_str()])
 }

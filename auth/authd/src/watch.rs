@@ -10,7 +10,7 @@ use auth::{
 use futures_util::Stream;
 use tokio::{
     sync::{broadcast, mpsc},
-    time::MissedTickBehavior,
+    time::{MissedTickBehavior, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,9 @@ const OUTGOING: usize = 64;
 /// A sidecar that takes nothing for this long is cut off; it begins again with a snapshot.
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
+/// For the last word to one that is cut off.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 pub(crate) type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::WatchEvent, Status>> + Send>>;
 
 /// Resources that a decision depends on.
@@ -53,8 +56,9 @@ pub(crate) fn stream(
             () = shutdown.cancelled() => Err(End::With(Status::unavailable("authd is shutting down"))),
         };
         if let Err(End::With(status)) = end {
-            // The sidecar may be gone already.
-            let _ = outgoing.0.try_send(Err(status));
+            // Who is cut off for falling behind has a full queue by nature, and is to be told why all the same. The sidecar
+            // may be gone already.
+            let _ = timeout(FAREWELL, outgoing.0.send(Err(status))).await;
         }
     });
     Box::pin(ReceiverStream::new(receiver))
@@ -83,7 +87,7 @@ struct Outgoing(mpsc::Sender<Result<proto::WatchEvent, Status>>);
 impl Outgoing {
     async fn send(&self, event: Event) -> Result<(), End> {
         let event = Ok(proto::WatchEvent { event: Some(event) });
-        match tokio::time::timeout(SEND_DEADLINE, self.0.send(event)).await {
+        match timeout(SEND_DEADLINE, self.0.send(event)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(End::With(Status::aborted("too slow; watch again"))),
@@ -97,11 +101,11 @@ async fn run(cluster: &Cluster, watcher: &SidecarCaller, out: &Outgoing) -> Resu
     let mut changes = cluster.store.watch();
     let mut prefixes: Vec<String> = WATCHED.iter().map(|kind| keys::resources(*kind)).collect();
     prefixes.extend([store::below(&[keys::AUTHORITY]), store::below(&[keys::DEVICE])]);
-    let snapshot = cluster.store.range(&prefixes).await?;
+    let store::Range { items, revision: seen } = cluster.store.range(&prefixes).await?;
 
     out.send(facts(cluster, &cluster.preference().await?)).await?;
-    for item in &snapshot.items {
-        if let Some(put) = put_event(cluster, item)? {
+    for item in items {
+        if let Some(put) = put_event(cluster, &item)? {
             out.send(put).await?;
         }
     }
@@ -118,7 +122,7 @@ async fn run(cluster: &Cluster, watcher: &SidecarCaller, out: &Outgoing) -> Resu
                 out.send(Event::Heartbeat(proto::watch_event::Heartbeat { time })).await?;
             }
             change = changes.recv() => match change {
-                Ok(change) if change.revision <= snapshot.revision => {}
+                Ok(change) if change.revision <= seen => {}
                 Ok(change) => tell(cluster, out, change).await?,
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     return Err(End::With(Status::aborted("fell behind; watch again")));
@@ -218,3 +222,6 @@ fn facts(cluster: &Cluster, preference: &AuthPreference) -> Event {
         webauthn_origins: vec![cluster.origin_text()],
     })
 }
+
+#[cfg(test)]
+mod tests;

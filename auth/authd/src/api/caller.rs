@@ -112,9 +112,13 @@ pub(crate) async fn user<T>(
         user: identity.user.clone(),
         roles: identity.roles.clone(),
         not_after: identity.not_after,
+        login_ip: identity.login_ip.map(|ip| ip.to_canonical()),
         address: connection.address,
     };
     let standing = cluster.standing(&caller.user, Some(&caller.roles)).await?;
+    if standing.role_set.options().pin_source_ip && caller.login_ip != Some(caller.address) {
+        return Err(Refused::OtherAddress);
+    }
     cluster.refuse_ended_login(&caller.user, certificate.not_before).await?;
     Ok((caller, standing))
 }

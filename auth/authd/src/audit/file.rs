@@ -1,9 +1,10 @@
 //! The files of the audit trail: appending, mending after a crash, reading.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap, VecDeque},
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,7 +17,7 @@ use serde_json::{Map, Value};
 use tokio::{runtime::Handle, sync::mpsc};
 use uuid::Uuid;
 
-use super::{Append, AuditError, Line, MAX_LINE, Position};
+use super::{Append, AuditError, Line, Position};
 use crate::store::{self, Condition, Op, Store};
 
 /// Batches that share one `fsync` at most.
@@ -159,7 +160,8 @@ fn recover(directory: &Path, checkpoint: &Checkpoint, spools: &mut Spools) -> Re
         let mut line = Vec::new();
         loop {
             line.clear();
-            let length = reader.by_ref().take(2 * MAX_LINE as u64).read_until(b'\n', &mut line)?;
+            // However long it is: it is a line that we wrote, and nothing may be cut off that somebody was told is there.
+            let length = reader.read_until(b'\n', &mut line)?;
             let event = line.strip_suffix(b"\n").map(serde_json::from_slice::<Map<String, Value>>);
             match event {
                 Some(Ok(event)) => recover_position(&event, spools),
@@ -224,13 +226,16 @@ pub(super) fn list(directory: &Path, query: &Query) -> Result<Vec<String>, io::E
 fn matching(line: Vec<u8>, query: &Query) -> Option<String> {
     #[derive(Deserialize)]
     struct Head<'a> {
-        event: &'a str,
-        time: &'a str,
+        // A text with an escape in it cannot be borrowed; its event must be found all the same.
+        #[serde(borrow)]
+        event: Cow<'a, str>,
+        #[serde(borrow)]
+        time: Cow<'a, str>,
     }
     let line = String::from_utf8(line).ok()?;
     let head: Head<'_> = serde_json::from_str(&line).ok()?;
-    let named = query.event.as_ref().is_none_or(|event| event == head.event);
-    let recent = query.since.is_none_or(|since| parse_rfc3339(head.time).is_some_and(|at| at >= since));
+    let named = query.event.as_ref().is_none_or(|event| *event == head.event);
+    let recent = query.since.is_none_or(|since| parse_rfc3339(&head.time).is_some_and(|at| at >= since));
     (named && recent).then_some(line)
 }
 

@@ -95,6 +95,27 @@ async fn an_unfinished_last_line_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_long_line_and_what_follows_it_are_kept_across_a_restart() {
+    let trail = open().await;
+    let long = json!({"event": "cert.create", "traits": "x".repeat(3 * MAX_LINE)});
+    trail.log.emit(long).await.unwrap();
+    trail.log.emit(json!({"event": "user.login"})).await.unwrap();
+    let whole = std::fs::read(trail.file()).unwrap();
+    let trail = open_in(trail.directory).await;
+    assert_eq!(std::fs::read(trail.file()).unwrap(), whole);
+}
+
+#[tokio::test]
+async fn an_event_whose_name_is_escaped_is_listed_all_the_same() {
+    let trail = open().await;
+    let event = json!({"event": "db.\"quoted\"", "time": "2023-11-14T22:13:20.001Z"});
+    let Value::Object(event) = event else { unreachable!() };
+    trail.log.append(vec![Line { event, position: None }]).await.unwrap();
+    let query = Query { since: None, limit: 10, event: Some("db.\"quoted\"".into()) };
+    assert_eq!(trail.log.list(query).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_listing_is_the_newest_oldest_first() {
     let trail = open().await;
     trail.send(Uuid::new_v4(), 1..=10).await;

@@ -35,6 +35,10 @@ pub(crate) struct SessionCaller {
     pub(crate) roles: Vec<RoleName>,
     /// End of the login certificate.
     pub(crate) not_after: SystemTime,
+    /// Where the login came from. What is issued for it keeps saying so, or a role's `pin_source_ip` could be taken off by
+    /// asking from elsewhere.
+    pub(crate) login_ip: Option<IpAddr>,
+    /// Where this call comes from.
     pub(crate) address: IpAddr,
 }
 
@@ -176,7 +180,7 @@ impl Cluster {
             mfa: touch.evidence,
             route: Some(wanted.route),
             previous_expiry: Some(caller.not_after),
-            ..self.identity(&standing, not_after, caller.address)
+            ..self.identity(&standing, not_after, caller.login_ip)
         };
         let issued = self.sign_user(&identity, key, now)?;
         self.emit_certificate(&identity, &issued).await?;

@@ -62,10 +62,14 @@ impl Cluster {
             cose_public_key: BASE64_STANDARD.encode(&new.cose_public_key),
         };
         let state = DeviceState { last_used: None, secret: new.secret };
-        let ops = vec![
+        let mut ops = vec![
             Op::put(keys::device(user, device.id), Condition::Absent, &device)?,
             Op::put(keys::device_state(user, device.id), Condition::Absent, &state)?,
         ];
+        // The race: two users register one credential, and both were told that it is free.
+        if let Some(credential) = state.secret.credential() {
+            ops.push(Op::put(credential, Condition::Absent, &device.id)?);
+        }
         Ok((device, ops))
     }
 
@@ -104,11 +108,14 @@ impl Cluster {
         if needed && device.kind.is_accepted(factor) && left == 0 {
             return Err(Refused::LastDevice);
         }
-        let ops = vec![
+        let state = self.device_state(user, device.id).await?;
+        let mut ops = vec![
             Op::put(keys::account(user), account.unchanged(), &account.value)?,
             Op::delete(keys::device(user, device.id), Condition::Present),
             Op::delete(keys::device_state(user, device.id), Condition::Any),
         ];
+        let credential = state.and_then(|state| state.value.secret.credential());
+        ops.extend(credential.map(|credential| Op::delete(credential, Condition::Any)));
         self.store.commit(ops).await.map_err(changed)?;
         self.emit_device("mfa.delete", "T1007I", device).await?;
         Ok(describe(device, None))

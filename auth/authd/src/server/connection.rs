@@ -12,6 +12,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use http::{Request, Response, StatusCode};
+use http_body_util::Limited;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::api::caller::Connection;
+use crate::api::caller::{Caller, Connection};
 
 /// What ALPN agreed on. Chosen beforehand, because finding out by reading would wait for a silent client forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,15 @@ const RESPONSE: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Streams at a time on one connection; a sidecar uses a handful.
 const MAX_STREAMS: u32 = 64;
+/// Bytes of a request from somebody without a certificate, whatever it calls: it is read before the call can refuse it, and
+/// what strangers may send on many streams at once must fit into memory. The longest that they have reason to send is the
+/// registration of a security key.
+const STRANGERS_REQUEST: usize = 64 * 1024;
+/// The longest that a stranger's connection is kept; a login takes five minutes at most. Clients connect again by themselves,
+/// and nobody can hold places for ever by answering pings.
+const STRANGERS_LIFE: Duration = Duration::from_secs(10 * 60);
+/// For what is under way when that life is over.
+const STRANGERS_GRACE: Duration = Duration::from_secs(60);
 /// Header bytes of one request.
 const MAX_HEADERS: u32 = 16 * 1024;
 
@@ -50,16 +60,23 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stranger = matches!(connection.caller, Caller::Nobody | Caller::Rejected(_));
     let spoken = Arc::new(AtomicBool::new(false));
     let said = Arc::clone(&spoken);
     let service = service_fn(move |mut request: Request<Incoming>| {
         said.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(connection.clone());
-        answer(router.clone(), request)
+        let body = |body: Incoming| match stranger {
+            true => Body::new(Limited::new(body, STRANGERS_REQUEST)),
+            false => Body::new(body),
+        };
+        answer(router.clone(), request.map(body))
     });
     let builder = builder(wire);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut silence = pin!(tokio::time::sleep(FIRST_REQUEST));
+    let mut life = pin!(tokio::time::sleep(STRANGERS_LIFE));
+    let mut grace = pin!(tokio::time::sleep(STRANGERS_LIFE + STRANGERS_GRACE));
     let (mut waiting, mut stopping) = (true, false);
     loop {
         tokio::select! {
@@ -75,6 +92,11 @@ pub(super) async fn serve<S>(
                     return;
                 }
             }
+            () = life.as_mut(), if stranger && !stopping => {
+                stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            () = grace.as_mut(), if stranger => return,
             () = shutdown.cancelled(), if !stopping => {
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
@@ -100,13 +122,62 @@ fn builder(wire: Wire) -> Builder<TokioExecutor> {
 }
 
 /// The body of an answer may take its time (Watch), its head may not.
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    match tokio::time::timeout(RESPONSE, router.oneshot(request.map(Body::new))).await {
+async fn answer(router: Router, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    match tokio::time::timeout(RESPONSE, router.oneshot(request)).await {
         Ok(response) => response,
         Err(_) => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
             Ok(response)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, net::Ipv4Addr};
+
+    use axum::routing::get;
+    use tokio::{sync::oneshot, time::Instant};
+    use tonic::transport::{Channel, Endpoint};
+
+    use super::*;
+
+    /// A client that has asked once and answers every ping from then on; and when its connection ends.
+    async fn connected(caller: Caller) -> (Channel, oneshot::Receiver<Instant>) {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (ended, end) = oneshot::channel();
+        tokio::spawn(async move {
+            let connection = Connection { address: Ipv4Addr::LOCALHOST.into(), caller };
+            let router = Router::new().route("/", get(|| async { "" }));
+            serve(far, connection, Wire::Http2, router, &CancellationToken::new()).await;
+            let _ = ended.send(Instant::now());
+        });
+        let mut near = Some(near);
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let stream = near.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
+            async move { stream.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://authd");
+        let channel = endpoint.connect_with_connector(connector).await.unwrap();
+        let request = Request::builder().uri("/").body(tonic::body::Body::empty()).unwrap();
+        let answer = channel.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        (channel, end)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_cannot_keep_a_connection_for_ever() {
+        let begun = Instant::now();
+        let (_channel, end) = connected(Caller::Nobody).await;
+        let lived = end.await.unwrap() - begun;
+        assert!(lived >= STRANGERS_LIFE && lived <= STRANGERS_LIFE + STRANGERS_GRACE, "{lived:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_known_keeps_a_connection() {
+        let (_channel, mut end) = connected(Caller::Root).await;
+        tokio::time::sleep(3 * STRANGERS_LIFE).await;
+        assert!(end.try_recv().is_err());
     }
 }

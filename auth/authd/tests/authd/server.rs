@@ -3,6 +3,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,10 +12,21 @@ use authd::{
     config::Config,
     server::{Server, StartError},
 };
+use rustls::{
+    ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme, SupportedProtocolVersion,
+    client::{
+        Resumption, Tls12Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::aws_lc_rs,
+    version::{TLS12, TLS13},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 use crate::world::*;
 
@@ -44,11 +56,105 @@ async fn what_is_no_tls_is_closed() {
     assert!(read.is_err() || !answer.starts_with(b"HTTP"));
 }
 
+/// Takes any certificate: these tests are about what authd does.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A TLS client that would resume if it could.
+fn tls_client(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption =
+        Resumption::in_memory_sessions(8).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+    Arc::new(config)
+}
+
+#[tokio::test]
+async fn no_tls_session_is_resumed() {
+    let world = World::new().await;
+    for version in [&TLS13, &TLS12] {
+        let client = tls_client(version);
+        for _ in 0..3 {
+            let socket = TcpStream::connect(world.server.address()).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut tls = TlsConnector::from(Arc::clone(&client)).connect(name, socket).await.unwrap();
+            tls.write_all(b"GET /webapi/ping HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            // What a server has to say about resuming comes before its first answer.
+            let mut answer = Vec::new();
+            tls.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200"));
+            let (_, session) = tls.get_ref();
+            assert_eq!(session.tls13_tickets_received(), 0);
+            // Full, or with a HelloRetryRequest; never resumed.
+            assert_ne!(session.handshake_kind(), Some(HandshakeKind::Resumed), "{:?}", version.version);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_is_given_less_room_for_a_request() {
+    let world = World::new().await;
+    let long = || "x".repeat(65 * 1024);
+    let request = proto::BeginLoginRequest { user: "x".into(), password: long() };
+    assert_ne!(refused(world.public().await.begin_login(request).await).0, tonic::Code::Unauthenticated);
+    // Before it is read whose call it is, the message is: of other services no more is read, either.
+    let mut admin = proto::admin_client::AdminClient::new(world.channel(None).await);
+    let request = proto::GetResourcesRequest { kind: long(), ..Default::default() };
+    assert_ne!(refused(admin.get_resources(request).await).0, tonic::Code::Unauthenticated);
+    let request = proto::GetResourcesRequest { kind: long(), ..Default::default() };
+    assert_eq!(refused(world.admin().await.get_resources(request).await).0, tonic::Code::InvalidArgument);
+}
+
 #[tokio::test]
 async fn a_request_of_more_than_one_mebibyte_is_refused() {
     let world = World::new().await;
     let request = proto::BeginLoginRequest { user: "x".into(), password: "x".repeat(1024 * 1024 + 1) };
     let status = world.public().await.begin_login(request).await.unwrap_err();
+    assert_ne!(status.code(), tonic::Code::Unauthenticated, "{status:?}");
+    let request = proto::GetResourcesRequest { kind: "x".repeat(1024 * 1024 + 1), ..Default::default() };
+    let status = world.admin().await.get_resources(request).await.unwrap_err();
     assert!(matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::ResourceExhausted), "{status:?}");
 }
 

@@ -87,7 +87,7 @@ async fn a_touch_gives_a_certificate_of_one_minute_with_a_receipt_that_verifies(
     let key = Key::new();
     let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
     let options: serde_json::Value = serde_json::from_str(&challenge.webauthn_request_options_json).unwrap();
-    let expected = receipt::challenge(&challenge.intent);
+    let expected = receipt::challenge(receipt::Purpose::Session, &challenge.intent);
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     assert_eq!(options["publicKey"]["challenge"], BASE64_URL_SAFE_NO_PAD.encode(expected));
 
@@ -309,6 +309,29 @@ async fn a_session_certificate_gets_no_further_certificates() {
 }
 
 #[tokio::test]
+async fn a_session_certificate_keeps_saying_where_the_login_came_from() {
+    let world = world().await;
+    let (olga, _) = logged_in(&world, true).await;
+    let elsewhere = world.channel_from("127.0.0.2".parse().unwrap(), olga.identity()).await;
+    let issue = request("dev-pg", &Key::new());
+    let issued = Users::new(elsewhere).issue_session_certificate(issue).await.unwrap().into_inner();
+    let identity = verify(&world, &issued.certificate).await.identity;
+    assert_eq!(identity.login_ip, Some("127.0.0.1".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_login_that_is_pinned_to_its_address_is_worth_nothing_elsewhere() {
+    let world = world().await;
+    let (olga, mut users) = logged_in(&world, true).await;
+    world.put(&ROLES.replace("require_session_mfa: true", "pin_source_ip: true")).await;
+    assert!(!is_required(&mut users, "dev-pg").await.unwrap());
+    let elsewhere = world.channel_from("127.0.0.2".parse().unwrap(), olga.identity()).await;
+    let (code, text) = refused(is_required(&mut Users::new(elsewhere), "dev-pg").await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(text.contains("another address"), "{text}");
+}
+
+#[tokio::test]
 async fn roles_taken_away_are_gone_at_once_and_roles_given_need_a_new_login() {
     let world = world().await;
     let (_, mut users) = logged_in(&world, true).await;
@@ -365,7 +388,27 @@ async fn a_target_is_forgotten_ten_minutes_after_its_announcement() {
 }
 
 #[tokio::test]
-async fn wrong_assertions_count_towards_the_lock_out() {
+async fn strangers_who_lock_a_login_out_do_not_stop_those_who_are_logged_in() {
+    let world = world().await;
+    let (mut olga, mut users) = logged_in(&world, true).await;
+    for _ in 0..5 {
+        assert_eq!(refused(world.begin_login("olga", "wrong password").await).1, CREDENTIALS);
+    }
+    assert_eq!(refused(world.begin_login("olga", PASSWORD).await).0, Code::ResourceExhausted);
+    let key = Key::new();
+    let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
+    let issue = proto::IssueSessionCertificateRequest {
+        mfa: Some(olga.answer(&challenge, &world)),
+        challenge_id: challenge.challenge_id,
+        ..request("prod-pg", &key)
+    };
+    users.issue_session_certificate(issue).await.unwrap();
+    // Nor does her touch open the login to more guesses.
+    assert_eq!(refused(world.begin_login("olga", PASSWORD).await).0, Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn five_wrong_assertions_close_sessions_even_for_the_right_one() {
     let world = world().await;
     let (mut olga, mut users) = logged_in(&world, true).await;
     let key = Key::new();
@@ -379,5 +422,11 @@ async fn wrong_assertions_count_towards_the_lock_out() {
         };
         assert_eq!(refused(users.issue_session_certificate(issue).await).1, CREDENTIALS);
     }
-    assert_eq!(refused(world.begin_login("olga", PASSWORD).await).0, Code::ResourceExhausted);
+    let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
+    let issue = proto::IssueSessionCertificateRequest {
+        mfa: Some(olga.answer(&challenge, &world)),
+        challenge_id: challenge.challenge_id,
+        ..request("prod-pg", &key)
+    };
+    assert_eq!(refused(users.issue_session_certificate(issue).await).0, Code::ResourceExhausted);
 }

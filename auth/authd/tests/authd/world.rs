@@ -1,6 +1,9 @@
 //! One authd and the people and sidecars around it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use auth::{
     api::{self, ClientIdentity, Trust},
@@ -14,6 +17,10 @@ use auth::{
 use authd::{config::Config, server::Server};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket},
+};
 use tonic::{Code, Status, transport::Channel};
 use totp_rs::{Builder, Secret};
 use url::Url;
@@ -75,6 +82,22 @@ impl World {
         let pins = self.server.ca_pins().iter().map(|pin| pin.parse().unwrap()).collect();
         let address = self.server.address().to_string();
         api::connect(&address, Trust::Pins(pins), identity).await.unwrap()
+    }
+
+    /// A channel whose packets come from another address of this machine.
+    pub(crate) async fn channel_from(&self, source: IpAddr, identity: ClientIdentity) -> Channel {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = (listener.local_addr().unwrap(), self.server.address());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((source, 0).into()).unwrap();
+                let mut server = socket.connect(far).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        let pins = self.server.ca_pins().iter().map(|pin| pin.parse().unwrap()).collect();
+        api::connect(&near.to_string(), Trust::Pins(pins), Some(identity)).await.unwrap()
     }
 
     pub(crate) async fn public(&self) -> PublicClient<Channel> {

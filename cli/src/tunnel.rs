@@ -2,8 +2,8 @@
 //!
 //! Bytes are pumped as they come, both ways, each direction closing by itself. Whoever reaches the port has the session, so
 //! it listens on 127.0.0.1 alone and, where the operating system tells (Linux), serves only processes of the same user
-//! ([`peer`]); other users of the machine are refused. A connection that cannot be served hears why in PostgreSQL's own
-//! words ([`refusal`]).
+//! (`peer`); other users of the machine are refused. A connection that cannot be served hears why in PostgreSQL's own
+//! words (`refusal`).
 
 use std::{
     future::Future,

@@ -3,14 +3,14 @@
 //! A WebAuthn challenge is usually random bytes. Ours is the hash of a [`SessionIntent`], which names cluster, user, target,
 //! login, the session's public key, the time and a nonce; so the key's signature covers what the session is for, and
 //! whoever knows the device's public key can check it: the sidecar at once, an auditor years later. Nobody has to take
-//! authd's word for it.
+//! authd's word for it. What is touched for at login is hashed under another domain ([`Purpose`]), so no such touch is
+//! ever a receipt.
 //!
 //! Each rule of [`verify`] (WebAuthn Level 2 §7.2, steps 11 to 20, and then ours) is one variant of [`ReceiptError`]. The
 //! signature counter is for authd, which sees every touch.
 
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
 use uuid::Uuid;
 
@@ -23,15 +23,14 @@ use crate::{
 mod assertion;
 mod cbor;
 mod device_key;
+mod purpose;
 
 #[cfg(test)]
 mod tests;
 
 pub use assertion::RelyingParty;
 pub use device_key::{DeviceKey, DeviceKeyError};
-
-/// What stands before the intent in the hash, so that a challenge of another making can never be taken for one of ours.
-pub const CHALLENGE_DOMAIN: &[u8] = b"touchstone-session-v1";
+pub use purpose::{Purpose, challenge};
 
 /// Larger than any receipt that authd writes.
 pub const MAX_RECEIPT_BYTES: usize = 8 * 1024;
@@ -43,14 +42,6 @@ pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 pub const CHALLENGE_LIFE: Duration = Duration::from_secs(5 * 60);
 
 const NONCE_BYTES: usize = 16;
-
-/// The WebAuthn challenge for an intent: `SHA-256("touchstone-session-v1" ‖ intent)`. `intent` is the exact bytes that travel.
-#[must_use]
-pub fn challenge(intent: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, &[CHALLENGE_DOMAIN, intent].concat()).as_ref());
-    hash
-}
 
 /// What the session at hand is, to be compared with what was touched for.
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +198,11 @@ pub fn verify(
     if device != expected.device {
         return Err(ReceiptError::OtherDevice);
     }
-    assertion::check_client_data(&receipt.client_data_json, &challenge(&receipt.intent), relying_party)?;
+    assertion::check_client_data(
+        &receipt.client_data_json,
+        &challenge(Purpose::Session, &receipt.intent),
+        relying_party,
+    )?;
     let flags = assertion::check_authenticator_data(&receipt.authenticator_data, relying_party)?;
     assertion::check_signature(&receipt, key)?;
     // From here on the intent is what the key signed.

@@ -8,6 +8,6 @@ mod security_key;
 mod software_key;
 
 pub use ceremony::{MfaError, Mode, Prompter, Whose};
-pub use intent::{Asked, IntentError, check};
+pub use intent::{Asked, Challenge, IntentError, Reason};
 pub use relying_party::{RelyingParty, RelyingPartyError};
 pub use security_key::{KeyError, SecurityKey, plugged_in};

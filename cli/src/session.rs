@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     connect::Connection,
-    mfa::{self, Asked, Prompter, Whose},
+    mfa::{Asked, Challenge, Prompter, Reason, Whose},
     profile::Profile,
     times,
 };
@@ -110,9 +110,11 @@ async fn touch(
     let scope = create_challenge_request::Scope::Session(session);
     let request = CreateChallengeRequest { scope: Some(scope) };
     let challenge = UsersClient::new(channel.clone()).create_challenge(request).await?.into_inner();
-    mfa::check(&challenge, &Asked { cluster: &profile.cluster, user: &profile.user, route, public_key })?;
+    let reason = Reason::Session { route, public_key };
+    let asked = Asked { cluster: &profile.cluster, user: &profile.user, reason };
+    let challenge = Challenge::checked(challenge, &asked)?;
     let answer = prompter.answer(&challenge, Whose::Any).await?;
-    Ok((challenge.challenge_id, answer))
+    Ok((challenge.into_id(), answer))
 }
 
 async fn issue(

@@ -2,7 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use auth::{clock::unix_millis, identity::UserName, proto, resource::SecondFactor};
+use auth::{
+    clock::unix_millis,
+    identity::UserName,
+    proto::{self, account_intent},
+    receipt::{self, Purpose},
+    resource::SecondFactor,
+};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -54,8 +60,6 @@ pub(crate) struct IntentParts {
 impl Cluster {
     /// The exact bytes that a security key will sign for.
     pub(crate) fn intent(&self, user: &UserName, parts: IntentParts) -> Result<Vec<u8>, Refused> {
-        let mut nonce = vec![0; 16];
-        aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Refused::Internal("no randomness"))?;
         let intent = proto::SessionIntent {
             cluster: self.name.to_string(),
             user: user.to_string(),
@@ -63,7 +67,19 @@ impl Cluster {
             public_key_sha256: parts.public_key_sha256.to_vec(),
             client_address: parts.client.to_string(),
             time: unix_millis(self.clock.now()),
-            nonce,
+            nonce: nonce()?,
+        };
+        Ok(intent.encode_to_vec())
+    }
+
+    /// As [`intent`](Self::intent), for a touch that opens no session.
+    fn account_intent(&self, user: &UserName, purpose: account_intent::Purpose) -> Result<Vec<u8>, Refused> {
+        let intent = proto::AccountIntent {
+            cluster: self.name.to_string(),
+            user: user.to_string(),
+            purpose: purpose.into(),
+            time: unix_millis(self.clock.now()),
+            nonce: nonce()?,
         };
         Ok(intent.encode_to_vec())
     }
@@ -88,12 +104,17 @@ impl Cluster {
         if usable.is_empty() && !none_required {
             return Err(Refused::NoDevices(user.to_string()));
         }
-        let (intent, replacement) = match &scope {
-            Scope::Session { intent } => (intent.clone(), Some(auth::receipt::challenge(intent))),
-            Scope::Login | Scope::ManageDevices => (vec![], None),
+        let (purpose, intent) = match &scope {
+            Scope::Session { intent } => (Purpose::Session, intent.clone()),
+            Scope::Login => (Purpose::Login, self.account_intent(user, account_intent::Purpose::Login)?),
+            Scope::ManageDevices => {
+                let intent = self.account_intent(user, account_intent::Purpose::ManageDevices)?;
+                (Purpose::ManageDevices, intent)
+            }
         };
         let totp = usable.iter().any(|device| device.kind == DeviceType::Totp);
-        let question = match self.ask_keys(&preference, &usable, replacement).await {
+        let challenge = receipt::challenge(purpose, &intent);
+        let question = match self.ask_keys(&preference, &usable, challenge).await {
             // Keys cannot be asked in this configuration; codes still can.
             Err(Refused::NoWebauthn) if totp => None,
             question => question?,
@@ -169,6 +190,12 @@ impl Cluster {
             (Answer::Nothing | Answer::Totp(_) | Answer::Webauthn(_), _) => Err(Refused::Credentials),
         }
     }
+}
+
+fn nonce() -> Result<Vec<u8>, Refused> {
+    let mut nonce = vec![0; 16];
+    aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Refused::Internal("no randomness"))?;
+    Ok(nonce)
 }
 
 /// May a user without a device go on?

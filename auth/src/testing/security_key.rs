@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     identity::DeviceId,
     proto::{Receipt, SessionIntent},
-    receipt::challenge,
+    receipt::{Purpose, challenge},
 };
 
 pub(crate) const RP_ID: &str = "auth.example.com";
@@ -27,6 +27,7 @@ pub(crate) struct SecurityKey {
 #[derive(Clone)]
 pub(crate) struct Touch {
     pub(crate) intent: SessionIntent,
+    pub(crate) purpose: Purpose,
     pub(crate) kind: &'static str,
     pub(crate) origin: &'static str,
     pub(crate) cross_origin: bool,
@@ -40,6 +41,7 @@ impl Touch {
     pub(crate) fn new(intent: SessionIntent) -> Self {
         Self {
             intent,
+            purpose: Purpose::Session,
             kind: "webauthn.get",
             origin: ORIGIN,
             cross_origin: false,
@@ -71,7 +73,7 @@ impl SecurityKey {
         let client_data_json = format!(
             r#"{{"type":"{}","challenge":"{}","origin":"{}","crossOrigin":{},"other":[1]}}"#,
             touch.kind,
-            URL_SAFE_NO_PAD.encode(challenge(&intent)),
+            URL_SAFE_NO_PAD.encode(challenge(touch.purpose, &intent)),
             touch.origin,
             touch.cross_origin,
         )

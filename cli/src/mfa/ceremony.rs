@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use auth::proto::{
-    MfaChallenge, MfaResponse, PingRequest, mfa_response::Response, public_client::PublicClient,
-};
+use auth::proto::{MfaResponse, PingRequest, mfa_response::Response, public_client::PublicClient};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use webauthn_rs_proto::{CreationChallengeResponse, RequestChallengeResponse};
+use webauthn_rs_proto::CreationChallengeResponse;
 
-use super::{KeyError, RelyingParty, RelyingPartyError, SecurityKey};
+use super::{Challenge, KeyError, RelyingParty, RelyingPartyError, SecurityKey};
 use crate::{
     proxy_address::ProxyAddress,
     terminal::{PATIENCE, Terminal, TerminalError},
@@ -104,7 +102,7 @@ impl Prompter {
     ///
     /// # Errors
     /// [`MfaError`].
-    pub async fn answer(&self, challenge: &MfaChallenge, whose: Whose) -> Result<MfaResponse, MfaError> {
+    pub async fn answer(&self, challenge: &Challenge, whose: Whose) -> Result<MfaResponse, MfaError> {
         let way = self.way(challenge)?;
         if let Some(prompt) = prompt(way, whose) {
             self.terminal.say(&prompt)?;
@@ -135,12 +133,12 @@ impl Prompter {
         serde_json::to_string(&credential).map_err(MfaError::Options)
     }
 
-    fn way(&self, challenge: &MfaChallenge) -> Result<Way, MfaError> {
-        if challenge.none_required {
+    fn way(&self, challenge: &Challenge) -> Result<Way, MfaError> {
+        if challenge.none_required() {
             return Ok(Way::Nothing);
         }
-        let offered = !challenge.webauthn_request_options_json.is_empty();
-        let way = choose(self.mode, offered, self.key.is_some(), challenge.totp)?;
+        let offered = challenge.options().is_some();
+        let way = choose(self.mode, offered, self.key.is_some(), challenge.accepts_code())?;
         // Without a person's terminal, standard input belongs to the program started next.
         let nobody_types = way == Way::KeyOrCode && !self.terminal.is_controlling();
         Ok(if nobody_types { Way::Key } else { way })
@@ -151,10 +149,9 @@ impl Prompter {
         Ok(RelyingParty::claimed(&self.proxy, &ping.webauthn_rp_id, &ping.webauthn_origin)?)
     }
 
-    async fn touch(&self, challenge: &MfaChallenge) -> Result<Response, MfaError> {
+    async fn touch(&self, challenge: &Challenge) -> Result<Response, MfaError> {
         let key = self.key.clone().ok_or(MfaError::NoSecurityKey)?;
-        let options: RequestChallengeResponse =
-            serde_json::from_str(&challenge.webauthn_request_options_json).map_err(MfaError::Options)?;
+        let options = challenge.options().cloned().ok_or(MfaError::NoDevice)?;
         let party = self.relying_party().await?;
         party.check(&options.public_key.rp_id)?;
         let touched = timeout(PATIENCE, tokio::task::spawn_blocking(move || key.assert(&party, options)));
@@ -179,7 +176,7 @@ impl Prompter {
     }
 
     /// The touch races the code. A code that was typed wins over a key that failed; a touch withdraws the question.
-    async fn touch_or_code(&self, challenge: &MfaChallenge) -> Result<Response, MfaError> {
+    async fn touch_or_code(&self, challenge: &Challenge) -> Result<Response, MfaError> {
         let withdraw = CancellationToken::new();
         let touch = self.touch(challenge);
         let code = self.code(&withdraw);

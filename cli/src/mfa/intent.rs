@@ -1,10 +1,11 @@
 //! What a touch is for. authd writes the intent and the key signs its hash; so before anybody touches, tsh checks that the
-//! intent says what was asked for, all of it and nothing else, and that the challenge is its hash.
+//! intent says what was asked for, all of it and nothing else, and that the challenge is its hash, under the domain of what
+//! was asked for. Otherwise whoever holds authd could ask for a touch at login and make the receipt of a session of it.
 
 use auth::{
     identity::{ClusterName, UserName},
-    proto::{MfaChallenge, Route, SessionIntent},
-    receipt,
+    proto::{AccountIntent, MfaChallenge, Route, SessionIntent, account_intent},
+    receipt::{self, Purpose},
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
@@ -17,10 +18,43 @@ pub struct Asked<'a> {
     pub cluster: &'a ClusterName,
     /// The user of the login.
     pub user: &'a UserName,
-    /// The session.
-    pub route: &'a Route,
-    /// SubjectPublicKeyInfo of the key made for it.
-    pub public_key: &'a [u8],
+    /// What the touch shall be for.
+    pub reason: Reason<'a>,
+}
+
+/// What a touch shall be for.
+#[derive(Clone, Copy, Debug)]
+pub enum Reason<'a> {
+    /// Finishing a login.
+    Login,
+    /// Adding or removing a device.
+    ManageDevices,
+    /// One session.
+    Session {
+        /// Its target and login.
+        route: &'a Route,
+        /// SubjectPublicKeyInfo of the key made for it.
+        public_key: &'a [u8],
+    },
+}
+
+impl Reason<'_> {
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Login => Purpose::Login,
+            Self::ManageDevices => Purpose::ManageDevices,
+            Self::Session { .. } => Purpose::Session,
+        }
+    }
+}
+
+/// A challenge that may be answered: it was found to be for what was asked for.
+#[derive(Debug)]
+pub struct Challenge {
+    id: String,
+    none_required: bool,
+    totp: bool,
+    options: Option<RequestChallengeResponse>,
 }
 
 /// Why a challenge must not be answered: the auth service asks for a signature over something else.
@@ -48,6 +82,14 @@ pub enum IntentError {
         /// What was asked for.
         asked: String,
     },
+    /// It is for something else than was asked for.
+    #[error("the touch would be for {named}, not {asked}")]
+    Purpose {
+        /// What it is for.
+        named: &'static str,
+        /// What was asked for.
+        asked: &'static str,
+    },
     /// It names another target, protocol or login.
     #[error("the touch would be for {named}, not {asked}")]
     Route {
@@ -67,55 +109,120 @@ pub enum IntentError {
     Challenge,
 }
 
-/// Checks the challenge of a session.
-///
-/// # Errors
-/// [`IntentError`]: nobody may touch a key for this challenge.
-pub fn check(challenge: &MfaChallenge, asked: &Asked<'_>) -> Result<(), IntentError> {
-    if challenge.intent.is_empty() {
-        return Err(IntentError::Missing);
+impl Challenge {
+    /// Checks what the auth service would have signed.
+    ///
+    /// # Errors
+    /// [`IntentError`]: nobody may touch a key for this challenge.
+    pub fn checked(challenge: MfaChallenge, asked: &Asked<'_>) -> Result<Self, IntentError> {
+        let MfaChallenge { challenge_id, webauthn_request_options_json, totp, none_required, intent } =
+            challenge;
+        if intent.is_empty() {
+            return Err(IntentError::Missing);
+        }
+        match asked.reason {
+            Reason::Login => check_account(&intent, asked, account_intent::Purpose::Login)?,
+            Reason::ManageDevices => check_account(&intent, asked, account_intent::Purpose::ManageDevices)?,
+            Reason::Session { route, public_key } => check_session(&intent, asked, route, public_key)?,
+        }
+        let options = options(&webauthn_request_options_json)?;
+        let expected = receipt::challenge(asked.reason.purpose(), &intent);
+        if options.as_ref().is_some_and(|options| options.public_key.challenge != expected) {
+            return Err(IntentError::Challenge);
+        }
+        Ok(Self { id: challenge_id, none_required, totp, options })
     }
-    let intent = SessionIntent::decode(challenge.intent.as_slice()).map_err(|_| IntentError::Unreadable)?;
-    // What this version does not know, or what is said twice, would be signed unread.
-    if intent.encode_to_vec() != challenge.intent {
-        return Err(IntentError::Unreadable);
+
+    /// What the answer is sent with.
+    #[must_use]
+    pub fn into_id(self) -> String {
+        self.id
     }
-    says_what_was_asked(&intent, asked)?;
-    is_what_would_be_signed(challenge)
+
+    /// True where no second factor is asked for.
+    #[must_use]
+    pub fn none_required(&self) -> bool {
+        self.none_required
+    }
+
+    /// True where a code is accepted.
+    #[must_use]
+    pub fn accepts_code(&self) -> bool {
+        self.totp
+    }
+
+    /// What a security key is asked; `None` where none is accepted.
+    #[must_use]
+    pub fn options(&self) -> Option<&RequestChallengeResponse> {
+        self.options.as_ref()
+    }
 }
 
-fn says_what_was_asked(intent: &SessionIntent, asked: &Asked<'_>) -> Result<(), IntentError> {
-    if intent.cluster != asked.cluster.as_str() {
-        return Err(IntentError::Cluster { named: intent.cluster.clone(), asked: asked.cluster.to_string() });
+fn options(json: &str) -> Result<Option<RequestChallengeResponse>, IntentError> {
+    if json.is_empty() {
+        return Ok(None);
     }
-    if intent.user != asked.user.as_str() {
-        return Err(IntentError::User { named: intent.user.clone(), asked: asked.user.to_string() });
+    serde_json::from_str(json).map(Some).map_err(|_| IntentError::Options)
+}
+
+/// What this version does not know, or what is said twice, would be signed unread.
+fn decoded<M: Message + Default>(bytes: &[u8]) -> Result<M, IntentError> {
+    let intent = M::decode(bytes).map_err(|_| IntentError::Unreadable)?;
+    if intent.encode_to_vec() == bytes { Ok(intent) } else { Err(IntentError::Unreadable) }
+}
+
+fn check_account(
+    bytes: &[u8],
+    asked: &Asked<'_>,
+    purpose: account_intent::Purpose,
+) -> Result<(), IntentError> {
+    let intent: AccountIntent = decoded(bytes)?;
+    check_who(&intent.cluster, &intent.user, asked)?;
+    if intent.purpose != i32::from(purpose) {
+        return Err(IntentError::Purpose { named: words(intent.purpose()), asked: words(purpose) });
     }
-    if intent.route.as_ref() != Some(asked.route) {
+    Ok(())
+}
+
+fn check_session(
+    bytes: &[u8],
+    asked: &Asked<'_>,
+    route: &Route,
+    public_key: &[u8],
+) -> Result<(), IntentError> {
+    let intent: SessionIntent = decoded(bytes)?;
+    check_who(&intent.cluster, &intent.user, asked)?;
+    if intent.route.as_ref() != Some(route) {
         let named = intent.route.as_ref().map_or_else(|| "nothing".to_owned(), described);
-        return Err(IntentError::Route { named, asked: described(asked.route) });
+        return Err(IntentError::Route { named, asked: described(route) });
     }
-    if intent.public_key_sha256 != digest(&SHA256, asked.public_key).as_ref() {
+    if intent.public_key_sha256 != digest(&SHA256, public_key).as_ref() {
         return Err(IntentError::Key);
     }
     Ok(())
 }
 
-fn is_what_would_be_signed(challenge: &MfaChallenge) -> Result<(), IntentError> {
-    if challenge.webauthn_request_options_json.is_empty() {
-        return Ok(());
+fn check_who(cluster: &str, user: &str, asked: &Asked<'_>) -> Result<(), IntentError> {
+    if cluster != asked.cluster.as_str() {
+        return Err(IntentError::Cluster { named: cluster.to_owned(), asked: asked.cluster.to_string() });
     }
-    let options: RequestChallengeResponse =
-        serde_json::from_str(&challenge.webauthn_request_options_json).map_err(|_| IntentError::Options)?;
-    if options.public_key.challenge != receipt::challenge(&challenge.intent) {
-        return Err(IntentError::Challenge);
+    if user != asked.user.as_str() {
+        return Err(IntentError::User { named: user.to_owned(), asked: asked.user.to_string() });
     }
     Ok(())
 }
 
+fn words(purpose: account_intent::Purpose) -> &'static str {
+    match purpose {
+        account_intent::Purpose::Unspecified => "nothing known",
+        account_intent::Purpose::Login => "a login",
+        account_intent::Purpose::ManageDevices => "a change of MFA devices",
+    }
+}
+
 fn described(route: &Route) -> String {
     let Route { target_kind, target_name, protocol, login, db_name } = route;
-    format!("{protocol} {target_kind} {target_name:?} as {login:?} in {db_name:?}")
+    format!("{protocol:?} {target_kind:?} {target_name:?} as {login:?} in {db_name:?}")
 }
 
 #[cfg(test)]

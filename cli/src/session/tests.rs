@@ -22,7 +22,10 @@ use tonic::{
 };
 
 use super::*;
-use crate::{mfa::Mode, terminal::Terminal};
+use crate::{
+    mfa::{IntentError, Mode},
+    terminal::Terminal,
+};
 
 const PUBLIC_KEY: &[u8] = b"SubjectPublicKeyInfo";
 
@@ -170,7 +173,7 @@ async fn a_lie_is_found_out_before_anybody_is_asked() {
     ];
     for lie in lies {
         let (result, seen) = touched(lie).await;
-        assert!(result.unwrap_err().is::<mfa::IntentError>());
+        assert!(result.unwrap_err().is::<IntentError>());
         assert_eq!(seen, "", "nobody was asked");
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     connect::Connection,
-    mfa::{Prompter, Whose},
+    mfa::{Asked, Challenge, Prompter, Reason, Whose},
     output::{self, Table, print_text, printable},
     times,
 };
@@ -118,8 +118,11 @@ async fn prove_existing(
     let request = CreateChallengeRequest { scope: Some(scope) };
     let challenge =
         UsersClient::new(connection.channel.clone()).create_challenge(request).await?.into_inner();
+    let profile = &connection.login.profile;
+    let asked = Asked { cluster: &profile.cluster, user: &profile.user, reason: Reason::ManageDevices };
+    let challenge = Challenge::checked(challenge, &asked)?;
     let answer = prompter.answer(&challenge, whose).await?;
-    Ok((challenge.challenge_id, answer))
+    Ok((challenge.into_id(), answer))
 }
 
 /// What may be chosen as a device.

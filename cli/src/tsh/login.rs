@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{arguments, context::Context, status};
 use crate::{
     home::{self, Home},
-    mfa::Whose,
+    mfa::{Asked, Challenge, Reason, Whose},
     output::{Format, printable},
     profile::{self, Login, Profile, Selection},
     proxy_address::ProxyAddress,
@@ -84,9 +84,11 @@ async fn certificates(
     let mut public = PublicClient::new(channel.clone());
     let begin = BeginLoginRequest { user: profile.user.to_string(), password: password.to_string() };
     let challenge = public.begin_login(begin).await?.into_inner();
+    let asked = Asked { cluster: &profile.cluster, user: &profile.user, reason: Reason::Login };
+    let challenge = Challenge::checked(challenge, &asked)?;
     let answer = context.prompter(&profile.proxy, channel).answer(&challenge, Whose::Any).await?;
     let finish = FinishLoginRequest {
-        challenge_id: challenge.challenge_id,
+        challenge_id: challenge.into_id(),
         mfa: Some(answer),
         tls_public_key: keys.tls_public.clone(),
         ssh_public_key: keys.ssh.public_key().to_bytes()?,

@@ -1,7 +1,7 @@
 //! Security keys (WebAuthn Level 2), as a second factor: presence is required, a PIN is the key's affair.
 //!
-//! For a session the challenge is not random but the hash of the session's intent. The library makes a random one; it is
-//! replaced in both places where it stands, what the key is asked and the state that the answer is compared with.
+//! The challenge is not random but the hash of what the touch is for. The library makes a random one; it is replaced in both
+//! places where it stands, what the key is asked and the state that the answer is compared with.
 
 use auth::{identity::UserName, proto, resource::AuthPreference};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -71,12 +71,12 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Asks the keys among these devices. `None` where there is none. `challenge` replaces the random one.
+    /// Asks the keys among these devices to sign `challenge`. `None` where there is none.
     pub(crate) async fn ask_keys(
         &self,
         preference: &AuthPreference,
         devices: &[&Device],
-        challenge: Option<[u8; 32]>,
+        challenge: [u8; 32],
     ) -> Result<Option<Question>, Refused> {
         let keys: Vec<_> = self.security_keys(devices).await?.into_iter().map(|(_, key)| key).collect();
         if keys.is_empty() {
@@ -86,11 +86,9 @@ impl Cluster {
         let (mut options, state) =
             webauthn.start_securitykey_authentication(&keys).map_err(|_| Refused::NoWebauthn)?;
         let mut state = serde_json::to_value(&state).map_err(|_| Refused::Internal("WebAuthn state"))?;
-        if let Some(challenge) = challenge {
-            options.public_key.challenge = challenge.to_vec();
-            let place = state.pointer_mut("/ast/challenge").ok_or(Refused::Internal("WebAuthn state"))?;
-            *place = BASE64_URL_SAFE_NO_PAD.encode(challenge).into();
-        }
+        options.public_key.challenge = challenge.to_vec();
+        let place = state.pointer_mut("/ast/challenge").ok_or(Refused::Internal("WebAuthn state"))?;
+        *place = BASE64_URL_SAFE_NO_PAD.encode(challenge).into();
         let options_json =
             serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
         Ok(Some(Question { options_json, state }))

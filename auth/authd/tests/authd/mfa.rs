@@ -1,7 +1,11 @@
 use std::time::Duration;
 
-use auth::proto;
+use auth::{
+    proto::{self, account_intent},
+    receipt::{self, Purpose},
+};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use prost::Message;
 use serde_json::Value;
 use tonic::{Code, transport::Channel};
 
@@ -15,6 +19,26 @@ async fn manage(users: &mut Users) -> proto::MfaChallenge {
     );
     let request = proto::CreateChallengeRequest { scope: Some(scope) };
     users.create_challenge(request).await.unwrap().into_inner()
+}
+
+/// What is signed at login or for a change of devices names user and purpose, and can never be read as a session.
+fn assert_is_for(challenge: &proto::MfaChallenge, purpose: Purpose, named: account_intent::Purpose) {
+    let intent = proto::AccountIntent::decode(challenge.intent.as_slice()).unwrap();
+    assert_eq!((intent.user.as_str(), intent.purpose(), intent.nonce.len()), ("olga", named, 16));
+    let options: serde_json::Value = serde_json::from_str(&challenge.webauthn_request_options_json).unwrap();
+    let expected = BASE64_URL_SAFE_NO_PAD.encode(receipt::challenge(purpose, &challenge.intent));
+    assert_eq!(options["publicKey"]["challenge"], expected);
+}
+
+#[tokio::test]
+async fn what_a_touch_outside_sessions_is_for_stands_in_its_challenge() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let challenge = world.begin_login("olga", PASSWORD).await.unwrap();
+    assert_is_for(&challenge, Purpose::Login, account_intent::Purpose::Login);
+    world.login(&mut olga).await;
+    let challenge = manage(&mut world.users(olga.identity()).await).await;
+    assert_is_for(&challenge, Purpose::ManageDevices, account_intent::Purpose::ManageDevices);
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ async fn a_touch_gives_a_certificate_of_one_minute_with_a_receipt_that_verifies(
     let key = Key::new();
     let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
     let options: serde_json::Value = serde_json::from_str(&challenge.webauthn_request_options_json).unwrap();
-    let expected = receipt::challenge(&challenge.intent);
+    let expected = receipt::challenge(receipt::Purpose::Session, &challenge.intent);
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     assert_eq!(options["publicKey"]["challenge"], BASE64_URL_SAFE_NO_PAD.encode(expected));
 

@@ -36,7 +36,7 @@ fn options(challenge: &[u8]) -> String {
 fn honest(intent: &SessionIntent) -> MfaChallenge {
     let intent = intent.encode_to_vec();
     MfaChallenge {
-        webauthn_request_options_json: options(&receipt::challenge(&intent)),
+        webauthn_request_options_json: options(&receipt::challenge(Purpose::Session, &intent)),
         intent,
         ..MfaChallenge::default()
     }
@@ -46,7 +46,9 @@ fn checked(challenge: &MfaChallenge) -> Result<(), IntentError> {
     let cluster = ClusterName::new("main").unwrap();
     let user = UserName::new("jerry").unwrap();
     let route = route();
-    check(challenge, &Asked { cluster: &cluster, user: &user, route: &route, public_key: PUBLIC_KEY })
+    let reason = Reason::Session { route: &route, public_key: PUBLIC_KEY };
+    let asked = Asked { cluster: &cluster, user: &user, reason };
+    Challenge::checked(challenge.clone(), &asked).map(drop)
 }
 
 fn lie(change: impl FnOnce(&mut SessionIntent)) -> Result<(), IntentError> {
@@ -121,7 +123,7 @@ fn an_intent_that_says_more_than_we_understand_is_refused() {
     let mut bytes = intent().encode_to_vec();
     bytes.extend([0x98, 0x06, 0x01]); // field 99 = 1
     let challenge = MfaChallenge {
-        webauthn_request_options_json: options(&receipt::challenge(&bytes)),
+        webauthn_request_options_json: options(&receipt::challenge(Purpose::Session, &bytes)),
         intent: bytes,
         ..MfaChallenge::default()
     };
@@ -142,4 +144,101 @@ fn garbage_is_refused() {
     assert_eq!(checked(&challenge), Err(IntentError::Unreadable));
     let challenge = MfaChallenge { webauthn_request_options_json: "{".into(), ..honest(&intent()) };
     assert_eq!(checked(&challenge), Err(IntentError::Options));
+}
+
+mod account {
+    use super::*;
+
+    const REASONS: [(Reason<'_>, Purpose, account_intent::Purpose); 2] = [
+        (Reason::Login, Purpose::Login, account_intent::Purpose::Login),
+        (Reason::ManageDevices, Purpose::ManageDevices, account_intent::Purpose::ManageDevices),
+    ];
+
+    fn account_intent(purpose: account_intent::Purpose) -> AccountIntent {
+        AccountIntent {
+            cluster: "main".to_owned(),
+            user: "jerry".to_owned(),
+            purpose: purpose.into(),
+            time: 1_700_000_000_000,
+            nonce: vec![7; 16],
+        }
+    }
+
+    /// A challenge whose hash is right, under the domain of a purpose.
+    fn hashed(purpose: Purpose, intent: Vec<u8>) -> MfaChallenge {
+        MfaChallenge {
+            webauthn_request_options_json: options(&receipt::challenge(purpose, &intent)),
+            intent,
+            ..MfaChallenge::default()
+        }
+    }
+
+    fn checked(challenge: MfaChallenge, reason: Reason<'_>) -> Result<(), IntentError> {
+        let cluster = ClusterName::new("main").unwrap();
+        let user = UserName::new("jerry").unwrap();
+        Challenge::checked(challenge, &Asked { cluster: &cluster, user: &user, reason }).map(drop)
+    }
+
+    #[test]
+    fn an_honest_challenge_may_be_answered() {
+        for (reason, purpose, named) in REASONS {
+            let challenge = hashed(purpose, account_intent(named).encode_to_vec());
+            assert_eq!(checked(challenge, reason), Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_challenge_of_a_session_is_never_answered_at_login() {
+        for (reason, _, named) in REASONS {
+            // The intent of a session, hashed as one.
+            let session = hashed(Purpose::Session, intent().encode_to_vec());
+            assert!(checked(session.clone(), reason).is_err());
+            // An honest intent shown, and the hash of a session put to the key.
+            let shown = account_intent(named).encode_to_vec();
+            let swapped = MfaChallenge { intent: shown.clone(), ..session };
+            assert_eq!(checked(swapped, reason), Err(IntentError::Challenge));
+            // Whatever the bytes say: under the domain of sessions they are not signed.
+            assert_eq!(checked(hashed(Purpose::Session, shown), reason), Err(IntentError::Challenge));
+        }
+    }
+
+    #[test]
+    fn random_bytes_and_no_intent_are_refused() {
+        for (reason, _, named) in REASONS {
+            let random = MfaChallenge {
+                webauthn_request_options_json: options(&[9; 32]),
+                intent: account_intent(named).encode_to_vec(),
+                ..MfaChallenge::default()
+            };
+            assert_eq!(checked(random.clone(), reason), Err(IntentError::Challenge));
+            let silent = MfaChallenge { intent: Vec::new(), ..random };
+            assert_eq!(checked(silent, reason), Err(IntentError::Missing));
+        }
+    }
+
+    #[test]
+    fn one_purpose_does_not_serve_another() {
+        let [(login, login_domain, login_named), (manage, manage_domain, manage_named)] = REASONS;
+        let wrong_name = hashed(login_domain, account_intent(manage_named).encode_to_vec());
+        assert!(matches!(checked(wrong_name, login), Err(IntentError::Purpose { .. })));
+        let wrong_domain = hashed(manage_domain, account_intent(login_named).encode_to_vec());
+        assert_eq!(checked(wrong_domain, login), Err(IntentError::Challenge));
+        let login_for_manage = hashed(login_domain, account_intent(login_named).encode_to_vec());
+        assert!(matches!(checked(login_for_manage, manage), Err(IntentError::Purpose { .. })));
+        let unknown = AccountIntent { purpose: 99, ..account_intent(login_named) };
+        let refused = checked(hashed(login_domain, unknown.encode_to_vec()), login);
+        assert!(matches!(refused, Err(IntentError::Purpose { named: "nothing known", .. })));
+    }
+
+    #[test]
+    fn another_user_and_another_cluster_are_refused() {
+        for (reason, purpose, named) in REASONS {
+            let user = AccountIntent { user: "olga".into(), ..account_intent(named) };
+            let refused = checked(hashed(purpose, user.encode_to_vec()), reason);
+            assert!(matches!(refused, Err(IntentError::User { .. })));
+            let cluster = AccountIntent { cluster: "other".into(), ..account_intent(named) };
+            let refused = checked(hashed(purpose, cluster.encode_to_vec()), reason);
+            assert!(matches!(refused, Err(IntentError::Cluster { .. })));
+        }
+    }
 }

@@ -1,11 +1,6 @@
 //! One database and three ways to it, which a client must not be able to tell apart.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{Finished, Psql, Terminal, World, run};
@@ -98,7 +93,8 @@ impl Stage {
         let [plain, native, tunnel] = Way::ALL;
         let expected = play(plain).context("against the database itself")?;
         for way in [native, tunnel] {
-            let got = play(way).with_context(|| format!("{way:?}, after the database itself had said:\n{expected}"))?;
+            let got = play(way)
+                .with_context(|| format!("{way:?}, after the database itself had said:\n{expected}"))?;
             same(way, &expected, &got)?;
         }
         Ok(expected)

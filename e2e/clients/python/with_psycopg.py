@@ -1,0 +1,176 @@
+"""psycopg 3: pipelines, COPY, cursors on both sides, prepared statements, cancel, notifications."""
+
+import threading
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from transcript import quickly, refused, say
+
+
+def main():
+    with psycopg.connect(autocommit=True) as db:
+        say("server", db.info.server_version, db.info.encoding, db.info.parameter_status("integer_datetimes"))
+        say("who", db.execute("SELECT current_user, current_database()").fetchone())
+        types(db)
+        notices(db)
+        transactions(db)
+        prepared(db)
+        pipelines(db)
+        cursors(db)
+        copies(db)
+        cancels(db)
+        notifications(db)
+        large_values(db)
+    say("closed", db.closed)
+    start_up_parameters()
+
+
+def types(db):
+    row = db.execute(
+        "SELECT %s::int, %s::text, %s::bytea, %s::timestamptz, %s::numeric, %s::int[], %s::jsonb, %s::uuid",
+        (1, "zwölf", b"\0\xff", "2026-01-01 00:00Z", "1.50", [1, None, 3], '{"a": [1]}', "0" * 32),
+    ).fetchone()
+    say("types", row)
+    for binary in (False, True):
+        say("binary", binary, db.execute("SELECT 42::int8, 1.5::float8, 'x'::text, NULL", binary=binary).fetchone())
+    say("named", db.cursor(row_factory=dict_row).execute("SELECT 1 AS a, 2 AS b").fetchone())
+    with refused(psycopg.errors.UndefinedColumn):
+        db.execute("SELECT nonsense")
+    results = db.execute("SELECT 1; SELECT 2; CREATE TEMP TABLE t (i int); INSERT INTO t VALUES (1), (2)")
+    while True:
+        say("result", results.statusmessage, results.rowcount)
+        if not results.nextset():
+            break
+
+
+def notices(db):
+    heard = []
+    db.add_notice_handler(lambda notice: heard.append((notice.severity, notice.message_primary)))
+    db.execute("DO $$ BEGIN FOR i IN 1..5 LOOP RAISE NOTICE 'n%', i; RAISE WARNING 'w%', i; END LOOP; END $$")
+    say("notices", heard)
+
+
+def transactions(db):
+    with refused(ZeroDivisionError):
+        with db.transaction():
+            db.execute("INSERT INTO t VALUES (3)")
+            raise ZeroDivisionError("ours")
+    with db.transaction():
+        db.execute("INSERT INTO t VALUES (4)")
+        with refused(psycopg.errors.DivisionByZero):
+            with db.transaction():
+                db.execute("SELECT 1 / 0")
+        say("status inside", db.info.transaction_status.name)
+    say("rows", db.execute("SELECT i FROM t ORDER BY i").fetchall())
+
+
+def prepared(db):
+    for number in range(12):
+        row = db.execute("SELECT %s::int * 2", (number,), prepare=True).fetchone()
+        assert row == (number * 2,), row
+    say("prepared", db.execute("SELECT count(*) FROM pg_prepared_statements").fetchone())
+    db.execute("DEALLOCATE ALL")
+
+
+def pipelines(db):
+    with db.pipeline():
+        cursors = [db.execute("SELECT %s::int, repeat('x', 100)", (i,)) for i in range(500)]
+    say("pipelined", sum(cursor.fetchone()[0] for cursor in cursors))
+
+    # An error drops what follows up to the next Sync, and nothing after that.
+    with db.pipeline() as pipeline:
+        before = db.execute("SELECT 'before'")
+        pipeline.sync()
+        failed = db.execute("SELECT 1 / %s", (0,))
+        skipped = db.execute("SELECT 'skipped'")
+        with refused(psycopg.errors.DivisionByZero):
+            pipeline.sync()
+        with refused(psycopg.errors.PipelineAborted):
+            skipped.fetchone()
+        after = db.execute("SELECT 'after'")
+        pipeline.sync()
+        say("around the error", before.fetchone(), after.fetchone(), failed.rowcount)
+
+    with refused(psycopg.errors.UniqueViolation):
+        with db.pipeline(), db.transaction():
+            db.execute("CREATE TEMP TABLE u (i int PRIMARY KEY)")
+            for i in (1, 2, 2, 3):
+                db.execute("INSERT INTO u VALUES (%s)", (i,))
+    say("rolled back", db.execute("SELECT to_regclass('u')").fetchone())
+
+    # Far more answers than any buffer holds, and as many questions behind them.
+    with db.pipeline():
+        cursors = [db.execute("SELECT repeat(%s, 100000)", ("y" * 10,)) for _ in range(30)]
+    say("much", sum(len(cursor.fetchone()[0]) for cursor in cursors))
+
+
+def cursors(db):
+    with db.transaction(), db.cursor(name="on_the_server", scrollable=True) as cursor:
+        cursor.execute("SELECT i FROM generate_series(1, 1000) AS i")
+        say("fetched", cursor.fetchmany(3))
+        cursor.scroll(500, mode="absolute")
+        say("scrolled", cursor.fetchone())
+        cursor.itersize = 100
+        say("rest", sum(row[0] for row in cursor))
+    say("streamed", sum(row[0] for row in db.cursor().stream("SELECT i FROM generate_series(1, 3000) AS i")))
+
+
+def copies(db):
+    db.execute("CREATE TEMP TABLE copied (i int, t text)")
+    cursor = db.cursor()
+    with cursor.copy("COPY copied FROM STDIN") as copy:
+        for i in range(5000):
+            copy.write_row((i, f"tab\t{i}" if i % 7 else None))
+    say("copied", cursor.rowcount)
+    with cursor.copy("COPY copied FROM STDIN (FORMAT binary)") as copy:
+        copy.set_types(["int4", "text"])
+        for i in range(5000):
+            copy.write_row((i, "binary"))
+    with cursor.copy("COPY copied TO STDOUT (FORMAT binary)") as copy:
+        say("bytes", sum(len(block) for block in copy))
+    with cursor.copy("COPY copied TO STDOUT") as copy:
+        say("rows", sum(1 for _ in copy.rows()))
+    with refused(psycopg.errors.BadCopyFileFormat):
+        with cursor.copy("COPY copied FROM STDIN") as copy:
+            copy.write("1\ttwo\tthree\n")
+    with refused(ZeroDivisionError):
+        with cursor.copy("COPY copied FROM STDIN") as copy:
+            copy.write("1\ttwo\n")
+            raise ZeroDivisionError("given up by the client")
+    say("after", cursor.execute("SELECT count(*) FROM copied").fetchone())
+
+
+def cancels(db):
+    for cancel in (db.cancel, db.cancel_safe):
+        timer = threading.Timer(0.2, cancel)
+        timer.start()
+        with quickly(), refused(psycopg.errors.QueryCanceled):
+            db.execute("SELECT pg_sleep(30)")
+        timer.join()
+        say("still here", db.execute("SELECT 1").fetchone())
+
+
+def notifications(db):
+    db.execute("LISTEN news")
+    with psycopg.connect(autocommit=True) as other:
+        for word in ("one", "two", "three"):
+            other.execute(sql.SQL("NOTIFY news, {}").format(word))
+    say("heard", [note.payload for note in db.notifies(timeout=10, stop_after=3)])
+
+
+def large_values(db):
+    value = bytes(range(256)) * 4 * 1024 * 10
+    row = db.execute("SELECT %b::bytea, length(%b::bytea)", (value, value), binary=True).fetchone()
+    assert row[0] == value
+    say("large", row[1])
+
+
+def start_up_parameters():
+    with psycopg.connect(application_name="a name", options="-c statement_timeout=1234 -c search_path=a,b") as db:
+        for name in ("application_name", "statement_timeout", "search_path"):
+            say(name, db.execute(sql.SQL("SHOW {}").format(sql.Identifier(name))).fetchone())
+
+
+main()

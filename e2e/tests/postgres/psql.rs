@@ -52,9 +52,9 @@ fn listener(stage: &Stage, way: Way) -> Result<Terminal> {
 
 /// Object identifiers differ from run to run.
 fn without_numbers(transcript: &str) -> String {
-    let line = |line: &str| match line.strip_prefix("lo_import ") {
-        Some(_) => "lo_import OID".to_owned(),
-        None => line.to_owned(),
+    let line = |line: &str| match line.split_once(' ') {
+        Some((word @ ("lo_import" | "lo_unlink"), _)) => format!("{word} OID"),
+        _ => line.to_owned(),
     };
     transcript.lines().map(line).collect::<Vec<_>>().join("\n")
 }

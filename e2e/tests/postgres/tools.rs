@@ -70,6 +70,6 @@ const CHECKSUM: &str = "
 SELECT 'customers', count(*), md5(string_agg(c::text, ',' ORDER BY id)) FROM shop.customers AS c
 UNION ALL SELECT 'sales', count(*), md5(string_agg(s::text, ',' ORDER BY id)) FROM shop.sales AS s
 UNION ALL SELECT 'revenue', count(*), md5(string_agg(r::text, ',' ORDER BY customer)) FROM shop.revenue AS r
-UNION ALL SELECT 'parts', count(*), md5(string_agg(relname || relkind, ',' ORDER BY relname))
+UNION ALL SELECT 'parts', count(*), md5(string_agg(relname || relkind::text, ',' ORDER BY relname))
     FROM pg_class WHERE relnamespace = 'shop'::regnamespace
 ";

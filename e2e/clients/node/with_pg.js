@@ -5,7 +5,7 @@ const assert = require('node:assert')
 const fs = require('node:fs')
 const { pipeline } = require('node:stream/promises')
 const { Readable } = require('node:stream')
-const { Client, Pool } = require('pg')
+const { Client, Pool, Query } = require('pg')
 const Cursor = require('pg-cursor')
 const { from: copyFrom, to: copyTo } = require('pg-copy-streams')
 
@@ -77,13 +77,22 @@ async function main () {
   await db.query('ROLLBACK')
 
   const other = await connect()
-  const { rows: [{ pid }] } = await db.query('SELECT pg_backend_pid() AS pid')
-  const cancelled = refused(db.query('SELECT pg_sleep(30)'))
-  while (!(await other.query("SELECT FROM pg_stat_activity WHERE pid = $1 AND query LIKE '%pg_sleep%'", [pid])).rowCount);
-  const began = Date.now()
-  await other.query('SELECT pg_cancel_backend($1)', [pid])
-  await cancelled
-  assert(Date.now() - began < 1500, 'cancelling took too long')
+  const asleep = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+  for (const cancel of [
+    (_query) => other.query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'"),
+    (query) => new Client(settings()).cancel(db, query)
+  ]) {
+    let ended
+    const query = new Query('SELECT pg_sleep(30)', (error) => ended(error))
+    const end = new Promise((resolve) => { ended = resolve })
+    db.query(query)
+    while (!(await other.query(asleep)).rowCount);
+    const began = Date.now()
+    cancel(query)
+    const error = await end
+    say('cancelled', error.code, error.message)
+    assert(Date.now() - began < 5000, 'cancelling took too long')
+  }
 
   const heard = new Promise((resolve) => db.once('notification', resolve))
   await db.query('LISTEN news')

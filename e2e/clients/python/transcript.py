@@ -32,11 +32,11 @@ class refused:
 
 
 class quickly:
-    """What is inside may take a second and no more."""
+    """What is inside ends at once: the deadline is generous to a busy machine, and short beside the 30 s it would take."""
 
     def __enter__(self):
         self.began = time.monotonic()
 
     def __exit__(self, *_):
         took = time.monotonic() - self.began
-        assert took < 1.5, f"it took {took:.1f} s"
+        assert took < 5, f"it took {took:.1f} s"

@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from transcript import quickly, refused, say
+from transcript import WAY, quickly, refused, say
 
 
 def main():
@@ -25,6 +25,7 @@ def main():
         large_values(db)
     say("closed", db.closed)
     start_up_parameters()
+    ways_in()
 
 
 def types(db):
@@ -173,6 +174,27 @@ def start_up_parameters():
     with psycopg.connect(application_name="a name", options="-c statement_timeout=1234 -c search_path=a,b") as db:
         for name in ("application_name", "statement_timeout", "search_path"):
             say(name, db.execute(sql.SQL("SHOW {}").format(sql.Identifier(name))).fetchone())
+
+
+def ways_in():
+    """Every way that libpq knows to begin; only TLS from the first byte is beyond PostgreSQL 15 itself."""
+    say("libpq", psycopg.pq.version() // 10000)
+    ways = [{"max_protocol_version": version} for version in ("3.0", "3.2", "latest")]
+    ways += [{"gssencmode": "prefer"}, {"gssencmode": "disable"}]
+    if WAY == "native":
+        ways += [{"sslnegotiation": "direct", **way} for way in ways]
+        ways += [{"sslmode": mode} for mode in ("require", "verify-ca", "verify-full")]
+    for way in ways:
+        with psycopg.connect(autocommit=True, **way) as db:
+            assert db.execute("SELECT current_user").fetchone() == ("jerry",), way
+            timer = threading.Timer(0.1, db.cancel_safe)
+            timer.start()
+            try:
+                with quickly():
+                    db.execute("SELECT pg_sleep(30)")
+                raise AssertionError("nobody cancelled it")
+            except psycopg.errors.QueryCanceled:
+                timer.join()
 
 
 main()

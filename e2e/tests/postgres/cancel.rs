@@ -12,7 +12,7 @@ use crate::stage::{Stage, Way};
 const QUICKLY: Duration = Duration::from_secs(1);
 
 #[test]
-fn ctrl_c_ends_a_running_query_quickly_and_the_session_goes_on() -> Result<()> {
+fn ctrl_c_ends_a_running_query_within_a_second_and_the_session_goes_on() -> Result<()> {
     let stage = Stage::new()?;
     for way in Way::ALL {
         interrupt(&stage, stage.psql(way)?.session()?)?;
@@ -43,7 +43,7 @@ fn interrupt(stage: &Stage, mut psql: Terminal) -> Result<()> {
 }
 
 #[test]
-fn sigint_ends_one_sessions_query_and_not_its_neighbours() -> Result<()> {
+fn sigint_ends_one_sessions_query_within_a_second_and_not_its_neighbours() -> Result<()> {
     let stage = Stage::new()?;
     for way in Way::ALL {
         let psql = stage.psql(way)?;

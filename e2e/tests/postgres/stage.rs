@@ -1,6 +1,6 @@
 //! One database and three ways to it, which a client must not be able to tell apart.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{Finished, Psql, Terminal, World, run};
@@ -91,11 +91,14 @@ impl Stage {
     /// Runs the same for every way, and compares what came out: the baseline's transcript.
     pub(crate) fn alike(&self, mut play: impl FnMut(Way) -> Result<String>) -> Result<String> {
         let [plain, native, tunnel] = Way::ALL;
+        let began = Instant::now();
         let expected = play(plain).context("against the database itself")?;
+        eprintln!("{plain:?}: {:.1} s", began.elapsed().as_secs_f32());
         for way in [native, tunnel] {
             let got = play(way)
                 .with_context(|| format!("{way:?}, after the database itself had said:\n{expected}"))?;
             same(way, &expected, &got)?;
+            eprintln!("{way:?}: {:.1} s", began.elapsed().as_secs_f32());
         }
         Ok(expected)
     }

@@ -82,6 +82,14 @@ pub(crate) enum Mfa {
     },
 }
 
+/// How things are, as of one moment: everything in one judgement is judged by the same.
+pub(crate) struct View {
+    /// Of this snapshot, or of an older one: see [`Replica::age`].
+    pub(crate) age: Option<Duration>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) now: SystemTime,
+}
+
 /// Why a session may go on, and with what.
 pub(crate) struct Standing {
     pub(crate) decided_by: RoleName,
@@ -112,17 +120,17 @@ impl Authorizer {
         chain: &[CertificateDer<'_>],
         request: &SessionRequest,
     ) -> Result<Permit, AccessDenied> {
-        let (snapshot, now) = (self.0.replica.snapshot(), self.0.clock.now());
-        let certificate = certificate(chain, &snapshot, now)?;
+        let view = self.0.view();
+        let certificate = certificate(chain, &view.snapshot, view.now)?;
         let denied =
             |identity: &Identity, reason| AccessDenied { reason, identity: Some(Box::new(identity.clone())) };
 
         let mfa = check_route(&certificate.identity, request)
-            .and_then(|()| verify_mfa(&certificate, &snapshot))
+            .and_then(|()| verify_mfa(&certificate, &view.snapshot))
             .map_err(|reason| denied(&certificate.identity, reason))?;
         let session = Session { certificate, request: request.clone(), mfa };
-        let standing = self.0.standing(&session, &snapshot, now).and_then(|standing| {
-            check_mfa_age(session.mfa, standing.roles.set.options().mfa_verification_interval, now)?;
+        let standing = self.0.standing(&session, &view).and_then(|standing| {
+            check_mfa_age(session.mfa, standing.roles.set.options().mfa_verification_interval, view.now)?;
             Ok(standing)
         });
         match standing {
@@ -230,12 +238,16 @@ fn verify_receipt(
 }
 
 impl Core {
+    pub(crate) fn view(&self) -> View {
+        let age = self.replica.age();
+        View { age, snapshot: self.replica.snapshot(), now: self.clock.now() }
+    }
+
     /// What must hold at the door and for as long as the session lives.
     pub(crate) fn standing(
         &self,
         session: &Session,
-        snapshot: &Snapshot,
-        now: SystemTime,
+        View { age, snapshot, now }: &View,
     ) -> Result<Standing, DenyReason> {
         let identity = &session.certificate.identity;
         let preference = snapshot.auth_preference().filter(|_| snapshot.is_ready());
@@ -246,23 +258,14 @@ impl Core {
             target: &session.request.target.name,
             sidecar_id: self.sidecar_id.as_deref(),
         };
-        if let Some(lock) = lock::in_force(snapshot.locks(), &subject, now) {
+        if let Some(lock) = lock::in_force(snapshot.locks(), &subject, *now) {
             return Err(DenyReason::Locked(Box::new(lock)));
         }
-        let roles = self.roles.resolve(identity, snapshot, preference, now)?;
-        self.check_age(roles.set.options().lock)?;
+        let roles = self.roles.resolve(identity, snapshot, preference, *now)?;
+        check_age(roles.set.options().lock, *age)?;
         check_address(roles.set.options().pin_source_ip, session)?;
         let decided_by = self.decide(&roles, session, snapshot.generation())?;
         Ok(Standing { decided_by, roles })
-    }
-
-    fn check_age(&self, mode: LockingMode) -> Result<(), DenyReason> {
-        match (mode, self.replica.age()) {
-            (LockingMode::BestEffort, _) => Ok(()),
-            (LockingMode::Strict, Some(age)) if age < STALE_AFTER => Ok(()),
-            (LockingMode::Strict, Some(age)) => Err(DenyReason::ReplicaStale { age }),
-            (LockingMode::Strict, None) => Err(DenyReason::ReplicaNotReady),
-        }
     }
 
     fn decide(
@@ -287,6 +290,15 @@ impl Core {
             Decision::MfaRequired { by } => Err(DenyReason::MfaRequired { by }),
             Decision::Deny { by } => Err(DenyReason::Policy(by)),
         }
+    }
+}
+
+fn check_age(mode: LockingMode, age: Option<Duration>) -> Result<(), DenyReason> {
+    match (mode, age) {
+        (LockingMode::BestEffort, _) => Ok(()),
+        (LockingMode::Strict, Some(age)) if age < STALE_AFTER => Ok(()),
+        (LockingMode::Strict, Some(age)) => Err(DenyReason::ReplicaStale { age }),
+        (LockingMode::Strict, None) => Err(DenyReason::ReplicaNotReady),
     }
 }
 

@@ -60,9 +60,18 @@ impl ClockHandle {
 /// The text form of a moment in certificates and audit: RFC 3339 in UTC, to the second.
 #[must_use]
 pub fn rfc3339(at: SystemTime) -> String {
-    let seconds = OffsetDateTime::from(at).replace_nanosecond(0);
-    // Only years beyond 9999 have no RFC 3339 form.
-    seconds.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
+    // A system's time reaches further than RFC 3339, and than the library's, whose conversion panics there. Evidence may hold
+    // any number: what is out of range becomes the nearest moment that has a form.
+    let (seconds, nearest) = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => (i64::try_from(since.as_secs()).ok(), "9999-12-31T23:59:59Z"),
+        Err(before) => {
+            let before = before.duration();
+            let whole = before.as_secs() + u64::from(before.subsec_nanos() > 0);
+            (i64::try_from(whole).ok().map(|seconds| -seconds), "0000-01-01T00:00:00Z")
+        }
+    };
+    let at = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| nearest.to_owned())
 }
 
 /// Reads the form of [`rfc3339`], with any offset.
@@ -104,6 +113,17 @@ mod tests {
             parse_rfc3339(&rfc3339(at)),
             Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
         );
+    }
+
+    #[test]
+    fn moments_without_an_rfc3339_form_are_written_as_the_nearest_and_never_panic() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        for seconds in [253_402_300_800, 1 << 40, i64::MAX.unsigned_abs() / 1_000] {
+            assert_eq!(rfc3339(epoch + Duration::from_secs(seconds)), "9999-12-31T23:59:59Z", "{seconds}");
+        }
+        assert_eq!(rfc3339(from_unix_millis(i64::MAX).unwrap()), "9999-12-31T23:59:59Z");
+        assert_eq!(rfc3339(epoch - Duration::from_secs(1 << 40)), "0000-01-01T00:00:00Z");
+        assert_eq!(rfc3339(epoch - Duration::from_millis(1)), "1969-12-31T23:59:59Z");
     }
 
     #[test]

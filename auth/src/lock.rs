@@ -65,7 +65,11 @@ pub fn in_force<'l>(
 fn applies(target: &LockTarget, subject: &Subject<'_>) -> bool {
     let LockTarget { user, role, login, mfa_device, server_id } = target;
     let is_target =
-        |id: &str| id == subject.target.as_str() || subject.sidecar_id.is_some_and(|sidecar| sidecar == id);
+        // A sidecar's id is a UUID, however its hexadecimal digits are written.
+        |id: &str| {
+            id == subject.target.as_str()
+                || subject.sidecar_id.is_some_and(|sidecar| sidecar.eq_ignore_ascii_case(id))
+        };
     user.as_ref().is_none_or(|user| *user == subject.identity.user)
         && role.as_ref().is_none_or(|role| subject.identity.roles.contains(role))
         && login.as_ref().is_none_or(|login| login == account(subject.login))

@@ -156,8 +156,9 @@ async fn watch_session(core: Arc<Core>, session: Arc<Session>, mut changes: watc
 impl Core {
     /// Whether a session may go on, and when to look again if nothing changes before.
     fn look(&self, session: &Session) -> Result<Duration, Ended> {
-        let (snapshot, now) = (self.replica.snapshot(), self.clock.now());
-        let standing = self.standing(session, &snapshot, now).map_err(Ended::from)?;
+        let view = self.view();
+        let now = view.now;
+        let standing = self.standing(session, &view).map_err(Ended::from)?;
         let options = standing.roles.set.options();
         let mut next = LOOK_AGAIN;
         if options.disconnect_expired_cert {
@@ -165,7 +166,7 @@ impl Core {
             next = next.min(until(at, now).ok_or(Ended::CertificateExpired { at })?);
         }
         if options.lock == LockingMode::Strict {
-            let age = self.replica.age().ok_or(Ended::ReplicaStale)?;
+            let age = view.age.ok_or(Ended::ReplicaStale)?;
             next = next.min(STALE_AFTER.saturating_sub(age) + A_LITTLE);
         }
         if let Some(at) = CompiledRoles::expires(&standing.roles) {

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{clock::Clock, proto};
 
@@ -75,6 +75,8 @@ pub enum ReplicaError {
 pub struct Replica {
     clock: Clock,
     current: ArcSwap<Snapshot>,
+    /// When the visible snapshot was last known to be up to date.
+    heard: ArcSwapOption<Heard>,
     incoming: Mutex<Incoming>,
     changes: watch::Sender<u64>,
 }
@@ -83,8 +85,13 @@ pub struct Replica {
 struct Incoming {
     /// The snapshot being received; `None` while deltas change the current one.
     loading: Option<Snapshot>,
-    /// When the visible snapshot was last known to be up to date.
-    heard: Option<SystemTime>,
+}
+
+/// A moment by both clocks: the one that may be set, and the one that a suspended machine may stop.
+#[derive(Clone, Copy)]
+struct Heard {
+    at: SystemTime,
+    uptime: Instant,
 }
 
 impl Replica {
@@ -94,7 +101,8 @@ impl Replica {
         Arc::new(Self {
             clock,
             current: ArcSwap::from_pointee(Snapshot::default()),
-            incoming: Mutex::new(Incoming { loading: Some(Snapshot::default()), heard: None }),
+            heard: ArcSwapOption::empty(),
+            incoming: Mutex::new(Incoming { loading: Some(Snapshot::default()) }),
             changes: watch::channel(0).0,
         })
     }
@@ -133,7 +141,7 @@ impl Replica {
         };
         // While a snapshot is coming in, what is visible is as old as it was.
         if incoming.loading.is_none() {
-            incoming.heard = Some(self.clock.now());
+            self.heard.store(Some(Arc::new(Heard { at: self.clock.now(), uptime: Instant::now() })));
         }
         outcome
     }
@@ -159,12 +167,16 @@ impl Replica {
         self.current.load().is_ready()
     }
 
-    /// How long ago the snapshot was last known to be up to date; `None` before there is one. A clock that was set back
-    /// counts as time passed: it must not make an old snapshot young.
+    /// How long ago the snapshot was last known to be up to date; `None` before there is one. Setting the clock, back or
+    /// back and forth, makes no old snapshot young: of wall clock and uptime, the longer counts.
+    ///
+    /// Who asks for the snapshot too asks for the age first: the race is with [`Replica::apply`], which makes a snapshot
+    /// visible before it counts as heard. So the age may belong to an older snapshot, never to a younger one.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let heard = self.incoming().heard?;
-        Some(self.clock.now().duration_since(heard).unwrap_or_else(|ahead| ahead.duration()))
+        let heard = **self.heard.load().as_ref()?;
+        let by_clock = self.clock.now().duration_since(heard.at).unwrap_or_else(|ahead| ahead.duration());
+        Some(by_clock.max(heard.uptime.elapsed()))
     }
 
     /// Tells of each new generation.

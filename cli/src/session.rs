@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     connect::Connection,
     mfa::{self, Asked, Prompter, Whose},
+    profile::Profile,
     times,
 };
 
@@ -39,7 +40,18 @@ pub struct Credential {
 /// The service's own words: `NOT_FOUND` also where the user may not open the session.
 pub async fn is_mfa_required(channel: &Channel, route: &Route) -> Result<bool, tonic::Status> {
     let request = IsMfaRequiredRequest { route: Some(route.clone()) };
-    Ok(UsersClient::new(channel.clone()).is_mfa_required(request).await?.into_inner().required)
+    Ok(UsersClient::new(channel.clone()).is_mfa_required(request).await.map_err(told)?.into_inner().required)
+}
+
+/// To hide what exists, the service answers `NOT_FOUND` where a session may not be opened. Here the target's name came
+/// from the service itself, so it is the login that does not fit.
+fn told(status: tonic::Status) -> tonic::Status {
+    if status.code() == tonic::Code::NotFound {
+        return tonic::Status::permission_denied(
+            "access to db denied. User does not have permissions. Confirm database user and name.",
+        );
+    }
+    status
 }
 
 /// Asks for the session certificate of a process that stays in the path; prompts where policy asks for MFA.
@@ -54,7 +66,8 @@ pub async fn open(
     let required = is_mfa_required(&connection.channel, route).await?;
     let (key, public_key) = key::generate_p256()?;
     let (challenge_id, mfa) = if required {
-        let (id, answer) = touch(connection, prompter, route, &public_key).await?;
+        let (id, answer) =
+            touch(&connection.channel, &connection.login.profile, prompter, route, &public_key).await?;
         (id, Some(answer))
     } else {
         (String::new(), None)
@@ -86,7 +99,8 @@ pub async fn open_for_disk(connection: &Connection, route: &Route) -> anyhow::Re
 }
 
 async fn touch(
-    connection: &Connection,
+    channel: &Channel,
+    profile: &Profile,
     prompter: &Prompter,
     route: &Route,
     public_key: &[u8],
@@ -95,9 +109,7 @@ async fn touch(
         create_challenge_request::Session { route: Some(route.clone()), public_key: public_key.to_vec() };
     let scope = create_challenge_request::Scope::Session(session);
     let request = CreateChallengeRequest { scope: Some(scope) };
-    let challenge =
-        UsersClient::new(connection.channel.clone()).create_challenge(request).await?.into_inner();
-    let profile = &connection.login.profile;
+    let challenge = UsersClient::new(channel.clone()).create_challenge(request).await?.into_inner();
     mfa::check(&challenge, &Asked { cluster: &profile.cluster, user: &profile.user, route, public_key })?;
     let answer = prompter.answer(&challenge, Whose::Any).await?;
     Ok((challenge.challenge_id, answer))
@@ -127,3 +139,6 @@ async fn issue(
         authorities,
     })
 }
+
+#[cfg(test)]
+mod tests;

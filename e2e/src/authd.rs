@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::{
     binaries,
@@ -88,13 +89,18 @@ impl Authd {
 
 /// The address in a log line that says that `listener` is bound.
 pub(crate) fn listening(line: &str, listener: &str) -> Option<SocketAddr> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let fields = line.get("fields")?;
-    let is = |name: &str, value: &str| fields.get(name).and_then(serde_json::Value::as_str) == Some(value);
-    if !is("message", "listening") || !is("listener", listener) {
+    let fields = logged(line, "listening")?;
+    if fields.get("listener")?.as_str()? != listener {
         return None;
     }
     fields.get("addr")?.as_str()?.parse().ok()
+}
+
+/// The fields of a log line with this message.
+pub(crate) fn logged(line: &str, message: &str) -> Option<Value> {
+    let mut line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get_mut("fields")?.take();
+    (fields.get("message")?.as_str()? == message).then_some(fields)
 }
 
 #[cfg(test)]

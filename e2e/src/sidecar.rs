@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     Authd, Tctl,
-    authd::{STARTING, listening},
+    authd::{STARTING, listening, logged},
     binaries,
     process::{Daemon, mortal, poll},
 };
@@ -41,14 +41,19 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Joins with a new token, starts, and is ready: its replica is complete.
+    /// Joins with a new token, starts, is ready (its replica is complete), and has told authd what it guards.
     ///
     /// # Errors
     /// When it does not get there.
     pub fn start(data_dir: &Path, authd: &Authd, tctl: &Tctl, options: SidecarOptions) -> Result<Self> {
         let token = tctl.join_token()?;
         let ca_pin = tctl.ca_pin()?;
-        Self::launch(data_dir, &authd.public_addr(), &ca_pin, Some(&token), options, "127.0.0.1:0")
+        let sidecar =
+            Self::launch(data_dir, &authd.public_addr(), &ca_pin, Some(&token), options, "127.0.0.1:0")?;
+        sidecar
+            .daemon
+            .wait_for("the sidecar to announce itself", STARTING, |line| logged(line, "announced"))?;
+        Ok(sidecar)
     }
 
     fn launch(

@@ -405,6 +405,7 @@ fn a_lock_by_each_target_stops_new_sessions() {
     let world = World::new();
     let device = format!(r#""mfa_device":"{}""#, world.key.id);
     let sidecar = format!(r#""server_id":"{SIDECAR_ID}""#);
+    let shouted = format!(r#""server_id":"{}""#, SIDECAR_ID.to_ascii_uppercase());
     for (target, words) in [
         (r#""user":"jerry""#, r#"User:"jerry""#),
         (r#""role":"access-prod""#, r#"Role:"access-prod""#),
@@ -413,6 +414,7 @@ fn a_lock_by_each_target_stops_new_sessions() {
         (r#""server_id":"prod-pg""#, r#"ServerID:"prod-pg""#),
         (r#""node":"prod-pg""#, r#"ServerID:"prod-pg""#),
         (sidecar.as_str(), "ServerID:"),
+        (shouted.as_str(), "ServerID:"),
     ] {
         world.apply(lock(target)).unwrap();
         let DenyReason::Locked(lock) = world.refusal(&world.touched("prod-pg"), "prod-pg") else {
@@ -552,6 +554,14 @@ fn a_clock_set_back_does_not_make_a_stale_replica_young() {
     draft.not_before = now() - HOUR;
     let denied = world.authorizer.authorize(&[world.user_ca.sign(&draft)], &request("dev-pg")).unwrap_err();
     assert!(matches!(denied.reason, DenyReason::ReplicaStale { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_back_again_and_again_does_not_keep_a_stale_replica_in_use() {
+    let world = World::new();
+    world.apply(preference(r#""locking_mode":"strict""#)).unwrap();
+    tokio::time::advance(STALE_AFTER).await;
+    assert!(matches!(world.refusal(&world.login(), "dev-pg"), DenyReason::ReplicaStale { .. }));
 }
 
 #[test]

@@ -51,6 +51,14 @@ fn allowing(roles: &[CompiledRole], wanted: &Wanted<'_>, touched: bool) -> Optio
     Some(Decision::Allow { role: first.name.clone() })
 }
 
+/// Bytes of a user or database name: `NAMEDATALEN` − 1. PostgreSQL cuts what is longer, so that a name which no `deny` and no
+/// lock knows would arrive as one that they do.
+const POSTGRES_NAME: usize = 63;
+
+/// Characters of a user name (`USERNAME_CHAR_LENGTH`), which MySQL cuts in the same way. MariaDB's may be longer: such users
+/// cannot be reached, because nobody knows before the decision which of the two it is.
+const MYSQL_USER: usize = 32;
+
 /// What is compared with the lists of a role, as the target's protocol has it.
 struct Wanted<'a> {
     target: &'a Target,
@@ -69,16 +77,20 @@ enum NoMatch<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// `None`: the login is not of the kind that the target has, so nothing can allow it.
+    /// `None`: the login is not of the kind that the target has, or a name that the target would cut. Nothing can allow it.
     fn of(access: &'a Access) -> Option<Self> {
         let target = access.target.as_ref();
         let login = match (target.kind, target.protocol, &access.login) {
             (TargetKind::Node, Protocol::Ssh, Login::Node { login }) => WantedLogin::Node { login },
-            (TargetKind::Database, Protocol::Postgres, Login::Database { user, name }) => {
+            (TargetKind::Database, Protocol::Postgres, Login::Database { user, name })
+                if user.len() <= POSTGRES_NAME && name.len() <= POSTGRES_NAME =>
+            {
                 WantedLogin::Database { user, name: Some(name) }
             }
             // Queries across databases cannot be prevented, so a check of the name would be a promise not kept.
-            (TargetKind::Database, Protocol::Mysql, Login::Database { user, .. }) => {
+            (TargetKind::Database, Protocol::Mysql, Login::Database { user, .. })
+                if user.chars().count() <= MYSQL_USER =>
+            {
                 WantedLogin::Database { user, name: None }
             }
             _ => return None,

@@ -32,18 +32,48 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
         })
 }
 
+/// What stood last inside brackets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// A character that a range may begin with.
+    Character,
+    /// Its hyphen: a range is open.
+    Hyphen,
+    /// Nothing yet, a whole range, or a class.
+    Whole,
+}
+
+impl Last {
+    fn and_character(self) -> Self {
+        if self == Self::Hyphen { Self::Whole } else { Self::Character }
+    }
+
+    /// A class ends no range. Put in its place here, it would close the brackets early, and the rest would be text.
+    fn and_class(self) -> Result<Self, String> {
+        match self {
+            Self::Hyphen => Err("a range that ends with a class; escape the hyphen".to_owned()),
+            Self::Character | Self::Whole => Ok(Self::Whole),
+        }
+    }
+}
+
 fn translate(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut chars = pattern.chars().peekable();
-    let mut in_brackets = false;
+    let (mut in_brackets, mut last) = (false, Last::Whole);
     while let Some(c) = chars.next() {
         match c {
             '\\' => match chars.next() {
-                Some(escaped) => escape(escaped, in_brackets, &mut out)?,
+                Some(escaped) => {
+                    let is_class = "dDwWsS".contains(escaped);
+                    last = if in_brackets && is_class { last.and_class()? } else { last.and_character() };
+                    escape(escaped, in_brackets, &mut out)?;
+                }
                 None => return Err("ends with a backslash".to_owned()),
             },
             '[' if in_brackets && chars.peek() == Some(&':') => {
                 // A class such as [:alpha:], up to its own closing bracket.
+                last = last.and_class()?;
                 out.push('[');
                 for c in chars.by_ref() {
                     out.push(c);
@@ -52,15 +82,19 @@ fn translate(pattern: &str) -> Result<String, String> {
                     }
                 }
             }
-            '[' if in_brackets => out.push_str(r"\["),
+            '[' if in_brackets => {
+                last = last.and_character();
+                out.push_str(r"\[");
+            }
             '[' => {
-                in_brackets = true;
+                (in_brackets, last) = (true, Last::Whole);
                 out.push('[');
                 if chars.next_if_eq(&'^').is_some() {
                     out.push('^');
                 }
                 // The first bracket is a character, as in []a].
                 if chars.next_if_eq(&']').is_some() {
+                    last = Last::Character;
                     out.push_str(r"\]");
                 }
             }
@@ -68,12 +102,23 @@ fn translate(pattern: &str) -> Result<String, String> {
                 in_brackets = false;
                 out.push(']');
             }
-            '&' | '~' if in_brackets => out.extend(['\\', c]),
+            '&' | '~' if in_brackets => {
+                last = last.and_character();
+                out.extend(['\\', c]);
+            }
             '-' if in_brackets && chars.peek() == Some(&'-') => {
                 return Err("two hyphens inside brackets; escape one of them".to_owned());
             }
+            '-' if in_brackets => {
+                let opens = last == Last::Character && chars.peek() != Some(&']');
+                last = if opens { Last::Hyphen } else { Last::Whole };
+                out.push('-');
+            }
             '(' if !in_brackets && chars.peek() == Some(&'?') => group(&mut chars, &mut out)?,
-            _ => out.push(c),
+            _ => {
+                last = last.and_character();
+                out.push(c);
+            }
         }
     }
     Ok(out)
@@ -138,6 +183,20 @@ mod tests {
         assert!(matches("^[]a]+$", "]a") && matches("^[^]a]$", "b") && !matches("^[^]a]$", "]"));
         assert!(matches("^[[:digit:]x]+$", "1x") && !matches("^[[:digit:]x]+$", ":"));
         assert!(compile("^[a--b]$").is_err());
+    }
+
+    #[test]
+    fn a_range_that_ends_with_a_class_is_an_error_as_in_go() {
+        for pattern in
+            [r"^[.-\w]+$", r"^[+-\d]$", r"^[\\-\d]$", r"^[^A-\S]$", r"^[\[-\d]$", "^[+-[:alpha:]]$"]
+        {
+            assert!(compile(pattern).is_err(), "{pattern}");
+        }
+        for pattern in [r"^[-\d]+$", r"^[\w-]+$", r"^[a\-\d]+$", r"^[a-c-\d]+$", r"^[\w-\d]+$", r"^[\d.-]+$"]
+        {
+            assert!(matches(pattern, "-1") || matches(pattern, "-"), "{pattern}");
+        }
+        assert!(matches(r"^[a-c\d]+$", "b1") && !matches(r"^[a-c\d]+$", "-"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{DeviceKey, ReceiptError};
 use crate::proto::Receipt;
@@ -25,6 +25,9 @@ struct ClientData {
     origin: String,
     #[serde(rename = "crossOrigin", default)]
     cross_origin: bool,
+    /// Level 3: the page around, where the touch was asked for from within another's.
+    #[serde(rename = "topOrigin")]
+    top_origin: Option<IgnoredAny>,
 }
 
 pub(super) fn check_client_data(
@@ -32,8 +35,12 @@ pub(super) fn check_client_data(
     challenge: &[u8; 32],
     relying_party: &RelyingParty,
 ) -> Result<(), ReceiptError> {
-    let data: ClientData =
-        serde_json::from_slice(json).map_err(|_| ReceiptError::Malformed { what: "its client data" })?;
+    let malformed = ReceiptError::Malformed { what: "its client data" };
+    // serde would also take a list of the values, which no other reader understands.
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err(malformed);
+    }
+    let data: ClientData = serde_json::from_slice(json).map_err(|_| malformed)?;
     if data.kind != "webauthn.get" {
         return Err(ReceiptError::WrongType);
     }
@@ -45,7 +52,7 @@ pub(super) fn check_client_data(
     if !relying_party.origins.iter().any(|allowed| origin(allowed) == origin(&data.origin)) {
         return Err(ReceiptError::WrongOrigin { origin: data.origin });
     }
-    if data.cross_origin {
+    if data.cross_origin || data.top_origin.is_some() {
         return Err(ReceiptError::CrossOrigin);
     }
     Ok(())
@@ -75,7 +82,10 @@ pub(super) fn check_authenticator_data(
     if !whole || flags & ATTESTED_CREDENTIAL != 0 {
         return Err(malformed);
     }
-    if rp_id_hash != digest(&SHA256, relying_party.rp_id.as_bytes()).as_ref() {
+    // A cluster that names no relying party has none; the hash of nothing is not its name.
+    if relying_party.rp_id.is_empty()
+        || rp_id_hash != digest(&SHA256, relying_party.rp_id.as_bytes()).as_ref()
+    {
         return Err(ReceiptError::WrongRelyingParty);
     }
     if flags & USER_PRESENT == 0 {

@@ -21,7 +21,7 @@ pub enum DeviceKeyError {
     /// Another algorithm than ES256, ES384 and RS256.
     #[error("the device key is of an unsupported algorithm")]
     Unsupported,
-    /// The point is not on its curve, or the modulus is too short.
+    /// The point is not on its curve, the modulus is too short, or the exponent is not 65537.
     #[error("the device key is not valid")]
     Invalid,
 }
@@ -49,6 +49,9 @@ const ES384: i64 = -35;
 const RS256: i64 = -257;
 const P256: i64 = 1;
 const P384: i64 = 2;
+
+/// 65537: what every authenticator uses. With 1, whatever says the right thing would be its own signature.
+const EXPONENT: &[u8] = &[1, 0, 1];
 
 impl DeviceKey {
     /// Reads a COSE_Key. Members that the algorithm does not know are refused.
@@ -102,8 +105,8 @@ fn elliptic(algorithm: i64, curve: i64, x: &[u8], y: &[u8]) -> Result<DeviceKey,
 }
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<DeviceKey, DeviceKeyError> {
-    // 2048 to 8192 bits: what the algorithm takes.
-    if !(256..=1024).contains(&modulus.len()) {
+    // 2048 to 8192 bits: what the algorithm takes. It would also take 1 as the exponent.
+    if !(256..=1024).contains(&modulus.len()) || exponent != EXPONENT {
         return Err(DeviceKeyError::Invalid);
     }
     let key =
@@ -196,6 +199,19 @@ mod tests {
     fn a_coordinate_of_another_length_is_refused() {
         let refused = DeviceKey::from_cose(&ec2(&[0x26], 1, &[1; 31], &[1; 32])).unwrap_err();
         assert_eq!(refused, DeviceKeyError::Malformed);
+    }
+
+    /// With the exponent 1 a signature is its own message, and anybody can write it.
+    #[test]
+    fn an_rsa_key_whose_exponent_makes_forgery_easy_is_refused() {
+        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let modulus = &key.public_key().as_ref()[9..265];
+        for exponent in [&[0x40][..], &[0x41, 0], &[0x41, 1], &[0x41, 2], &[0x43, 1, 0, 0]] {
+            let head = [0xa4, 0x01, 0x03, 0x03, 0x39, 0x01, 0x00, 0x20, 0x59, 0x01, 0x00];
+            let cose = [&head, modulus, &[0x21], exponent].concat();
+            let refused = DeviceKey::from_cose(&cose).map(drop);
+            assert_eq!(refused, Err(DeviceKeyError::Invalid), "{exponent:?}");
+        }
     }
 
     #[test]

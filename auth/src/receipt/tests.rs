@@ -183,6 +183,41 @@ fn a_touch_across_origins_is_refused() {
 }
 
 #[test]
+fn a_touch_that_names_a_page_around_is_refused_whatever_else_it_says() {
+    let case = Case::new();
+    let receipt =
+        signed_again(&case, |json| json.replacen('{', r#"{"topOrigin":"https://elsewhere.example.org","#, 1));
+    assert_eq!(case.verify(&receipt).unwrap_err(), ReceiptError::CrossOrigin);
+}
+
+#[test]
+fn client_data_that_is_no_object_is_refused() {
+    let case = Case::new();
+    let receipt = signed_again(&case, |json| {
+        let data: serde_json::Value = serde_json::from_str(json).unwrap();
+        serde_json::json!([data["type"], data["challenge"], data["origin"], false, null]).to_string()
+    });
+    assert_eq!(case.verify(&receipt).unwrap_err(), ReceiptError::Malformed { what: "its client data" });
+}
+
+/// A touch whose client data was changed before the key signed it.
+fn signed_again(case: &Case, change: impl Fn(&str) -> String) -> proto::Receipt {
+    let receipt = case.world.key.sign(&case.touch());
+    let json = change(std::str::from_utf8(&receipt.client_data_json).unwrap());
+    case.world.key.sign_client_data(proto::Receipt { client_data_json: json.into_bytes(), ..receipt })
+}
+
+#[test]
+fn a_cluster_without_a_relying_party_takes_no_touch() {
+    let case = Case::new();
+    let key = DeviceKey::from_cose(&case.world.key.cose()).unwrap();
+    let nobody = RelyingParty { rp_id: String::new(), origins: vec![ORIGIN.to_owned()] };
+    let receipt = case.world.key.sign(&Touch { rp_id: "", ..case.touch() }).encode_to_vec();
+    let refused = verify(&receipt, &case.expected(), &key, &nobody).unwrap_err();
+    assert_eq!(refused, ReceiptError::WrongRelyingParty);
+}
+
+#[test]
 fn client_data_that_says_a_thing_twice_is_refused() {
     let case = Case::new();
     let mut receipt = case.world.key.sign(&case.touch());
@@ -268,6 +303,13 @@ fn the_time_of_the_touch_fits_the_certificate() {
     let absurd = case.error_for(|intent| intent.time = i64::MIN);
     assert_eq!(absurd, ReceiptError::Malformed { what: "its intent's time" });
     assert!(matches!(case.error_for(|intent| intent.time = i64::MAX), ReceiptError::FromTheFuture { .. }));
+}
+
+#[test]
+fn a_time_that_no_calendar_has_is_refused_in_words() {
+    let error = Case::new().error_for(|intent| intent.time = i64::MAX);
+    assert!(matches!(error, ReceiptError::FromTheFuture { .. }));
+    assert!(error.to_string().contains("9999-12-31T23:59:59Z"), "{error}");
 }
 
 #[test]

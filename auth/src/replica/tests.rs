@@ -75,8 +75,8 @@ fn each_change_is_a_new_generation_and_is_told() {
     assert_eq!(*changes.borrow(), before + 1);
 }
 
-#[test]
-fn a_heartbeat_changes_nothing_but_the_age() {
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_changes_nothing_but_the_age() {
     let world = World::new();
     let changes = world.replica.changes();
     world.clock.advance(MINUTE);
@@ -94,6 +94,27 @@ fn an_unfinished_snapshot_does_not_make_the_old_one_young() {
     world.apply(heartbeat()).unwrap();
     world.apply(preference("")).unwrap();
     assert_eq!(world.replica.age(), Some(MINUTE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_back_while_authd_is_away_does_not_make_the_snapshot_young() {
+    let world = World::new();
+    // Four minutes pass, and the clock is set back by four minutes; again and again.
+    tokio::time::advance(MINUTE * 12).await;
+    assert_eq!(world.replica.age(), Some(MINUTE * 12));
+    // A machine that slept knows it by its wall clock alone.
+    world.clock.advance(MINUTE * 20);
+    assert_eq!(world.replica.age(), Some(MINUTE * 20));
+    world.apply(heartbeat()).unwrap();
+    assert_eq!(world.replica.age(), Some(Duration::ZERO));
+}
+
+#[test]
+fn the_age_is_known_while_an_event_is_being_taken() {
+    let world = World::new();
+    let _taking = world.replica.incoming();
+    assert!(world.replica.age().is_some());
+    assert!(world.authorize(&world.login(), "dev-pg").is_ok(), "no decision waits for the stream");
 }
 
 #[test]

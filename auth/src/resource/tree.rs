@@ -3,6 +3,12 @@
 //! Scalars keep the text that was written. Whether `on` is a truth value or the name of a second factor, and whether
 //! `1.10` is a number or a label, is for the field to say, not for a guess at the syntax.
 
+use std::{collections::HashSet, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess},
+};
 use serde_json::Value as Json;
 
 use super::error::{Problem, ResourceError};
@@ -47,12 +53,11 @@ impl Tree {
     }
 
     pub(super) fn from_json(json: &str) -> Result<Self, ResourceError> {
-        let value: Json = serde_json::from_str(json).map_err(|error| ResourceError {
+        serde_json::from_str(json).map_err(|error| ResourceError {
             line: Some(error.line()),
             field: String::new(),
             problem: Problem::Syntax(error.to_string()),
-        })?;
-        Ok(Self::from(value))
+        })
     }
 
     /// The value with the meaning that YAML gives it, for fields that are kept and not read.
@@ -79,21 +84,67 @@ fn plain_to_json(text: &str) -> Json {
     }
 }
 
-impl From<Json> for Tree {
-    fn from(json: Json) -> Self {
-        let value = match json {
-            Json::Null => Value::Null,
-            Json::Bool(truth) => Value::Scalar { text: truth.to_string(), plain: true },
-            Json::Number(number) => Value::Scalar { text: number.to_string(), plain: true },
-            Json::String(text) => Value::Scalar { text, plain: false },
-            Json::Array(items) => Value::List(items.into_iter().map(Self::from).collect()),
-            Json::Object(fields) => Value::Map(
-                fields
-                    .into_iter()
-                    .map(|(key, value)| Entry { key, line: None, value: Self::from(value) })
-                    .collect(),
-            ),
-        };
-        Self { line: None, value }
+/// Not by way of [`Json`], which keeps the last of two equal keys: where one reader sees the first `deny`, and another the
+/// last, nobody knows what was agreed to.
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Visitor).map(|value| Self { line: None, value })
+    }
+}
+
+struct Visitor;
+
+fn plain<E>(text: impl ToString) -> Result<Value, E> {
+    Ok(Value::Scalar { text: text.to_string(), plain: true })
+}
+
+impl<'de> de::Visitor<'de> for Visitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        plain(truth)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        plain(number)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        plain(number)
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        plain(Json::from(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Scalar { text: text.to_owned(), plain: false })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let (mut entries, mut keys) = (Vec::new(), HashSet::new());
+        while let Some((key, value)) = map.next_entry::<String, Tree>()? {
+            if !keys.insert(key.clone()) {
+                return Err(de::Error::custom(Problem::DuplicateField(key)));
+            }
+            entries.push(Entry { key, line: None, value });
+        }
+        Ok(Value::Map(entries))
     }
 }

@@ -13,7 +13,7 @@ use super::{
     tree::{Entry, Tree, Value},
 };
 
-/// Bytes of one file. A large role has a few thousand.
+/// Bytes of one file, and of all texts in it, those that aliases repeat included. A large role has a few thousand.
 const MAX_BYTES: usize = 1 << 20;
 /// Levels of nesting. A role needs six.
 const MAX_DEPTH: usize = 32;
@@ -25,7 +25,8 @@ pub(super) fn documents(text: &str) -> Result<Vec<Tree>, ResourceError> {
     if text.len() > MAX_BYTES {
         return Err(too_large(None, "bytes", MAX_BYTES));
     }
-    let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), values: 0 };
+    let mut reader =
+        Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), values: 0, bytes: 0 };
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next()? {
         match event {
@@ -49,6 +50,7 @@ struct Reader<'t> {
     events: Parser<'t, granit_parser::StrInput<'t>>,
     anchors: HashMap<usize, Tree>,
     values: usize,
+    bytes: usize,
 }
 
 impl<'t> Reader<'t> {
@@ -74,9 +76,10 @@ impl<'t> Reader<'t> {
         if depth > MAX_DEPTH {
             return Err(too_large(Some(line), "levels", MAX_DEPTH));
         }
-        self.count(1, line)?;
+        self.count(1, 0, line)?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                self.count(0, text.len(), line)?;
                 let plain =
                     style == ScalarStyle::Plain && !tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
                 (scalar(text.into_owned(), plain), anchor)
@@ -126,16 +129,21 @@ impl<'t> Reader<'t> {
     }
 
     fn alias(&mut self, anchor: usize, line: usize) -> Result<Tree, ResourceError> {
-        let Some(tree) = self.anchors.get(&anchor).cloned() else {
+        let Some(tree) = self.anchors.get(&anchor) else {
             return Err(problem(Some(line), Problem::Syntax("an alias inside its own anchor".to_owned())));
         };
-        self.count(size(&tree), line)?;
-        Ok(Tree { line: Some(line), value: tree.value })
+        let ((values, bytes), value) = (size(tree), tree.value.clone());
+        self.count(values, bytes, line)?;
+        Ok(Tree { line: Some(line), value })
     }
 
-    fn count(&mut self, values: usize, line: usize) -> Result<(), ResourceError> {
+    fn count(&mut self, values: usize, bytes: usize, line: usize) -> Result<(), ResourceError> {
         self.values = self.values.saturating_add(values);
-        if self.values > MAX_VALUES { Err(too_large(Some(line), "values", MAX_VALUES)) } else { Ok(()) }
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.values > MAX_VALUES {
+            return Err(too_large(Some(line), "values", MAX_VALUES));
+        }
+        if self.bytes > MAX_BYTES { Err(too_large(Some(line), "bytes", MAX_BYTES)) } else { Ok(()) }
     }
 }
 
@@ -147,11 +155,16 @@ fn scalar(text: String, plain: bool) -> Value {
     }
 }
 
-fn size(tree: &Tree) -> usize {
+/// Values, and bytes of text.
+fn size(tree: &Tree) -> (usize, usize) {
+    let add = |(values, bytes): (usize, usize), (v, b): (usize, usize)| (values + v, bytes + b);
     match &tree.value {
-        Value::Null | Value::Scalar { .. } => 1,
-        Value::List(items) => items.iter().map(size).sum::<usize>() + 1,
-        Value::Map(entries) => entries.iter().map(|entry| size(&entry.value)).sum::<usize>() + 1,
+        Value::Null => (1, 0),
+        Value::Scalar { text, .. } => (1, text.len()),
+        Value::List(items) => items.iter().map(size).fold((1, 0), add),
+        Value::Map(entries) => {
+            entries.iter().map(|entry| add((0, entry.key.len()), size(&entry.value))).fold((1, 0), add)
+        }
     }
 }
 

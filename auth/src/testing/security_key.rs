@@ -79,9 +79,16 @@ impl SecurityKey {
         let mut authenticator_data = digest(&SHA256, touch.rp_id.as_bytes()).as_ref().to_vec();
         authenticator_data.push(touch.flags);
         authenticator_data.extend_from_slice(&touch.rest);
-        let signed = [authenticator_data.as_slice(), digest(&SHA256, &client_data_json).as_ref()].concat();
+        let (device_id, signature) = (self.id.to_string(), Vec::new());
+        self.sign_client_data(Receipt { intent, device_id, client_data_json, authenticator_data, signature })
+    }
+
+    /// Signs what stands in a receipt, whatever it is.
+    pub(crate) fn sign_client_data(&self, receipt: Receipt) -> Receipt {
+        let hash = digest(&SHA256, &receipt.client_data_json);
+        let signed = [receipt.authenticator_data.as_slice(), hash.as_ref()].concat();
         let signature = self.key.sign(&SystemRandom::new(), &signed).unwrap().as_ref().to_vec();
-        Receipt { intent, device_id: self.id.to_string(), client_data_json, authenticator_data, signature }
+        Receipt { signature, ..receipt }
     }
 }
 

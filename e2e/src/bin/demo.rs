@@ -54,23 +54,25 @@ fn main() -> ExitCode {
 fn watch_over(dir: &Path) -> Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = mpsc::channel();
-    let (ended, end) = oneshot::channel();
+    let (ended, mut end) = oneshot::channel();
     let story = Story::new(dir, Arc::clone(&interrupted), stopped);
     let player = thread::spawn(move || {
-        // Nobody waits for it any more when the demo was interrupted.
+        // The other side is there until this has arrived.
         let _ = ended.send(story.play());
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            outcome = end => outcome.context("the story broke off")?,
-            _ = tokio::signal::ctrl_c() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            outcome = &mut end => return outcome.context("the story broke off")?,
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
         }
+        interrupted.store(true, Ordering::Relaxed);
+        drop(stop);
+        // Well, if it was only kept running; else it was interrupted before every step was shown.
+        end.await.context("the story broke off")?.context("interrupted")
     });
-    interrupted.store(true, Ordering::Relaxed);
-    drop(stop);
     let _ = player.join();
     outcome
 }
@@ -292,7 +294,7 @@ impl Story {
     /// Shows the command that is run next.
     fn step(&self, command: &str) -> Result<()> {
         if self.interrupted.load(Ordering::Relaxed) {
-            bail!("interrupted");
+            bail!("`{command}` was not run any more");
         }
         println!("$ {}", self.shown(command));
         std::io::stdout().flush()?;

@@ -169,6 +169,48 @@ fn a_touch_never_takes_a_right_away() {
     }
 }
 
+/// The decision about a name, for somebody who may be anyone at any database but `forbidden`.
+fn asked_but_denied(forbidden: &str, protocol: Protocol, user: &str, name: &str) -> Decision {
+    let role = format!(
+        "kind: role\nversion: v6\nmetadata: {{name: any}}\nspec:\n  allow: {{db_labels: {{'*': '*'}}, db_users: ['*'], \
+         db_names: ['*']}}\n  deny: {{db_users: [{forbidden}], db_names: [{forbidden}]}}\n"
+    );
+    let Resource::Role(role) = parse_documents(&role).unwrap().remove(0).resource else { panic!("no role") };
+    let (role, names) = (Arc::new(role), vec![RoleName::new("any").unwrap()]);
+    let known = |_: &RoleName| Some(Arc::clone(&role));
+    let roles = RoleSet::resolve(&names, &Traits::new(), &known, &AuthPreference::default()).unwrap();
+    let access = Access {
+        roles: names,
+        traits: Traits::new(),
+        target: Arc::new(Target {
+            kind: TargetKind::Database,
+            name: TargetName::new("db").unwrap(),
+            protocol,
+            labels: BTreeMap::new(),
+        }),
+        login: Login::Database { user: user.to_owned(), name: name.to_owned() },
+        mfa: MfaStatus::NotVerified,
+    };
+    evaluate(&roles, &access)
+}
+
+#[test]
+fn a_name_that_the_database_would_cut_to_a_denied_one_is_nobodys() {
+    const NOBODYS: Decision = Decision::Deny { by: DeniedBy::NothingMatched };
+    let (postgres, mysql) = ("p".repeat(63), "ü".repeat(32));
+    let longer = |name: &str| format!("{name}x");
+    for (user, name) in [(longer(&postgres), "shop".to_owned()), ("app".to_owned(), longer(&postgres))] {
+        assert_eq!(asked_but_denied(&postgres, Protocol::Postgres, &user, &name), NOBODYS);
+    }
+    assert_eq!(asked_but_denied(&mysql, Protocol::Mysql, &longer(&mysql), ""), NOBODYS);
+    for (protocol, forbidden) in [(Protocol::Postgres, &postgres), (Protocol::Mysql, &mysql)] {
+        let denied = asked_but_denied(forbidden, protocol, forbidden, "shop");
+        assert!(matches!(denied, Decision::Deny { by: DeniedBy::Role { .. } }), "{protocol}");
+        let whole = asked_but_denied("other", protocol, forbidden, "shop");
+        assert!(matches!(whole, Decision::Allow { .. }), "{protocol}: as long as may be");
+    }
+}
+
 #[test]
 fn one_more_role_that_only_denies_never_gives_a_right() {
     for line in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {

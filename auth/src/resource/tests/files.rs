@@ -53,6 +53,10 @@ fn aliases_are_expanded_and_their_cost_is_counted() {
         bomb.push_str(&format!("a{n}: &a{n} [{before}]\n"));
     }
     assert!(error(&bomb).contains("too large: more than 50000 values"));
+
+    // Few values, each of them large: five hundred times 100 kB.
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(500));
+    assert!(error(&long).contains("too large: more than 1048576 bytes"));
 }
 
 #[test]

@@ -52,6 +52,19 @@ fn from_json_is_as_strict() {
     assert!(matches!(Resource::from_json("{").unwrap_err().problem, Problem::Syntax(_)));
 }
 
+#[test]
+fn a_field_that_json_has_twice_is_refused() {
+    for spec in [
+        r#"{"deny":{"logins":["root"]},"deny":{}}"#,
+        r#"{"deny":{"logins":["root"],"log\u0069ns":[]}}"#,
+        r#"{"allow":{"db_labels":{"env":"dev","env":"prod"}}}"#,
+    ] {
+        let json = format!(r#"{{"kind":"role","version":"v6","metadata":{{"name":"r"}},"spec":{spec}}}"#);
+        let error = Resource::from_json(&json).unwrap_err().to_string();
+        assert!(error.contains("appears twice"), "{error}");
+    }
+}
+
 // Known fields that we do not act on
 
 #[test]

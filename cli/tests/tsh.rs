@@ -1,0 +1,71 @@
+//! The built `tsh`, as it is typed: exit status, and what goes to which stream. No service is needed for these.
+#![expect(clippy::unwrap_used, reason = "a test may panic freely")]
+
+use std::process::{Command, Output};
+
+fn tsh(arguments: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_tsh"))
+        .args(arguments)
+        .env_clear()
+        .env("TSH_HOME", home.path().join("tsh"))
+        .env("HOME", home.path())
+        .output()
+        .unwrap()
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = tsh(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_version_is_one_line() {
+    let output = tsh(&["version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, format!("Touchstone v{}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    for arguments in [&["--help"][..], &["db", "connect", "--help"], &["proxy", "db", "--help"]] {
+        let output = tsh(arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty());
+        assert!(String::from_utf8(output.stdout).unwrap().contains("Usage: tsh"));
+    }
+}
+
+#[test]
+fn without_a_login_one_is_told_what_to_run() {
+    let expected = "ERROR: not logged in, run: tsh login --proxy=HOST:PORT --user=USER\n";
+    for arguments in
+        [&["db", "ls"][..], &["db", "connect", "pg"], &["mfa", "ls"], &["db", "env"], &["db", "logout"]]
+    {
+        assert_eq!(refused(arguments), expected, "{arguments:?}");
+    }
+    assert_eq!(refused(&["status"]), "ERROR: Not logged in.\n");
+    assert!(refused(&["login"]).starts_with("ERROR: no proxy address specified"));
+}
+
+#[test]
+fn logging_out_twice_is_no_error() {
+    let output = tsh(&["logout"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, b"Logged out all users from all proxies.\n");
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_errors_of_status_1() {
+    assert!(refused(&["nonsense"]).starts_with("ERROR: unrecognized subcommand 'nonsense'"));
+    assert!(refused(&["--insecure", "status"]).starts_with("ERROR: unexpected argument '--insecure'"));
+    assert!(refused(&["login", "--proxy=ho st"]).contains("is not an address of the form HOST:PORT"));
+    assert!(refused(&["login", "--ca-pin=sha256:00"]).starts_with("ERROR: invalid value"));
+}
+
+#[test]
+fn what_is_no_invitation_is_refused_before_anything_is_dialled() {
+    assert!(refused(&["register", "https://127.0.0.1:1/elsewhere"]).contains("an invitation looks like"));
+}

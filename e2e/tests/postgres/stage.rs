@@ -1,6 +1,11 @@
 //! One database and three ways to it, which a client must not be able to tell apart.
 
-use std::{fs, path::PathBuf, process::Command, time::{Duration, Instant};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{Finished, Psql, Terminal, World, run};

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 fn psycopg_3_sees_no_difference() -> Result<()> {
     transcript_has(
         "with_psycopg.py",
-        &["around the error ('before',) ('after',)", "heard ['one', 'two', 'three']"],
+        &["pipeline PIPELINE_ABORTED None None", "heard ['one', 'two', 'three']"],
     )
 }
 

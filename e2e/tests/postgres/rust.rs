@@ -93,16 +93,22 @@ where
 
 async fn play(stage: &Stage, way: Way) -> Result<String> {
     let mut session = connect(stage, way).await?;
+    let client = &session.client;
     let mut said = vec![
-        in_flight(&session.client).await?,
-        errors_in_flight(&session.client).await?,
-        deep(&session.client).await?,
-        copies(&session.client).await?,
-        cancelled(stage, &session).await?,
+        step("in flight", in_flight(client)).await?,
+        step("errors", errors_in_flight(client)).await?,
+        step("deep", deep(client)).await?,
+        step("copy", copies(client)).await?,
+        step("cancel", cancelled(stage, &session)).await?,
     ];
-    said.push(heard(stage, way, &mut session).await?);
-    said.push(simple(&session.client).await?);
+    said.push(step("listen", heard(stage, way, &mut session)).await?);
+    said.push(step("simple", simple(&session.client)).await?);
     Ok(said.join("\n"))
+}
+
+/// What hangs is named.
+async fn step(name: &str, play: impl Future<Output = Result<String>>) -> Result<String> {
+    timeout(PATIENCE / 3, play).await.with_context(|| format!("{name} hangs"))?.context(name.to_owned())
 }
 
 async fn in_flight(client: &Client) -> Result<String> {

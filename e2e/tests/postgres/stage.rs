@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     pub(crate) world: World,
     tunnel_port: u16,
     /// Hung up on at the end.
-    _tunnel: Terminal,
+    tunnel: Terminal,
 }
 
 impl Stage {
@@ -43,7 +43,7 @@ impl Stage {
         let mut tunnel = world.jerry.at_terminal(&["proxy", "db", "--tunnel", "dev-pg"])?;
         tunnel.expect("on 127.0.0.1:")?;
         let tunnel_port = tunnel.expect(".\n")?.trim().parse().context("port of the tunnel")?;
-        Ok(Self { world, tunnel_port, _tunnel: tunnel })
+        Ok(Self { world, tunnel_port, tunnel })
     }
 
     /// psql, or another program of libpq's, that way.
@@ -100,8 +100,12 @@ impl Stage {
         let expected = play(plain).context("against the database itself")?;
         eprintln!("{plain:?}: {:.1} s", began.elapsed().as_secs_f32());
         for way in [native, tunnel] {
-            let got = play(way)
-                .with_context(|| format!("{way:?}, after the database itself had said:\n{expected}"))?;
+            let got = play(way).with_context(|| {
+                format!(
+                    "{way:?}, after the database itself had said:\n{expected}\nand the tunnel:\n{}",
+                    self.tunnel.text()
+                )
+            })?;
             same(way, &expected, &got)?;
             eprintln!("{way:?}: {:.1} s", began.elapsed().as_secs_f32());
         }

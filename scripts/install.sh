@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql nextest`. Nothing is done for what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql clients nextest`. Nothing is done for what is there already.
 set -euo pipefail
+
+here=$(cd "$(dirname "$0")/.." && pwd)
 
 apt_updated=
 
@@ -38,6 +40,25 @@ has_postgresql() {
     done
 }
 
+# PostgreSQL's clients in other languages, pinned below e2e/clients, installed below target/clients. A stamp names what
+# was installed: another version in a pinned list installs anew.
+clients() {
+    local pinned=$here/e2e/clients installed=$here/target/clients stamp
+    stamp=$(cat "$pinned/python/requirements.txt" "$pinned/node/package-lock.json" | sha256sum)
+    if [ "$(cat "$installed/stamp" 2>/dev/null)" = "$stamp" ]; then
+        return
+    fi
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt "Python with venv" python3 python3-venv
+    command -v node >/dev/null && command -v npm >/dev/null || apt "Node.js with npm" nodejs npm
+    echo "Installing the PostgreSQL clients of Python and Node.js below target/clients"
+    mkdir -p "$installed/node"
+    python3 -m venv --clear "$installed/python"
+    "$installed/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$pinned/python/requirements.txt"
+    cp "$pinned/node/package.json" "$pinned/node/package-lock.json" "$installed/node/"
+    (cd "$installed/node" && npm ci --no-audit --no-fund --loglevel=error)
+    echo "$stamp" >"$installed/stamp"
+}
+
 for wanted in "$@"; do
     case $wanted in
     cc)
@@ -45,6 +66,7 @@ for wanted in "$@"; do
         command -v setsid >/dev/null && command -v setpriv >/dev/null || apt "util-linux" util-linux
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
+    clients) clients ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;
     *)
         echo "ERROR: do not know how to install $wanted" >&2

@@ -128,7 +128,11 @@ impl Psql {
         Ok(terminal)
     }
 
-    fn command(&self, name: &str) -> Result<Command> {
+    /// One of PostgreSQL's programs in a plain environment; the connection string is not among its arguments yet.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn command(&self, name: &str) -> Result<Command> {
         let program: PathBuf = binaries::postgres(name)?;
         let mut command = Command::new(program);
         plain_environment(&mut command);

@@ -126,9 +126,9 @@ async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address
             tracing::debug!(%peer, ?transferred, "connection ended");
         }
         Err(error) => {
-            let reason = report::one_line(&error);
+            let reason = printable(&report::one_line(&error));
             eprint_line(&format!("Failed to connect to the database: {reason}"));
-            if let Err(error) = refusal::refuse(&mut socket, &printable(&reason)).await {
+            if let Err(error) = refusal::refuse(&mut socket, &reason).await {
                 tracing::debug!(%peer, %error, "the client did not wait for the reason");
             }
         }

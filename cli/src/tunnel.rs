@@ -2,7 +2,7 @@
 //!
 //! Bytes are pumped as they come, both ways, each direction closing by itself. Whoever reaches the port has the session, so
 //! it listens on 127.0.0.1 alone and, where the operating system tells (Linux), serves only processes of the same user
-//! (`peer`); other users of the machine are refused. A connection that cannot be served hears why in PostgreSQL's own
+//! (`peer`); other users of the machine are refused. Of a client that has hung up already only a CancelRequest is passed on (`cancel`). A connection that cannot be served hears why in PostgreSQL's own
 //! words (`refusal`).
 
 use std::{
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{output::printable, report};
 
+mod cancel;
 mod dial;
 mod peer;
 mod refusal;
@@ -46,6 +47,10 @@ pub trait Upstream: Send + Sync + 'static {
 
     /// Opens a connection. May ask somebody for a touch first, so it may take minutes.
     fn connect(&self) -> impl Future<Output = anyhow::Result<Self::Stream>> + Send;
+
+    /// The same for a connection that must not make anybody be asked: `None` where there is no way without asking, or the
+    /// target cannot be reached.
+    fn connect_without_asking(&self) -> impl Future<Output = Option<Self::Stream>> + Send;
 
     /// True where whoever connects has what the certificate opens, so that other users must be kept out.
     const GIVES_ACCESS: bool;
@@ -141,6 +146,12 @@ async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address
     if U::GIVES_ACCESS
         && let Err(error) = require_same_user(peer, address).await
     {
+        if matches!(error, PeerError::Unknown)
+            && let Some(request) = cancel::left_behind(&mut socket).await
+            && let Some(target) = upstream.connect_without_asking().await
+        {
+            return cancel::pass_on(&request, target).await;
+        }
         eprint_line(&format!("Refused a local connection from {peer}: {error}"));
         return;
     }

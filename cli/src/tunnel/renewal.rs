@@ -55,6 +55,16 @@ where
         Self { ask, clock, asked: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
+    /// The credential, where it is in date and nobody is being asked for a new one.
+    pub fn in_date(&self) -> Option<Arc<C>> {
+        let state = self.state.try_lock().ok()?;
+        self.is_in_date(&state).then(|| Arc::clone(&state.current))
+    }
+
+    fn is_in_date(&self, state: &State<C>) -> bool {
+        state.current.not_after() > self.clock.now() + MARGIN
+    }
+
     /// A credential that is in date. Where it has expired, one caller asks; all who came meanwhile share the answer, a
     /// refusal too.
     ///
@@ -63,7 +73,7 @@ where
     pub async fn current(&self) -> anyhow::Result<Arc<C>> {
         let came = self.asked.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
-        if state.current.not_after() > self.clock.now() + MARGIN {
+        if self.is_in_date(&state) {
             return Ok(Arc::clone(&state.current));
         }
         if self.asked.load(Ordering::Acquire) != came
@@ -109,6 +119,17 @@ mod tests {
             anyhow::bail!("nobody should have been asked")
         });
         assert_eq!(renewal.current().await.unwrap().0, at(200));
+    }
+
+    #[tokio::test]
+    async fn an_expired_credential_is_not_handed_out_without_asking() {
+        let (clock, handle) = Clock::fixed(at(100));
+        let renewal = Renewal::new(Arc::new(Until(at(200))), clock, || async {
+            anyhow::bail!("nobody should have been asked")
+        });
+        assert_eq!(renewal.in_date().unwrap().0, at(200));
+        handle.set(at(196));
+        assert!(renewal.in_date().is_none());
     }
 
     #[tokio::test]

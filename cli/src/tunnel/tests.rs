@@ -17,6 +17,10 @@ impl Upstream for ToTest {
         self.0.send(far)?;
         Ok(near)
     }
+
+    async fn connect_without_asking(&self) -> Option<DuplexStream> {
+        self.connect().await.ok()
+    }
 }
 
 struct Away;
@@ -27,6 +31,10 @@ impl Upstream for Away {
 
     async fn connect(&self) -> anyhow::Result<DuplexStream> {
         anyhow::bail!("access to resource requires MFA")
+    }
+
+    async fn connect_without_asking(&self) -> Option<DuplexStream> {
+        None
     }
 }
 
@@ -53,6 +61,41 @@ async fn bytes_go_both_ways_and_each_direction_closes_by_itself() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, b"answer after the question's end");
+}
+
+/// What reaches the target of a connection whose client sent this and was gone before anybody looked.
+#[cfg(target_os = "linux")]
+async fn left_behind_by(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (far_ends, mut arrived) = mpsc::unbounded_channel();
+    let LocalPort { listener, address } = LocalPort::bind(0).await.unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(bytes).await.unwrap();
+    drop(client);
+    let (socket, peer) = listener.accept().await.unwrap();
+    let upstream = ToTest(far_ends);
+    let passed = async {
+        let mut far = arrived.recv().await?;
+        let mut passed = vec![0; bytes.len()];
+        far.read_exact(&mut passed).await.unwrap();
+        Some(passed)
+    };
+    // The upstream, and with it the channel, ends with the connection.
+    let serve = async move { serve_one(socket, peer, address, &upstream).await };
+    tokio::join!(serve, passed).1
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_cancel_of_a_client_that_hung_up_is_passed_on() {
+    let request = [&16_u32.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), b"pid.key."].concat();
+    assert_eq!(left_behind_by(&request).await, Some(request));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nothing_else_of_a_client_that_hung_up_is_passed_on() {
+    let startup = [&16_u32.to_be_bytes()[..], &196_608_u32.to_be_bytes(), b"user\0a\0\0"].concat();
+    assert_eq!(left_behind_by(&startup).await, None);
 }
 
 #[tokio::test]

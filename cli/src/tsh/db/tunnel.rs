@@ -50,6 +50,10 @@ impl Upstream for Sessions {
     async fn connect(&self) -> anyhow::Result<Self::Stream> {
         Ok(dial(&*self.renewal.current().await?).await?)
     }
+
+    async fn connect_without_asking(&self) -> Option<Self::Stream> {
+        dial(&*self.renewal.in_date()?).await.ok()
+    }
 }
 
 /// Leads to the sidecar as it is: the client brings its own TLS and certificate.
@@ -64,5 +68,9 @@ impl Upstream for PassThrough {
 
     async fn connect(&self) -> anyhow::Result<Self::Stream> {
         Ok(dial_plain(&self.address).await?)
+    }
+
+    async fn connect_without_asking(&self) -> Option<Self::Stream> {
+        dial_plain(&self.address).await.ok()
     }
 }

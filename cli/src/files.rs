@@ -15,13 +15,21 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Longest file name made from an outside name; the rest of the usual limit of 255 is for suffixes.
 const MAX_FILE_NAME_BYTES: usize = 180;
 
+/// The sticky bit: a directory that everybody writes to, such as `/tmp`.
+const STICKY: u32 = 0o1000;
+
 /// Makes a directory and its parents with mode 0700; one that exists is narrowed to 0700.
 ///
 /// # Errors
-/// What the operating system says.
+/// What the operating system says, or `PermissionDenied` for a directory that is meant to be shared: narrowing it would
+/// lock everybody else out.
 pub fn create_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let mode = fs::metadata(path)?.permissions().mode();
+    if mode & STICKY != 0 {
+        let shared = format!("{} is shared with other users", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, shared));
+    }
     if mode & 0o077 != 0 {
         fs::set_permissions(path, Permissions::from_mode(0o700))?;
     }
@@ -148,6 +156,17 @@ mod tests {
         DirBuilder::new().mode(0o755).create(&directory).unwrap();
         create_private_directory(&directory).unwrap();
         assert_eq!(mode(&directory), 0o700);
+    }
+
+    #[test]
+    fn a_directory_shared_by_everybody_is_refused_and_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("shared");
+        DirBuilder::new().create(&directory).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o1777)).unwrap();
+        let refused = create_private_directory(&directory).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(mode(&directory), 0o777);
     }
 
     #[test]

@@ -26,6 +26,9 @@ use crate::{
     proxy_address::ProxyAddress,
 };
 
+/// Directory of a proxy's authorities, beside the files of its users.
+pub const AUTHORITIES: &str = "cas";
+
 /// Why a file of the home could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -97,22 +100,33 @@ impl Home {
         self.root.join("known_hosts")
     }
 
+    /// Where the keys for all proxies are.
+    #[must_use]
+    pub fn all_keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
     /// Where the keys for a proxy are.
     #[must_use]
     pub fn keys(&self, proxy: &ProxyAddress) -> PathBuf {
-        self.root.join("keys").join(directory_name(proxy))
+        self.all_keys().join(directory_name(proxy))
     }
 
     /// The authorities trusted for a proxy: one file a cluster.
     #[must_use]
     pub fn authorities(&self, proxy: &ProxyAddress) -> PathBuf {
-        self.keys(proxy).join("cas")
+        self.keys(proxy).join(AUTHORITIES)
     }
 
     /// The files of one user at one proxy.
     #[must_use]
     pub fn user(&self, proxy: &ProxyAddress, user: &UserName) -> UserFiles {
-        UserFiles { directory: self.keys(proxy), user: file_name(user.as_str()) }
+        let user = match file_name(user.as_str()) {
+            // No other user is written like this.
+            name if name == AUTHORITIES => format!("%{name}"),
+            name => name,
+        };
+        UserFiles { directory: self.keys(proxy), user }
     }
 }
 
@@ -229,6 +243,14 @@ mod tests {
         let user = UserName::new("DOMAIN:alice").unwrap();
         let key = Home::at("/h").user(&"[::1]:3080".parse().unwrap(), &user).tls_key();
         assert_eq!(key, Path::new("/h/keys/%3A%3A1_3080/DOMAIN%3Aalice-x509.key"));
+    }
+
+    #[test]
+    fn no_users_key_lies_where_the_authorities_are() {
+        let (home, proxy) = (Home::at("/h"), "h:1".parse().unwrap());
+        let key = home.user(&proxy, &UserName::new("cas").unwrap()).ssh_key();
+        assert_ne!(key, home.authorities(&proxy));
+        assert_ne!(key, home.user(&proxy, &UserName::new("%cas").unwrap()).ssh_key());
     }
 
     #[test]

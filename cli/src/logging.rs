@@ -1,5 +1,7 @@
 //! The log of a command: on standard error, quiet unless asked.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log: warnings; everything with `debug`; or what `TOUCHSTONE_LOG` says.
@@ -7,5 +9,9 @@ pub fn start(debug: bool) {
     let default = if debug { "debug" } else { "warn" };
     let filter = EnvFilter::try_from_env("TOUCHSTONE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     // A second start (in tests) keeps the first.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
 }

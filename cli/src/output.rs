@@ -45,7 +45,7 @@ pub fn print<T: Serialize + ?Sized>(
 ) -> Result<(), OutputError> {
     match format {
         Format::Text => print_text(&text()),
-        Format::Json => print_text(&serde_json::to_string_pretty(value).map_err(OutputError::Json)?),
+        Format::Json => print_text(&json(value)?),
         Format::Yaml => print_text(serde_saphyr::to_string(&value).map_err(OutputError::Yaml)?.trim_end()),
     }
 }
@@ -59,10 +59,43 @@ pub fn print_text(text: &str) -> Result<(), OutputError> {
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(OutputError::Write)
 }
 
-/// `text` with every control character replaced, so that a name or a message from elsewhere cannot drive the terminal.
+/// Indented JSON that no terminal takes for commands.
+///
+/// # Errors
+/// [`OutputError::Json`].
+pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, OutputError> {
+    serde_json::to_string_pretty(value).map(|json| escaped_json(&json)).map_err(OutputError::Json)
+}
+
+/// The same JSON with what can drive a terminal escaped. JSON itself escapes only what lies below the blank, and
+/// nothing else outside strings can match.
+#[must_use]
+pub fn escaped_json(json: &str) -> String {
+    let escaped = |c: char| match c {
+        '\n' | '\r' | '\t' => c.to_string(),
+        c if drives_terminals(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    json.chars().map(escaped).collect()
+}
+
+/// `text` with every character replaced that could drive the terminal or make text read as another, so that a name or a
+/// message from elsewhere is shown as what it is.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if drives_terminals(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// [`printable`] for texts of several lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Control characters (C0, DEL, C1), line separators, and what turns the direction of writing (Unicode TR 36, 3.7).
+fn drives_terminals(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -72,6 +105,24 @@ mod tests {
     #[test]
     fn escape_sequences_from_elsewhere_do_not_reach_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\r\nc"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_be_turned_around() {
+        assert_eq!(printable("a\u{202e}b\u{2066}c\u{9b}31m"), "a\u{fffd}b\u{fffd}c\u{fffd}31m");
+    }
+
+    #[test]
+    fn several_lines_stay_several_lines() {
+        assert_eq!(printable_lines("a\x1b\nb\r"), "a\u{fffd}\nb\u{fffd}");
+    }
+
+    #[test]
+    fn json_means_the_same_and_cannot_drive_the_terminal() {
+        let value = ["a\u{9b}31m\x1b[2J\u{7f}\u{202e}\n ü"];
+        let text = json(&value).unwrap();
+        assert!(!text.chars().any(|c| c != '\n' && drives_terminals(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&text).unwrap(), value);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::output::printable;
+use crate::output::{printable, printable_lines};
 
 /// Ends a program with what its command came to.
 #[must_use]
@@ -40,13 +40,13 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
 
 /// The chain of an error on one line: `what failed: because: because`. Of a gRPC status only the message is shown,
 /// which the API's contract allows to be read by the caller; its causes are left to `--debug`. Texts that callers
-/// compose themselves may hold line breaks; what came from elsewhere cannot.
+/// compose themselves may hold line breaks; a status cannot; and nothing in them drives the terminal.
 #[must_use]
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let status = cause.downcast_ref::<tonic::Status>();
-        let text = status.map_or_else(|| cause.to_string(), status_text);
+        let text = status.map_or_else(|| printable_lines(&cause.to_string()), status_text);
         if parts.last().is_none_or(|last| !last.ends_with(&text)) {
             parts.push(text);
         }
@@ -87,6 +87,12 @@ mod tests {
     fn a_cause_that_was_already_told_is_not_repeated() {
         let error = Err::<(), _>(anyhow!("gone")).context("read: gone").unwrap_err();
         assert_eq!(one_line(&error), "read: gone");
+    }
+
+    #[test]
+    fn an_address_from_the_service_cannot_drive_the_terminal() {
+        let error = anyhow!("cannot reach h\x1b[2J:1\nplease");
+        assert_eq!(one_line(&error), "cannot reach h\u{fffd}[2J:1\nplease");
     }
 
     #[test]

@@ -51,7 +51,35 @@ pub trait Upstream: Send + Sync + 'static {
     const GIVES_ACCESS: bool;
 }
 
-/// A bound local port.
+/// Why there is no local port.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on 127.0.0.1:{port}")]
+pub struct BindError {
+    port: u16,
+    source: io::Error,
+}
+
+/// A local port that is ours and leads nowhere yet: taken before anybody is asked for a touch, which a port that is
+/// somebody else's would waste.
+pub struct LocalPort {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl LocalPort {
+    /// Binds 127.0.0.1; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub async fn bind(port: u16) -> Result<Self, BindError> {
+        let failed = |source| BindError { port, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+}
+
+/// A local port that leads somewhere.
 pub struct Tunnel<U> {
     listener: TcpListener,
     address: SocketAddr,
@@ -59,14 +87,11 @@ pub struct Tunnel<U> {
 }
 
 impl<U: Upstream> Tunnel<U> {
-    /// Binds 127.0.0.1; port 0 takes a free one.
-    ///
-    /// # Errors
-    /// The port is taken.
-    pub async fn bind(port: u16, upstream: U) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address, upstream: Arc::new(upstream) })
+    /// Leads the connections of a port to an upstream.
+    #[must_use]
+    pub fn new(port: LocalPort, upstream: U) -> Self {
+        let LocalPort { listener, address } = port;
+        Self { listener, address, upstream: Arc::new(upstream) }
     }
 
     /// Where it listens.
@@ -126,9 +151,9 @@ async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address
             tracing::debug!(%peer, ?transferred, "connection ended");
         }
         Err(error) => {
-            let reason = report::one_line(&error);
+            let reason = printable(&report::one_line(&error));
             eprint_line(&format!("Failed to connect to the database: {reason}"));
-            if let Err(error) = refusal::refuse(&mut socket, &printable(&reason)).await {
+            if let Err(error) = refusal::refuse(&mut socket, &reason).await {
                 tracing::debug!(%peer, %error, "the client did not wait for the reason");
             }
         }

@@ -3,9 +3,11 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+
+use nix::unistd::geteuid;
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,14 @@ pub enum DataDirError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// It is another user's, who could do in it what they like.
+    #[error("data directory {} belongs to user id {owner}, not to this one", path.display())]
+    NotOurs {
+        /// Which.
+        path: PathBuf,
+        /// Whose.
+        owner: u32,
     },
     /// Another authd runs on it.
     #[error("another authd is running on data directory {}", path.display())]
@@ -39,7 +49,12 @@ impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
         let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        // It may have been made by somebody else, with more permissions than private keys should have.
+        // The superuser may open, and close to others, what is not its own; its owner could open it again.
+        let owner = std::fs::metadata(path).map_err(unusable)?.uid();
+        if owner != geteuid().as_raw() {
+            return Err(DataDirError::NotOurs { path: path.to_owned(), owner });
+        }
+        // It may have been made beforehand, with more permissions than private keys should have.
         std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)?;
         let lock = open_private(&path.join("authd.lock")).map_err(unusable)?;
         match lock.try_lock() {
@@ -84,6 +99,18 @@ mod tests {
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse { .. })));
         drop(first);
         DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn another_users_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let foreign = if geteuid().is_root() {
+            std::os::unix::fs::chown(directory.path(), Some(1), None).unwrap();
+            directory.path()
+        } else {
+            Path::new("/")
+        };
+        assert!(matches!(DataDir::open(foreign), Err(DataDirError::NotOurs { .. })));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Invitations: how an account gets its password and its first device.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use auth::{
     clock::unix_millis,
@@ -111,10 +114,12 @@ impl Cluster {
     pub(crate) async fn accept_invitation(
         &self,
         request: proto::AcceptInvitationRequest,
+        client: IpAddr,
     ) -> Result<proto::AcceptInvitationResponse, Refused> {
         let open = self.open_invitation(&request.token).await?;
         let user = open.invitation.value.user.clone();
-        let hash = self.passwords.hash(Zeroizing::new(request.password)).await?;
+        let hash =
+            self.passwords.hash(self.passwords.place(client)?, Zeroizing::new(request.password)).await?;
         let factor = self.preference().await?.second_factor;
         let mut ops = vec![Op::delete(keys::invitation(&request.token), open.invitation.unchanged())];
         let device = match request.device {
@@ -167,7 +172,7 @@ impl Cluster {
         let mut account = Account::new(self.clock.now());
         let (link, mut ops) = self.invite_ops(&name, &mut account, request.ttl_seconds)?;
         ops.push(crate::cluster::put_op(&resource, Condition::Absent)?);
-        ops.push(Op::put(keys::account(&name), Condition::Absent, &account)?);
+        ops.extend(self.new_account_ops(&name, &account).await?);
         match self.store.commit(ops).await {
             Ok(_) => {}
             Err(StoreError::Conflict { .. }) => {

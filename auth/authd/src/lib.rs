@@ -40,6 +40,7 @@ mod login;
 mod mfa;
 mod password;
 mod registration;
+mod room;
 mod secret;
 pub mod server;
 pub mod store;

@@ -28,10 +28,10 @@ impl Cluster {
         let password = Zeroizing::new(request.password);
         let Ok(user) = UserName::new(request.user) else {
             // No such name can exist; spend the time all the same.
-            self.passwords.verify(self.passwords.place()?, password, None).await?;
+            self.passwords.verify(self.passwords.place(client)?, password, None).await?;
             return Err(Refused::Credentials);
         };
-        match self.check_password(&user, password).await {
+        match self.check_password(&user, password, client).await {
             Ok(()) => {}
             Err(refused) => return Err(self.login_failed(&user, client, refused).await?),
         }
@@ -42,9 +42,14 @@ impl Cluster {
         }
     }
 
-    async fn check_password(&self, user: &UserName, password: Zeroizing<String>) -> Result<(), Refused> {
+    async fn check_password(
+        &self,
+        user: &UserName,
+        password: Zeroizing<String>,
+        client: IpAddr,
+    ) -> Result<(), Refused> {
         // First: who finds no room has not tried, so that a crowd at the door locks nobody out.
-        let place = self.passwords.place()?;
+        let place = self.passwords.place(client)?;
         self.count_attempt(user, Door::Login).await?;
         let hash = self.account(user).await?.and_then(|account| account.value.password);
         if !self.passwords.verify(place, password, hash).await? {

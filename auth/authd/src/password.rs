@@ -1,15 +1,22 @@
 //! Passwords: argon2id, at most a few at once, and no telling of unknown users by time.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
+
+use crate::room::{Place, Room};
 
 /// Each computation takes 19 MiB and some 15 ms; more at once would let strangers fill the memory.
 const CONCURRENT: usize = 4;
 /// Callers that wait for a turn at most; beyond, a login is refused rather than queued.
 const WAITING: usize = 256;
+/// Those of one address: a flood from one place should not keep everybody else from logging in.
+const WAITING_OF_ONE_ADDRESS: usize = 32;
 
 /// The shortest password, in characters.
 pub(crate) const MIN_CHARS: usize = 6;
@@ -41,15 +48,15 @@ static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| {
 #[derive(Clone)]
 pub(crate) struct Passwords {
     turns: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    queue: Room,
 }
-
-/// A place in the queue for a turn; given back when dropped.
-pub(crate) struct Place(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(CONCURRENT)), queue: Arc::new(Semaphore::new(WAITING)) }
+        Self {
+            turns: Arc::new(Semaphore::new(CONCURRENT)),
+            queue: Room::new(WAITING, WAITING_OF_ONE_ADDRESS),
+        }
     }
 }
 
@@ -58,19 +65,23 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub(crate) async fn hash(&self, password: Zeroizing<String>) -> Result<String, PasswordError> {
+    pub(crate) async fn hash(
+        &self,
+        place: Place,
+        password: Zeroizing<String>,
+    ) -> Result<String, PasswordError> {
         if !(MIN_CHARS..=MAX_CHARS).contains(&password.chars().count()) {
             return Err(PasswordError::Length);
         }
-        self.computing(self.place()?, move || hash_now(password.as_bytes())).await
+        self.computing(place, move || hash_now(password.as_bytes())).await
     }
 
     /// Room to wait for a turn.
     ///
     /// # Errors
     /// [`PasswordError::Busy`].
-    pub(crate) fn place(&self) -> Result<Place, PasswordError> {
-        Arc::clone(&self.queue).try_acquire_owned().map(Place).map_err(|_| PasswordError::Busy)
+    pub(crate) fn place(&self, client: IpAddr) -> Result<Place, PasswordError> {
+        self.queue.enter(client).ok_or(PasswordError::Busy)
     }
 
     /// Is this the password? With no hash (no such user) the answer is no, after the same work.
@@ -127,27 +138,26 @@ mod tests {
         Zeroizing::new(text.to_owned())
     }
 
+    fn place(passwords: &Passwords) -> Place {
+        passwords.place([127, 0, 0, 1].into()).unwrap()
+    }
+
     #[tokio::test]
     async fn only_the_password_itself_is_right() {
         let passwords = Passwords::default();
-        let hash = passwords.hash(secret("correct horse")).await.unwrap();
+        let hash = passwords.hash(place(&passwords), secret("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$"));
         assert!(
-            passwords
-                .verify(passwords.place().unwrap(), secret("correct horse"), Some(hash.clone()))
-                .await
-                .unwrap()
+            passwords.verify(place(&passwords), secret("correct horse"), Some(hash.clone())).await.unwrap()
         );
-        assert!(
-            !passwords.verify(passwords.place().unwrap(), secret("correct horsf"), Some(hash)).await.unwrap()
-        );
+        assert!(!passwords.verify(place(&passwords), secret("correct horsf"), Some(hash)).await.unwrap());
     }
 
     #[tokio::test]
     async fn nobody_has_no_password_not_even_the_empty_one() {
         let passwords = Passwords::default();
         for guess in ["", "password", &"x".repeat(5000)] {
-            assert!(!passwords.verify(passwords.place().unwrap(), secret(guess), None).await.unwrap());
+            assert!(!passwords.verify(place(&passwords), secret(guess), None).await.unwrap());
         }
     }
 
@@ -155,25 +165,25 @@ mod tests {
     async fn short_and_long_passwords_are_refused() {
         let passwords = Passwords::default();
         for bad in ["", "12345", &"ü".repeat(129)] {
-            assert_eq!(passwords.hash(secret(bad)).await, Err(PasswordError::Length));
+            assert_eq!(passwords.hash(place(&passwords), secret(bad)).await, Err(PasswordError::Length));
         }
-        assert!(passwords.hash(secret(&"ü".repeat(128))).await.is_ok());
+        assert!(passwords.hash(place(&passwords), secret(&"ü".repeat(128))).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_damaged_hash_is_an_error_not_a_yes() {
         let passwords = Passwords::default();
         let damaged = Some("$argon2id$".into());
-        let verdict = passwords.verify(passwords.place().unwrap(), secret("password"), damaged).await;
+        let verdict = passwords.verify(place(&passwords), secret("password"), damaged).await;
         assert_eq!(verdict, Err(PasswordError::Failed));
     }
 
-    #[tokio::test]
-    async fn who_finds_no_room_is_told_so_at_once() {
+    #[test]
+    fn one_address_leaves_room_for_others() {
         let passwords = Passwords::default();
-        let places: Vec<_> = (0..WAITING).map(|_| passwords.place().unwrap()).collect();
-        assert_eq!(passwords.hash(secret("correct horse")).await, Err(PasswordError::Busy));
-        drop(places);
-        assert!(passwords.place().is_ok());
+        let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let _places: Vec<_> = (0..WAITING_OF_ONE_ADDRESS).map(|_| passwords.place(one).unwrap()).collect();
+        assert!(matches!(passwords.place(one), Err(PasswordError::Busy)));
+        assert!(passwords.place(other).is_ok());
     }
 }

@@ -147,6 +147,20 @@ impl Cluster {
         Err(Refused::TooMany("attempts at the same time"))
     }
 
+    /// A new account, and the operations that make it the only thing there is under the name. A user who expires leaves
+    /// password and devices behind, which must not come back with the next user of the name.
+    pub(crate) async fn new_account_ops(
+        &self,
+        user: &UserName,
+        account: &Account,
+    ) -> Result<Vec<Op>, Refused> {
+        let left = self.account(user).await?;
+        let condition = left.as_ref().map_or(Condition::Absent, Stored::unchanged);
+        let mut ops = self.belongings(user).await?;
+        ops.push(Op::put(keys::account(user), condition, account)?);
+        Ok(ops)
+    }
+
     /// Everything that belongs to an account, to be removed with it.
     pub(crate) async fn belongings(&self, user: &UserName) -> Result<Vec<Op>, Refused> {
         let prefixes = [

@@ -27,11 +27,15 @@ pub enum RelyingPartyError {
         /// What was dialled.
         host: String,
     },
-    /// The origin is not an https URL under the relying party id.
-    #[error("the auth service names an origin that does not belong to it: {origin:?}")]
+    /// The origin is not an https URL of the dialled host.
+    #[error(
+        "security keys of this cluster are used at {origin:?}, not at {host:?}: use that name with --proxy"
+    )]
     Origin {
         /// What the service claims.
         origin: String,
+        /// What was dialled.
+        host: String,
     },
     /// The options are for another relying party.
     #[error("the challenge is for {asked:?}, not for {rp_id:?}")]
@@ -45,7 +49,8 @@ pub enum RelyingPartyError {
 
 impl RelyingParty {
     /// What a service claims to be, where it may: its relying party id is the host that was dialled or a parent domain of
-    /// it (`localhost` for loopback addresses), and its origin lies under that id.
+    /// it (`localhost` for loopback addresses), and its origin is that host. A neighbour's origin will not do, though it
+    /// may share the id: it would have a key answer the neighbour's challenges.
     ///
     /// # Errors
     /// [`RelyingPartyError`].
@@ -56,10 +61,12 @@ impl RelyingParty {
                 host: proxy.host().to_owned(),
             });
         }
-        let wrong = || RelyingPartyError::Origin { origin: origin.to_owned() };
+        let host = proxy.host().to_owned();
+        let wrong = || RelyingPartyError::Origin { origin: origin.to_owned(), host: host.clone() };
         let url = Url::parse(origin).map_err(|_| wrong())?;
-        let host = url.host_str().filter(|host| *host == rp_id || is_parent(rp_id, host));
-        if url.scheme() != "https" || host.is_none() || url.path() != "/" {
+        let is_dialled =
+            url.host_str().is_some_and(|named| named == host || (is_loopback(named) && is_loopback(&host)));
+        if url.scheme() != "https" || !is_dialled || url.path() != "/" {
             return Err(wrong());
         }
         Ok(Self { id: rp_id.to_owned(), origin: url })
@@ -84,8 +91,13 @@ impl RelyingParty {
 }
 
 fn may_speak_for(host: &str, rp_id: &str) -> bool {
-    let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    host == rp_id || is_parent(rp_id, host) || (loopback && rp_id == "localhost")
+    host == rp_id || is_parent(rp_id, host) || (is_loopback(host) && rp_id == "localhost")
+}
+
+/// This machine, whatever it is called.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// True where `host` lies under `domain`. A domain of one label (`com`) is nobody's own.
@@ -134,6 +146,14 @@ mod tests {
             let refused = claimed("example.com", "example.com", origin);
             assert!(matches!(refused, Err(RelyingPartyError::Origin { .. })), "{origin}");
         }
+    }
+
+    #[test]
+    fn a_neighbour_under_the_same_domain_may_not_pass_on_challenges() {
+        let refused = claimed("evil.example.com", "example.com", "https://auth.example.com:3080");
+        assert!(matches!(refused, Err(RelyingPartyError::Origin { .. })));
+        let refused = claimed("auth.example.com", "example.com", "https://evil.example.com");
+        assert!(matches!(refused, Err(RelyingPartyError::Origin { .. })));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `tctl audit ls`: the audit trail.
 
+use std::io::{self, IsTerminal};
+
 use anyhow::{Context, Result};
 use auth::proto::ListAuditRequest;
 use serde_json::Value;
@@ -45,7 +47,10 @@ impl Audit {
         let events = admin.list_audit(request).await?.into_inner().events;
         match ls.format {
             AuditFormat::Text => output::print_text(&text(&events)?)?,
-            // Line by line as stored: what was signed for stays byte for byte.
+            // A statement may hold anything; what drives a terminal must not reach one. Elsewhere, line by line as stored.
+            AuditFormat::Json if io::stdout().is_terminal() => {
+                events.iter().try_for_each(|event| output::print_text(&output::escaped_json(event)))?;
+            }
             AuditFormat::Json => events.iter().try_for_each(|event| output::print_text(event))?,
         }
         Ok(())

@@ -132,7 +132,7 @@ impl Get {
                     output::print_text(&documents.join("\n---\n"))?;
                 }
             }
-            GetFormat::Json => output::print_text(&serde_json::to_string_pretty(&as_values(&found)?)?)?,
+            GetFormat::Json => output::print_text(&output::json(&as_values(&found)?)?)?,
             GetFormat::Text => {
                 let mut table = Table::new(["Kind", "Name"]);
                 for resource in &found {

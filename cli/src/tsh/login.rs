@@ -8,7 +8,8 @@ use auth::{
     identity::{ClusterName, UserName},
     key,
     proto::{
-        BeginLoginRequest, FinishLoginRequest, LoginCertificates, PingRequest, public_client::PublicClient,
+        BeginLoginRequest, FinishLoginRequest, LoginCertificates, MfaResponse, PingRequest,
+        public_client::PublicClient,
     },
 };
 use aws_lc_rs::rand;
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{arguments, context::Context, status};
 use crate::{
     home::{self, Home},
-    mfa::{Asked, Challenge, Reason, Whose},
+    mfa::{Asked, Challenge, Prompter, Reason, Whose},
     output::{Format, printable},
     profile::{self, Login, Profile, Selection},
     proxy_address::ProxyAddress,
@@ -31,7 +32,9 @@ use crate::{
 const SECONDS_A_MINUTE: u32 = 60;
 
 pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyhow::Result<()> {
-    if Login::load(&context.home, &context.selection, SystemTime::now()).is_ok() {
+    if let Ok(login) = Login::load(&context.home, &context.selection, SystemTime::now()) {
+        // Whom one logs in as is whom the next commands mean, though nothing needs to be asked.
+        login.profile.save(&context.home)?;
         return status::run(context, Format::Text);
     }
     let proxy = proxy(context)?;
@@ -81,20 +84,31 @@ async fn certificates(
 ) -> anyhow::Result<LoginCertificates> {
     let prompt = format!("Enter password for Touchstone user {}:", profile.user);
     let password = context.ask(move |terminal| terminal.ask_hidden(&prompt)).await?;
-    let mut public = PublicClient::new(channel.clone());
-    let begin = BeginLoginRequest { user: profile.user.to_string(), password: password.to_string() };
-    let challenge = public.begin_login(begin).await?.into_inner();
-    let asked = Asked { cluster: &profile.cluster, user: &profile.user, reason: Reason::Login };
-    let challenge = Challenge::checked(challenge, &asked)?;
-    let answer = context.prompter(&profile.proxy, channel).answer(&challenge, Whose::Any).await?;
+    let prompter = context.prompter(&profile.proxy, channel);
+    let (challenge_id, mfa) = prove(channel, profile, &prompter, &password).await?;
     let finish = FinishLoginRequest {
-        challenge_id: challenge.into_id(),
-        mfa: Some(answer),
+        challenge_id,
+        mfa: Some(mfa),
         tls_public_key: keys.tls_public.clone(),
         ssh_public_key: keys.ssh.public_key().to_bytes()?,
         ttl_seconds,
     };
-    Ok(public.finish_login(finish).await?.into_inner())
+    Ok(PublicClient::new(channel.clone()).finish_login(finish).await?.into_inner())
+}
+
+/// The password, then the second factor, for a login and nothing else.
+async fn prove(
+    channel: &Channel,
+    profile: &Profile,
+    prompter: &Prompter,
+    password: &str,
+) -> anyhow::Result<(String, MfaResponse)> {
+    let begin = BeginLoginRequest { user: profile.user.to_string(), password: password.to_owned() };
+    let challenge = PublicClient::new(channel.clone()).begin_login(begin).await?.into_inner();
+    let asked = Asked { cluster: &profile.cluster, user: &profile.user, reason: Reason::Login };
+    let challenge = Challenge::checked(challenge, &asked)?;
+    let answer = prompter.answer(&challenge, Whose::Any).await?;
+    Ok((challenge.into_id(), answer))
 }
 
 /// The two keys of a login.

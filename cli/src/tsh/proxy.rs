@@ -18,7 +18,7 @@ use super::{
 use crate::{
     output::print_text,
     psql,
-    tunnel::{Tunnel, Upstream},
+    tunnel::{LocalPort, Tunnel, Upstream},
 };
 
 pub(super) async fn run(context: &Context, arguments: &ProxyDb) -> anyhow::Result<()> {
@@ -35,8 +35,8 @@ async fn with_tunnel(context: &Context, arguments: &ProxyDb) -> anyhow::Result<(
     let route = target::route(context, &target, &arguments.database, None)?;
     let cluster = connection.login.profile.cluster.to_string();
     let (user, name) = (route.login.clone(), route.db_name.clone());
-    let sessions = Sessions::open(context, connection, route).await?;
-    let tunnel = Tunnel::bind(arguments.port, sessions).await?;
+    let port = LocalPort::bind(arguments.port).await?;
+    let tunnel = Tunnel::new(port, Sessions::open(context, connection, route).await?);
     let url = psql::url(&user, tunnel.address().port(), &name);
     print_text(&tunnel_text(&target.name, &cluster, tunnel.address(), arguments.port == 0, &url))?;
     serve(tunnel).await
@@ -49,7 +49,7 @@ async fn passing_through(context: &Context, arguments: &ProxyDb) -> anyhow::Resu
     let saved = login::ensure(context, &connection, &arguments.database, &command).await?;
     let files = saved.files(&context.home, &connection.login.profile);
     let address = target::find(&connection.channel, name).await?.public_addr;
-    let tunnel = Tunnel::bind(arguments.port, PassThrough { address }).await?;
+    let tunnel = Tunnel::new(LocalPort::bind(arguments.port).await?, PassThrough { address });
     print_text(&pass_through_text(name, tunnel.address(), arguments.port == 0, &files))?;
     serve(tunnel).await
 }

@@ -80,7 +80,7 @@ impl Shown {
             username: user,
             cluster: profile.cluster.to_string(),
             roles,
-            traits: traits.unwrap_or(serde_json::Value::Null),
+            traits: traits.unwrap_or_else(|| serde_json::json!({})),
             logins,
             databases: Saved::all(home, profile)?.into_iter().map(|saved| saved.name.to_string()).collect(),
             valid_until: times::rfc3339(not_after),

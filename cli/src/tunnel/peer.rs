@@ -1,7 +1,9 @@
 //! Who connected to a local port: only processes of the user who runs tsh are served.
 //!
-//! Linux names the owner of every TCP socket in `/proc/net/tcp`. A connection whose other end is not found there, or is
-//! another user's, is refused. Other systems do not tell; there, everybody on the machine can use the port while it is
+//! Linux names the owner of every TCP socket in `/proc/net/tcp`, and in `/proc/net/tcp6` where a program reaches an IPv4
+//! address through an IPv6 socket, as Java does. A connection whose other end is not found there, or is another user's,
+//! is refused. The answer cannot go stale between accept and here: the two addresses are taken for as long as we hold our
+//! end. Other systems do not tell; there, everybody on the machine can use the port while it is
 //! open, as with any local forwarding.
 
 use std::net::SocketAddr;
@@ -33,11 +35,19 @@ pub enum PeerError {
 #[cfg(target_os = "linux")]
 pub async fn require_same_user(peer: SocketAddr, local: SocketAddr) -> Result<(), PeerError> {
     let owner = tokio::task::spawn_blocking(move || linux::owner(peer, local)).await??;
-    let ours = nix::unistd::geteuid().as_raw();
+    judge(owner, nix::unistd::geteuid().as_raw())
+}
+
+/// In a user namespace (a container) every user from outside is shown as this one (proc(5), `overflowuid`).
+#[cfg(target_os = "linux")]
+const EVERYBODY_ELSE: u32 = 65_534;
+
+#[cfg(target_os = "linux")]
+fn judge(owner: Option<u32>, ours: u32) -> Result<(), PeerError> {
     match owner {
+        None | Some(EVERYBODY_ELSE) => Err(PeerError::Unknown),
         Some(uid) if uid == ours => Ok(()),
         Some(uid) => Err(PeerError::OtherUser { uid }),
-        None => Err(PeerError::Unknown),
     }
 }
 
@@ -62,9 +72,23 @@ mod linux {
     /// listed as root's, so no other state will do.
     const ESTABLISHED: &str = "01";
 
+    /// The kernel lists its sockets piece by piece; one may be passed over while others come and go.
+    const LOOKS: usize = 3;
+
     /// The owner of the socket whose own address is `peer` and whose other end is `local`.
     pub(super) fn owner(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
-        owner_in(BufReader::new(File::open("/proc/net/tcp")?), peer, local)
+        for _ in 0..LOOKS {
+            for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+                let table = match File::open(table) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => BufReader::new(opened?),
+                };
+                if let Some(uid) = owner_in(table, peer, local)? {
+                    return Ok(Some(uid));
+                }
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn owner_in(
@@ -84,8 +108,18 @@ mod linux {
     /// proc(5): `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid …`
     fn uid_of(line: &str, from: &str, to: &str) -> Option<u32> {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let matches = fields.next()? == from && fields.next()? == to && fields.next()? == ESTABLISHED;
-        if matches { fields.nth(3)?.parse().ok() } else { None }
+        let matches = ipv4(fields.next()?) == from && ipv4(fields.next()?) == to;
+        if matches && fields.next()? == ESTABLISHED { fields.nth(3)?.parse().ok() } else { None }
+    }
+
+    /// An address of either table as the first would show it: `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2) is `a.b.c.d`.
+    fn ipv4(address: &str) -> &str {
+        let prefix = if cfg!(target_endian = "little") {
+            "0000000000000000FFFF0000"
+        } else {
+            "00000000000000000000FFFF"
+        };
+        address.strip_prefix(prefix).unwrap_or(address)
     }
 
     /// The kernel prints the four bytes of an address as one number in its own byte order.
@@ -126,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn only_a_user_who_is_told_apart_is_served() {
+        assert!(judge(Some(1000), 1000).is_ok());
+        assert!(matches!(judge(Some(0), 1000), Err(PeerError::OtherUser { uid: 0 })));
+        assert!(matches!(judge(None, 1000), Err(PeerError::Unknown)));
+        assert!(matches!(judge(Some(EVERYBODY_ELSE), EVERYBODY_ELSE), Err(PeerError::Unknown)));
+    }
+
+    #[test]
     fn a_socket_that_nobody_holds_any_more_has_no_owner() {
         for state in ["04", "05", "06", "08"] {
             assert_eq!(owner_in(&[HEADER, &row(50_000, 6_000, state, 0)].concat()), None);
@@ -144,6 +186,17 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let local = listener.local_addr().unwrap();
         let _client = TcpStream::connect(local).await.unwrap();
+        let (_socket, peer) = listener.accept().await.unwrap();
+        require_same_user(peer, local).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn our_own_connection_through_an_ipv6_socket_is_served() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let local = listener.local_addr().unwrap();
+        let mapped = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), local.port()));
+        // A machine without IPv6 has no such sockets.
+        let Ok(_client) = TcpStream::connect(mapped).await else { return };
         let (_socket, peer) = listener.accept().await.unwrap();
         require_same_user(peer, local).await.unwrap();
     }

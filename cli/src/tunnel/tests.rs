@@ -31,7 +31,7 @@ impl Upstream for Away {
 }
 
 async fn serving<U: Upstream>(upstream: U) -> (SocketAddr, CancellationToken) {
-    let tunnel = Tunnel::bind(0, upstream).await.unwrap();
+    let tunnel = Tunnel::new(LocalPort::bind(0).await.unwrap(), upstream);
     let (address, shutdown) = (tunnel.address(), CancellationToken::new());
     tokio::spawn(tunnel.serve(shutdown.clone()));
     (address, shutdown)
@@ -67,8 +67,16 @@ async fn a_client_that_cannot_be_served_is_told_why() {
 
 #[tokio::test]
 async fn the_port_is_on_the_loopback_interface_alone() {
-    let tunnel = Tunnel::bind(0, Away).await.unwrap();
+    let tunnel = Tunnel::new(LocalPort::bind(0).await.unwrap(), Away);
     assert_eq!(tunnel.address().ip(), Ipv4Addr::LOCALHOST);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = LocalPort::bind(0).await.unwrap();
+    let port = taken.address.port();
+    let error = LocalPort::bind(port).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("cannot listen on 127.0.0.1:{port}"));
 }
 
 #[tokio::test]

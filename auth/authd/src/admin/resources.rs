@@ -56,7 +56,7 @@ impl Cluster {
             (None, _) => Condition::Absent,
         };
         let mut ops = vec![put_op(&resource, condition)?];
-        ops.extend(self.check_resource(&resource).await?);
+        ops.extend(self.check_resource(&resource, stored.is_none()).await?);
         match self.store.commit(ops).await {
             Ok(_) => {}
             Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the resource")),
@@ -67,7 +67,7 @@ impl Cluster {
     }
 
     /// Refuses what would not fit the rest; answers with the operations that go along.
-    async fn check_resource(&self, resource: &Resource) -> Result<Vec<Op>, Refused> {
+    async fn check_resource(&self, resource: &Resource, is_new: bool) -> Result<Vec<Op>, Refused> {
         match resource {
             Resource::Role(role) => {
                 let reserved = [SIDECAR_ORGANISATION, AUTH_ORGANISATION];
@@ -79,12 +79,9 @@ impl Cluster {
             Resource::User(user) => {
                 let mut ops = self.check_user(user).await?;
                 let name = &user.metadata.name;
-                if self.account(name).await?.is_none() {
-                    ops.push(Op::put(
-                        keys::account(name),
-                        Condition::Absent,
-                        &Account::new(self.clock.now()),
-                    )?);
+                if is_new {
+                    let account = Account::new(self.clock.now());
+                    ops.extend(self.new_account_ops(name, &account).await?);
                 }
                 Ok(ops)
             }

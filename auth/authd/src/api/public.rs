@@ -35,8 +35,8 @@ impl Public for Api {
         &self,
         request: Request<proto::AcceptInvitationRequest>,
     ) -> Result<Response<proto::AcceptInvitationResponse>, Status> {
-        caller::anyone(&self.cluster, &request)?;
-        Ok(Response::new(self.cluster.accept_invitation(request.into_inner()).await?))
+        let address = caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.accept_invitation(request.into_inner(), address).await?))
     }
 
     async fn begin_login(

@@ -1,10 +1,9 @@
 //! Accepting connections: nothing that a client does, or does not do, holds the next one up.
 
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,9 +18,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection::{self, Wire};
-use crate::api::{
-    Api,
-    caller::{Caller, Connection},
+use crate::{
+    api::{
+        Api,
+        caller::{Caller, Connection},
+    },
+    room::Room,
 };
 
 /// TCP accepted to TLS done.
@@ -43,7 +45,7 @@ pub(super) struct Serving {
 
 pub(super) async fn tls(listener: TcpListener, config: Arc<ServerConfig>, router: Router, serving: Serving) {
     let acceptor = TlsAcceptor::from(config);
-    let room = Room::default();
+    let room = Room::new(MAX_CONNECTIONS, MAX_PER_ADDRESS);
     while let Some(accepted) = serving.shutdown.run_until_cancelled(listener.accept()).await {
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -119,62 +121,4 @@ fn is_owner(socket: &UnixStream) -> bool {
 async fn pause(error: &io::Error) {
     tracing::warn!(%error, "cannot accept");
     tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-/// Who is connected, in numbers.
-#[derive(Clone, Default)]
-struct Room(Arc<Mutex<Crowd>>);
-
-#[derive(Default)]
-struct Crowd {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// One connection's place; given back when dropped.
-struct Place {
-    room: Room,
-    address: IpAddr,
-}
-
-impl Room {
-    fn enter(&self, address: IpAddr) -> Option<Place> {
-        let mut crowd = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = crowd.by_address.get(&address).copied().unwrap_or(0);
-        if crowd.all >= MAX_CONNECTIONS || here >= MAX_PER_ADDRESS {
-            return None;
-        }
-        crowd.all += 1;
-        crowd.by_address.insert(address, here + 1);
-        Some(Place { room: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut crowd = self.room.0.lock().unwrap_or_else(PoisonError::into_inner);
-        crowd.all -= 1;
-        match crowd.by_address.get_mut(&self.address) {
-            Some(here) if *here > 1 => *here -= 1,
-            _ => drop(crowd.by_address.remove(&self.address)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_cannot_fill_the_room() {
-        let room = Room::default();
-        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let mut places: Vec<_> = (0..MAX_PER_ADDRESS).map(|_| room.enter(one).unwrap()).collect();
-        assert!(room.enter(one).is_none());
-        assert!(room.enter(other).is_some());
-        places.pop();
-        assert!(room.enter(one).is_some());
-        drop(places);
-        assert!(room.0.lock().unwrap().by_address.is_empty());
-    }
 }

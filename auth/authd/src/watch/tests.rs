@@ -84,6 +84,11 @@ async fn a_watcher_that_falls_behind_is_told_so_and_finds_everything_when_it_beg
     world.put_roles(2 * OUTGOING).await;
     let others = (0..TOO_MANY).map(|n| Op::put(format!("other/{n}"), Condition::Any, &n).unwrap());
     world.cluster.store.commit(others.collect()).await.unwrap();
+    // It takes one, and its queue is full again when the lag is noticed.
+    slow.next().await.unwrap().unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     let told = loop {
         if let Err(status) = slow.next().await.unwrap() {
             break status;

@@ -309,6 +309,37 @@ async fn a_reset_and_a_new_account_of_the_same_name_end_earlier_logins() {
 }
 
 #[tokio::test]
+async fn what_an_expired_user_leaves_behind_does_not_come_back_with_the_name() {
+    let world = World::new().await;
+    for name in ["jerry", "olga"] {
+        let mut person = world.person_with_totp(name, &["access"]).await;
+        world.login(&mut person).await;
+        let expires = auth::clock::rfc3339(world.time.now() + Duration::from_secs(60));
+        world.put(&user_resource(name, &format!(", expires: \"{expires}\""))).await;
+        world.clock.advance(Duration::from_secs(61));
+        let token = match name {
+            "jerry" => Some(world.invite(name, &["access"]).await),
+            _ => {
+                world.put(&user_resource(name, "")).await;
+                None
+            }
+        };
+        assert_eq!(refused(world.begin_login(name, PASSWORD).await).1, CREDENTIALS);
+        let mut users = world.users(person.identity()).await;
+        let listed = users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await;
+        assert_eq!(refused(listed).0, Code::Unauthenticated);
+        let Some(token) = token else { continue };
+        // The old device would be in the way of one of the same name.
+        let begin = world.begin_invitation(&token, proto::DeviceKind::Totp).await.unwrap();
+        world.accept(&token, Some(person.new_totp(&begin, world.time.now()))).await.unwrap();
+    }
+}
+
+fn user_resource(name: &str, expires: &str) -> String {
+    format!("kind: user\nversion: v2\nmetadata: {{name: {name}{expires}}}\nspec: {{roles: [access]}}\n")
+}
+
+#[tokio::test]
 async fn a_cloned_security_key_is_refused_once_its_counter_is_behind() {
     let world = World::new().await;
     let mut olga = world.person_with_key("olga", &["access"]).await;

@@ -25,7 +25,7 @@ async fn manage(users: &mut Users) -> proto::MfaChallenge {
 fn assert_is_for(challenge: &proto::MfaChallenge, purpose: Purpose, named: account_intent::Purpose) {
     let intent = proto::AccountIntent::decode(challenge.intent.as_slice()).unwrap();
     assert_eq!((intent.user.as_str(), intent.purpose(), intent.nonce.len()), ("olga", named, 16));
-    let options: serde_json::Value = serde_json::from_str(&challenge.webauthn_request_options_json).unwrap();
+    let options: Value = serde_json::from_str(&challenge.webauthn_request_options_json).unwrap();
     let expected = BASE64_URL_SAFE_NO_PAD.encode(receipt::challenge(purpose, &challenge.intent));
     assert_eq!(options["publicKey"]["challenge"], expected);
 }

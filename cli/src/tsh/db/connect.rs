@@ -8,7 +8,7 @@ use super::{saved::Saved, target, tunnel::Sessions};
 use crate::{
     psql,
     tsh::{arguments::Connect, context::Context},
-    tunnel::Tunnel,
+    tunnel::{LocalPort, Tunnel},
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Connect) -> anyhow::Result<()> {
@@ -17,8 +17,8 @@ pub(in crate::tsh) async fn run(context: &Context, arguments: &Connect) -> anyho
     let saved = Saved::current(&context.home, &connection.login.profile, &target.name, SystemTime::now())?;
     let route = target::route(context, &target, &arguments.database, saved.as_ref())?;
     let (user, name) = (route.login.clone(), route.db_name.clone());
-    let sessions = Sessions::open(context, connection, route).await?;
-    let tunnel = Tunnel::bind(0, sessions).await?;
+    let port = LocalPort::bind(0).await?;
+    let tunnel = Tunnel::new(port, Sessions::open(context, connection, route).await?);
     let url = psql::url(&user, tunnel.address().port(), &name);
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(tunnel.serve(shutdown.clone()));

@@ -2,6 +2,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use super::*;
 
+mod touch;
+
 fn profile() -> Profile {
     Profile {
         proxy: "auth.example.com:3080".parse().unwrap(),

@@ -66,7 +66,7 @@ impl Postgresql {
     }
 
     /// What the superuser says directly, around the sidecar.
-    fn psql(&self, sql: &str) -> std::process::Output {
+    pub(crate) fn psql(&self, sql: &str) -> std::process::Output {
         let mut psql = self.program("psql");
         for statement in sql.split_inclusive(';') {
             psql.args(["-c", statement.trim()]);
@@ -116,7 +116,7 @@ fn configure(data: &Path, socket: &Path, port: u16, files: &DatabaseFiles) {
         give_away(&to);
     }
     let settings = format!(
-        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'server.cas'\nfsync = off\nmax_connections = 50\n",
+        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'server.cas'\nfsync = off\nwal_level = logical\nmax_connections = 50\n",
         socket.display()
     );
     fs::write(data.join("postgresql.auto.conf"), settings).unwrap();

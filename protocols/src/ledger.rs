@@ -73,7 +73,8 @@ impl<T> Ledger<T> {
     /// last.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.asked.is_empty() || matches!(self.mood, Mood::Adrift(_))
+        let awaits = |asked: &Asked<T>| !matches!(asked, Asked::CopyEnd);
+        self.asked.iter().any(awaits) || matches!(self.mood, Mood::Adrift(_))
     }
 
     /// The client asks. Must be called before the event's message is forwarded. `note` is called for a Query,
@@ -125,6 +126,11 @@ impl<T> Ledger<T> {
             Answer::CopyIn | Answer::CopyBoth => self.begin_copy(),
             Answer::Failed { .. } => return self.fail(),
             _ => {}
+        }
+        if let Some(Asked::Sync) = self.asked.front() {
+            // No Sync is answered so: what was asked is not what we think.
+            self.lose();
+            return None;
         }
         let done = !matches!(answer, Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth);
         if done && self.mood == Mood::Copying {

@@ -67,6 +67,8 @@ fn every_answer_comes_to_its_statement() {
         ("COPY, in one go", "p 1 s c s i . z", "11-", false),
         ("COPY that waits for its data", "q1 i", "1", true),
         ("COPY that fails", "p 1 s i ! c s z 2 s . z", "11-2-", false),
+        ("COPY that has failed before its end is sent", "q1 i ! c z", "11-", false),
+        ("an end of no COPY, last", "q1 c . z", "1-", false),
         ("an end of no COPY", "c q1 c . z q2 . z", "1-2-", false),
     ] {
         assert_eq!(play(script), (about.to_owned(), busy), "{session}");
@@ -76,6 +78,7 @@ fn every_answer_comes_to_its_statement() {
 #[test]
 fn what_cannot_be_attributed_is_not_and_counts_as_busy() {
     assert_eq!(play("p q1 s ! z"), ("--".to_owned(), true));
+    assert_eq!(play("s 1 s . . z"), ("---".to_owned(), true));
     // Nothing was skipped: the ledger is found again.
     assert_eq!(play("p q1 s ! z z q2 . z"), ("---2-".to_owned(), false));
 }

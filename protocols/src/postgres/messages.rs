@@ -1,8 +1,8 @@
 //! HOT: client messages after login, as borrowed views (PostgreSQL documentation, "Message Formats").
 //!
-//! A message is a type byte, a length that counts itself and what follows, and the content. Only the
-//! messages that make the upstream do something, or end a round, are looked into; a message that PostgreSQL would not accept
-//! is not forwarded either, because then what the tap saw and what the upstream reads could differ.
+//! A message is a type byte, a length that counts itself and what follows, and the content. Only the messages
+//! that make the upstream do something, or end a round, are looked into; a message that PostgreSQL would not
+//! accept is not forwarded either, because then what the tap saw and what the upstream reads could differ.
 
 use crate::answer::{Answer, CAPTURED, Transaction};
 use crate::event::{Event, Malformed, Parameters, PreparedKind};

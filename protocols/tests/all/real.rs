@@ -264,3 +264,45 @@ async fn a_pipeline_behind_a_huge_result_is_answered() {
     assert_eq!(rows, 65);
     assert_eq!(session.await.unwrap().unwrap().end, End::Client);
 }
+
+#[tokio::test]
+async fn each_outcome_in_a_pipeline_comes_to_its_statement() {
+    let sidecar = Sidecar::start().await;
+    let Some(upstream) = Postgresql::start(&sidecar.authority) else { return };
+    let tap = Memory::default();
+    let (mut client, session) =
+        sidecar.session(sidecar.dial(&upstream.tls(&sidecar.authority)), tap.clone(), never()).await;
+    client.until_ready().await;
+    let prepared = |statement: &str| {
+        let parse = message(b'P', format!("\0{statement}\0\0\0").as_bytes());
+        [parse, message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat()
+    };
+    let sync = message(b'S', b"");
+    let all = [
+        message(b'Q', b"create table t (a int)\0"),
+        [prepared("select 1"), prepared("select 1/0"), prepared("select 2"), sync.clone()].concat(),
+        message(b'Q', b"select 3; select 4\0"),
+        // libpq syncs before it knows that the statement takes data.
+        [prepared("copy t from stdin"), sync.clone()].concat(),
+        [message(b'd', b"1\n"), message(b'c', b""), sync].concat(),
+        message(b'Q', b"\0"),
+    ];
+    client.send(&all.concat()).await;
+    for _ in 0..5 {
+        client.until_ready().await;
+    }
+    let paired = [
+        (0, "CREATE TABLE"),
+        (1, "SELECT 1"),
+        (2, "22012"),
+        (4, "SELECT 1"),
+        (4, "SELECT 1"),
+        (5, "CopyIn"),
+        (5, "COPY 1"),
+        (6, "Empty"),
+    ];
+    assert_eq!(tap.paired(), paired.map(|(number, outcome)| (number, outcome.to_owned())));
+    assert!(!tap.is_busy());
+    client.send(&message(b'X', b"")).await;
+    session.await.unwrap().unwrap();
+}

@@ -127,6 +127,34 @@ async fn a_message_larger_than_the_buffer_is_shown_by_its_beginning_and_passes_w
     assert_eq!(seen[2], "Q next +0");
 }
 
+/// Allows everything but the end of a long text.
+struct Hesitates;
+
+impl Tap for Hesitates {
+    async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
+        Ok(match event {
+            Event::TextEnd { .. } => Verdict::End(Refusal::new(RefusalCode::AccessDenied, "not this one")),
+            _ => Verdict::Forward,
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_long_text_that_is_not_allowed_at_its_end_never_reaches_the_upstream_whole() {
+    let sidecar = Sidecar::start().await;
+    let (endpoint, upstream) = scripted(listens).await;
+    let (mut client, session) = sidecar.session(sidecar.dial(&endpoint), Hesitates, never()).await;
+    client.until_ready().await;
+    let mut text = vec![b'x'; 200_000];
+    text.push(0);
+    let sent = message(b'Q', &text);
+    client.send(&sent).await;
+    assert_eq!(client.fatal().await.1, "not this one");
+    assert_eq!(session.await.unwrap().unwrap().end, End::Refused(RefusalCode::AccessDenied));
+    let heard = upstream.await.unwrap();
+    assert!(heard.len() < sent.len() && sent.starts_with(&heard), "{}", heard.len());
+}
+
 /// Answers every query with a 64 MiB result, before it reads the next one.
 async fn answers_hugely(mut socket: TcpStream) -> usize {
     let_in(&mut socket).await;

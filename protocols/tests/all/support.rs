@@ -110,8 +110,10 @@ pub(crate) fn never() -> impl Future<Output = Refusal> + Send + 'static {
 pub(crate) struct Memory {
     seen: Arc<Mutex<Vec<String>>>,
     heard: Arc<Mutex<Vec<String>>>,
-    /// Of one session.
-    ledger: Arc<Mutex<Ledger<()>>>,
+    /// Of one session; a statement's note is its number.
+    ledger: Arc<Mutex<Ledger<usize>>>,
+    statements: Arc<AtomicUsize>,
+    paired: Arc<Mutex<Vec<(usize, String)>>>,
     stray: Arc<AtomicUsize>,
 }
 
@@ -134,9 +136,21 @@ impl Memory {
         self.stray.load(Ordering::Relaxed)
     }
 
-    fn pair(&self, answer: &Answer<'_>) {
+    /// Which statement each answer was about.
+    pub(crate) fn paired(&self) -> Vec<(usize, String)> {
+        self.paired.lock().unwrap().clone()
+    }
+
+    /// Whether the upstream has something to do in the session that began last.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.ledger.lock().unwrap().is_busy()
+    }
+
+    fn pair(&self, answer: &Answer<'_>, text: &str) {
         let mut ledger = self.ledger.lock().unwrap();
-        let found = ledger.answered(answer).is_some();
+        let note = ledger.answered(answer).copied();
+        self.paired.lock().unwrap().extend(note.map(|number| (number, text.to_owned())));
+        let found = note.is_some();
         let stray = match answer {
             Answer::Ready { .. } => ledger.is_busy(),
             // Of a message that only prepares.
@@ -149,20 +163,20 @@ impl Memory {
 
 impl Answers for Memory {
     fn answered(&mut self, answer: Answer<'_>) {
-        self.pair(&answer);
         let text = match answer {
             Answer::Completed { tag } => tag.escape_ascii().to_string(),
             Answer::Failed { sql_state: Some(state) } => state.to_string(),
             Answer::Ready { .. } => "Ready".to_owned(),
             other => format!("{other:?}"),
         };
+        self.pair(&answer, &text);
         self.heard.lock().unwrap().push(text);
     }
 }
 
 impl Tap for Memory {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
-        self.ledger.lock().unwrap().asked(&event, || ());
+        self.ledger.lock().unwrap().asked(&event, || self.statements.fetch_add(1, Ordering::Relaxed));
         let text = match event {
             Event::Query { text, cut } => format!("Q {} +{cut}", text.escape_ascii()),
             other => format!("{other:?}"),

@@ -448,9 +448,9 @@ async fn settings_that_the_upstream_does_not_take_are_a_refusal_and_never_left_o
     assert_eq!(stage.events().await[1]["reason"], "settings_rejected");
 }
 
-fn replicating(world: World, login: &mint::Minted) -> Stage {
+fn replicating(world: World, login: &mint::Minted, replication: Replication) -> Stage {
     let mut stage = Stage::new(world, "dev-pg", Some(login), Script::Query);
-    Arc::get_mut(&mut stage.door).unwrap().protocol.replication = Replication::Logical;
+    Arc::get_mut(&mut stage.door).unwrap().protocol.replication = replication;
     stage
 }
 
@@ -458,7 +458,7 @@ fn replicating(world: World, login: &mint::Minted) -> Stage {
 async fn replication_without_the_role_option_is_denied_by_name_and_on_record() {
     let world = World::new();
     let login = world.login();
-    let stage = replicating(world, &login);
+    let stage = replicating(world, &login, Replication::Logical);
     let message = "replication connections need a role with the option db_replication";
     assert_denied(&stage, message, "replication_not_allowed", Some("jerry")).await;
 }
@@ -467,10 +467,27 @@ async fn replication_without_the_role_option_is_denied_by_name_and_on_record() {
 async fn replication_with_the_role_option_is_allowed_and_said_in_the_start() {
     let world = world_with(r#""db_replication":true"#);
     let login = world.login();
-    let stage = replicating(world, &login);
+    let stage = replicating(world, &login, Replication::Logical);
     stage.serve().await;
     assert_eq!(stage.log.all()[2..], ["replication is allowed", "logged in"]);
     assert_eq!(stage.events().await[0]["replication"], "logical");
+}
+
+#[tokio::test]
+async fn physical_replication_is_no_right_to_one_database() {
+    let world = World::new();
+    let login = world.login();
+    let stage = replicating(world, &login, Replication::Physical);
+    let message = "access to db denied. User does not have permissions. Confirm database user and name.";
+    assert_denied(&stage, message, "policy", Some("jerry")).await;
+
+    let world = world_with(r#""db_replication":true"#);
+    let login = world.login();
+    let stage = replicating(world, &login, Replication::Physical);
+    stage.serve().await;
+    assert_eq!(stage.log.all().last().unwrap(), "logged in", "the role gives all databases");
+    let start = &stage.events().await[0];
+    assert_eq!((&start["replication"], &start["db_name"]), (&"physical".into(), &"replication".into()));
 }
 
 #[tokio::test]

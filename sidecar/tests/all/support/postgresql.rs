@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::authd::{DB_NAME, DB_USER, DatabaseFiles};
 
 /// What is asked of the database's own clients, by line of pg_hba.conf.
-const HBA: &str = "local all postgres trust\nlocal all all trust\nhostssl all scram 127.0.0.1/32 scram-sha-256\nhostssl all all 127.0.0.1/32 cert\n";
+const HBA: &str = "local all postgres trust\nlocal all all trust\nlocal replication all trust\nhostssl all scram 127.0.0.1/32 scram-sha-256\nhostssl all all 127.0.0.1/32 cert\n";
 
 pub(crate) struct Postgresql {
     child: Child,

@@ -44,6 +44,8 @@ enum Script {
     SettingsRejected,
     /// The connection to the upstream breaks.
     Breaks,
+    /// The client breaks the protocol.
+    Malformed,
     /// Until it is ended from our side.
     UntilEnded,
     Panics,
@@ -133,6 +135,11 @@ impl Client for FakeClient {
             Script::Breaks => {
                 let fault = RelayFault::Upstream(io::ErrorKind::BrokenPipe.into());
                 Err(RelayError { transferred, fault })
+            }
+            Script::Malformed => {
+                let reason = protocols::Malformed::UnknownType(0xff);
+                tap.observe(Event::Malformed { reason }).await.unwrap();
+                Err(RelayError { transferred, fault: RelayFault::Malformed(reason) })
             }
             Script::UntilEnded => {
                 let refusal = ended.await;
@@ -576,6 +583,19 @@ async fn a_broken_relay_ends_on_record() {
     let events = stage.events().await;
     assert_eq!(events[1]["reason"], "upstream_failed");
     assert_eq!(events[1]["bytes_from_upstream"], 5);
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_the_protocol_is_on_record_by_how() {
+    let world = World::new();
+    let login = world.login();
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::Malformed);
+    stage.serve().await;
+    let events = stage.events().await;
+    assert_eq!(names(&events), ["db.session.start", "db.session.malformed_packet", "db.session.end"]);
+    assert_eq!((&events[1]["code"], &events[1]["ei"]), (&"TDB06I".into(), &1.into()));
+    assert_eq!(events[1]["error"], "unknown message type 0xff");
+    assert_eq!(events[2]["reason"], "malformed");
 }
 
 /// A live session of the stage, once the client was told that it is logged in.

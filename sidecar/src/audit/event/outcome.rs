@@ -109,8 +109,8 @@ fn is_one(count: &u64) -> bool {
 }
 
 fn milliseconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    let micros = duration.map_or(0, |duration| u32::try_from(duration.as_micros()).unwrap_or(u32::MAX));
-    serializer.serialize_f64(f64::from(micros) / 1000.0)
+    let micros = duration.unwrap_or_default().as_secs_f64() * 1e6;
+    serializer.serialize_f64(micros.round() / 1e3)
 }
 
 fn state<S: serde::Serializer>(state: &Option<SqlState>, serializer: S) -> Result<S::Ok, S::Error> {

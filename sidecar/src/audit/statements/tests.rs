@@ -170,3 +170,10 @@ fn beyond_all_that_a_client_can_bring_about_results_are_not_kept_and_the_session
     assert!(session.statements.is_overrun());
     assert_eq!(session.statements.take_owed().len(), MAX_OWED);
 }
+
+#[test]
+fn a_statement_of_many_hours_is_not_said_to_be_shorter() {
+    let mut outcome = Outcome::of(1);
+    outcome.took(Duration::from_secs(36_000) + Duration::from_micros(5));
+    assert_eq!(serde_json::to_value(&outcome).unwrap()["duration_ms"], 36_000_000.005);
+}

@@ -23,7 +23,7 @@ use tracing::{error, info};
 
 use super::spool::{append_line, segment_path};
 
-/// A segment is closed once it is this long.
+/// A segment is closed once it is this long; the group that fills it may make it [`GROUP_BYTES`] longer, and a record.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// Most that is written between two looks at the clock.
 const GROUP_BYTES: usize = 1024 * 1024;
@@ -158,7 +158,9 @@ impl Writer {
         }
         let outcome = self.append(first_sequence).and_then(|()| {
             let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
-            if due || !waiting.is_empty() { self.sync() } else { Ok(()) }
+            // Only a sync closes a segment, so a full one must not wait for the clock: writes can be far ahead of it.
+            let full = self.segment.as_ref().is_some_and(|segment| segment.bytes >= SEGMENT_BYTES);
+            if due || full || !waiting.is_empty() { self.sync() } else { Ok(()) }
         });
         if let Err(error) = &outcome {
             self.fail(error);

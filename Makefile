@@ -7,7 +7,7 @@ SELECTION := --workspace --features cli/danger-software-key
 DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint arrows
+.PHONY: help demo build test lint arrows fuzz
 
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,3 +34,12 @@ lint: arrows ## Formatting, clippy, documentation, dependency rules
 
 arrows: ## Check that no crate depends on what it must not know
 	@scripts/check-arrows.sh
+
+# Seconds for each target.
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Fuzz what clients and upstreams send, FUZZ_SECONDS each (make test replays the seeds and mutates them a little)
+	@scripts/install.sh cc cargo-fuzz
+	@for target in startup client upstream; do \
+	  (cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=200000) || exit 1; \
+	done

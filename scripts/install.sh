@@ -67,6 +67,7 @@ for wanted in "$@"; do
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
     clients) clients ;;
+    cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;
     *)
         echo "ERROR: do not know how to install $wanted" >&2

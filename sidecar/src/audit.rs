@@ -7,7 +7,7 @@
 //!
 //! - `db.session.start` is on disk before the upstream is dialled; when it cannot be written there is no session.
 //! - A query is in the queue before it is forwarded. A full queue slows the client; a dead writer ends the session.
-//! - How it came out is an event of its own, which follows: see `event` for all of them, and `event/statement.rs` for examples.
+//! - How it came out is an event of its own, which follows: see `event` for all of them, and `event/outcome.rs` for examples.
 //! - authd takes events in order. One that it refuses for good (no known version of it would) is set aside in
 //!   `DATA_DIR/spool/rejected`, up to 16 MiB of them, and an error is logged; the rest goes on.
 //! - `db.session.end` is written on every way out, a panic and a cancelled task included ([`Trail`] sees to it).
@@ -16,11 +16,7 @@
 use std::{
     io,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
     time::Duration,
 };
@@ -37,6 +33,7 @@ mod rejected;
 mod shipper;
 mod spool;
 mod statements;
+mod strangers;
 mod trail;
 mod writer;
 
@@ -49,6 +46,7 @@ pub(crate) use self::{
 };
 use self::{
     spool::{MAX_RECORD_BYTES, SpoolRoot},
+    strangers::Bucket,
     writer::{Command, Item, State, WriteFailed, Writer},
 };
 
@@ -56,11 +54,6 @@ use self::{
 const QUEUE_BYTES: u32 = 8 * 1024 * 1024;
 /// Longest wait for the disk before a session is refused, or ended.
 const DISK_DEADLINE: Duration = Duration::from_secs(10);
-/// Denied events of clients without a genuine certificate: this many at once …
-const UNKNOWN_BURST: u64 = 100;
-/// … and one more in this time. The rest is only counted, so that strangers cannot fill the disk.
-const UNKNOWN_REFILL: Duration = Duration::from_millis(100);
-
 /// Why an event could not be recorded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuditError {
@@ -267,31 +260,6 @@ pub(crate) struct AuditSpool {
     root: SpoolRoot,
     id: Uuid,
     state: Arc<State>,
-}
-
-/// A token bucket over all clients without a genuine certificate.
-struct Bucket {
-    started: std::time::Instant,
-    /// Tokens ever taken.
-    taken: AtomicU64,
-}
-
-impl Bucket {
-    fn new() -> Self {
-        Self { started: std::time::Instant::now(), taken: AtomicU64::new(0) }
-    }
-
-    fn take(&self) -> bool {
-        let refilled = self.started.elapsed().as_millis() / UNKNOWN_REFILL.as_millis();
-        let refilled = u64::try_from(refilled).unwrap_or(u64::MAX);
-        self.taken
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-                // What was not used in quiet times does not add up beyond one burst.
-                let taken = taken.max(refilled);
-                (taken < refilled.saturating_add(UNKNOWN_BURST)).then_some(taken + 1)
-            })
-            .is_ok()
-    }
 }
 
 /// Every event on disk, of all spools, in order: what would be left after kill -9 now.

@@ -18,12 +18,26 @@
 //! | `session` | the security sequence: start here |
 //! | `refusal` | what a client may read when it is turned away: one exhaustive match |
 //! | `listener`, `admission` | accepting; a silent client costs only its own connection |
+//! | `seats` | how many sessions each user has here |
 //! | `upstream` | what we prove to the upstream, and how it proves itself |
-//! | `audit` | start, queries and end, on disk before they happen; shipped to authd for ever |
+//! | `audit` | start, statements and end, on disk before they happen; how statements came out; shipped to authd for ever |
 //! | `tls` | a handshake that proves a key and judges nothing |
 //! | `join`, `link`, `announce` | who this sidecar is, its way to authd, what it says there |
 //! | [`config`], `metrics`, `health` | what it is told, what it counts, whether it could start a session |
 //! | `process` | what is started in which order, and stopped in which order |
+//!
+//! # What roles say about a session
+//!
+//! | option of a role | here |
+//! |---|---|
+//! | `db_session_settings` | applied to the upstream's session before "logged in", and what RESET returns to; what the upstream does not take is a refusal. A client that may SET can change them: that is a statement, and on record |
+//! | `db_replication` | without it a replication start-up is refused. Physical replication asks policy for the database `replication` besides, as `pg_hba.conf` has it |
+//! | `client_idle_timeout` | ends a session (57P05) that was idle for so long; never while a statement runs or its result flows. An open transaction is no work, and notifications that come in are none |
+//! | `max_connections` | sessions of a user at this sidecar, all its targets together. Counted per sidecar: a user has as many at each |
+//! | `disconnect_expired_cert` | ends a session (57P01) when the login behind it expires |
+//!
+//! A cancel needs the key that the session was given. One that comes with a certificate needs the session's own key or a
+//! certificate of its user besides; one in plaintext (libpq up to 16) has nothing but the key to show.
 //!
 //! # When authd is away
 //!

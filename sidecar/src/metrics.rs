@@ -7,6 +7,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+mod cancels;
+
+pub(crate) use self::cancels::{CancelMetrics, Cancelled};
+
 /// The labels of everything that belongs to a target.
 const TARGET: [&str; 2] = ["target", "protocol"];
 /// From a cached upstream certificate on the same host to a database across the world.
@@ -85,35 +89,6 @@ impl Outcome {
             Self::NotAuthenticated => "not_authenticated",
             Self::Denied => "denied",
             Self::Undecided => "undecided",
-        }
-    }
-}
-
-/// What became of a cancel that came with a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cancelled {
-    /// Carried to the upstream: the key that the session was opened with.
-    BySameKey,
-    /// Carried to the upstream: another certificate of the session's user.
-    BySameUser,
-    /// Dropped: somebody else's certificate.
-    Refused,
-}
-
-/// Counts the cancels of one target.
-#[derive(Clone, Debug)]
-pub(crate) struct CancelMetrics {
-    by_same_key: IntCounter,
-    by_same_user: IntCounter,
-    refused: IntCounter,
-}
-
-impl CancelMetrics {
-    pub(crate) fn count(&self, outcome: Cancelled) {
-        match outcome {
-            Cancelled::BySameKey => self.by_same_key.inc(),
-            Cancelled::BySameUser => self.by_same_user.inc(),
-            Cancelled::Refused => self.refused.inc(),
         }
     }
 }
@@ -250,8 +225,7 @@ impl Metrics {
 
     /// The cancels of one target, resolved.
     pub(crate) fn cancels(&self, name: &str, protocol: &'static str) -> CancelMetrics {
-        let of = |outcome| self.cancels.with_label_values(&[name, protocol, outcome]);
-        CancelMetrics { by_same_key: of("same_key"), by_same_user: of("same_user"), refused: of("refused") }
+        CancelMetrics::new(&self.cancels, [name, protocol])
     }
 
     /// In the Prometheus text format.

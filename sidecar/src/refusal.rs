@@ -3,18 +3,18 @@
 //! A text says what the client itself already knows (its certificate, what it asked for) and what to do next. It never
 //! carries an inner error, a role's name, or anything about the upstream; those are in the log and in the audit trail.
 
-use std::time::Duration;
-
 use auth::{
     certificate::CertificateError,
     clock::rfc3339,
     denied::{AccessDenied, DenyReason},
     identity::{DeviceId, Identity, Login, UserName},
-    permit::Ended,
     policy::{Target, TargetKind},
 };
 use protocols::{AcceptError, DialError, Refusal, RefusalCode};
 
+mod closing;
+
+pub(crate) use self::closing::{Closed, closing};
 use crate::{audit::AuditError, metrics::Outcome, upstream::CredentialError};
 
 /// Why a client that asked for a session does not get one.
@@ -61,19 +61,6 @@ pub(crate) enum Bar {
         /// How many sessions the user may have at this sidecar.
         limit: u32,
     },
-}
-
-/// Why a live session is ended from this side.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Closed {
-    /// The permit ended.
-    Permit(Ended),
-    /// Events may be lost.
-    AuditFailed,
-    /// `client_idle_timeout`: it was idle for so long.
-    Idle(Duration),
-    /// The sidecar is stopping.
-    Shutdown,
 }
 
 /// A refusal, and how it is counted.
@@ -300,40 +287,6 @@ fn dial_answer(error: &DialError) -> Answer {
     }
 }
 
-/// What a client reads whose live session is ended.
-#[must_use]
-pub(crate) fn closing(closed: &Closed) -> Answer {
-    match closed {
-        Closed::Permit(Ended::CertificateExpired { at }) => plain(
-            RefusalCode::SessionExpired,
-            "certificate_expired",
-            &format!("the session ended: the certificate expired at {}", rfc3339(*at)),
-        ),
-        Closed::Permit(Ended::Locked { message }) => {
-            plain(RefusalCode::AccessDenied, "locked", &format!("the session ended: {message}"))
-        }
-        Closed::Permit(Ended::PolicyChanged) => {
-            plain(RefusalCode::AccessDenied, "policy_changed", "the session ended: access was withdrawn")
-        }
-        Closed::Permit(Ended::ReplicaStale) => plain(
-            RefusalCode::AccessDenied,
-            "replica_stale",
-            "the session ended: the sidecar has lost touch with the cluster, whose locks are strict",
-        ),
-        Closed::AuditFailed => {
-            plain(RefusalCode::Internal, "audit_failed", "the session ended: it can no longer be recorded")
-        }
-        Closed::Idle(limit) => plain(
-            RefusalCode::IdleTimeout,
-            "idle_timeout",
-            &format!("the session ended: it was idle for {}", duration_text(*limit)),
-        ),
-        Closed::Shutdown => {
-            plain(RefusalCode::Shutdown, "shutdown", "the session ended: the sidecar is stopping")
-        }
-    }
-}
-
 /// How a client is counted that did not get as far as asking; its protocol has told it why, where it has words for that.
 pub(crate) fn accept_reason(error: &AcceptError) -> &'static str {
     match error {
@@ -353,13 +306,6 @@ fn login_text(login: &Login) -> String {
         Login::Database { user, name } => format!("database user {user:?} and database {name:?}"),
         Login::Node { login } => format!("login {login:?}"),
     }
-}
-
-/// `1h30m`, `45s`, as roles say it.
-fn duration_text(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
-    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"), (millis.into(), "ms")];
-    parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect()
 }
 
 /// A command that can be pasted. Names that a shell would read otherwise are left out.

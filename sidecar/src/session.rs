@@ -50,6 +50,10 @@ use crate::{
     upstream::Upstream,
 };
 
+/// The database that physical replication asks policy for, as in `pg_hba.conf`: it opens none, and copies all. A role that
+/// names databases one by one therefore does not give it unless it names this one, and `db_replication` is needed besides.
+const PHYSICAL_REPLICATION: &str = "replication";
+
 /// The door of one target: everything that a session needs.
 pub(crate) struct Door<P> {
     pub(crate) protocol: P,
@@ -218,7 +222,11 @@ impl<P: Protocol> Door<P> {
     fn request(&self, login: &protocols::Login, from: SocketAddr) -> SessionRequest {
         let login = match self.target.kind {
             TargetKind::Database => {
-                Login::Database { user: login.user.clone(), name: login.database.clone().unwrap_or_default() }
+                let name = match login.replication {
+                    Replication::Physical => PHYSICAL_REPLICATION.to_owned(),
+                    Replication::None | Replication::Logical => login.database.clone().unwrap_or_default(),
+                };
+                Login::Database { user: login.user.clone(), name }
             }
             TargetKind::Node => Login::Node { login: login.user.clone() },
         };

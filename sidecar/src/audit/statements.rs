@@ -25,6 +25,8 @@ pub(super) struct Statements {
     answered: Instant,
     /// When client or upstream last did something that shows.
     active: Instant,
+    /// The client has said something that is not forwarded yet.
+    waits: bool,
     /// Rendered results that found the queue full.
     owed: VecDeque<String>,
     overrun: bool,
@@ -48,19 +50,21 @@ impl Statements {
             open: None,
             answered: now,
             active: now,
+            waits: false,
             owed: VecDeque::new(),
             overrun: false,
         }
     }
 
-    /// The client did something.
-    pub(super) fn touch(&mut self, now: Instant) {
-        self.active = now;
+    /// The client said something, which may have to wait for room in the queue.
+    pub(super) fn shown(&mut self) {
+        self.waits = true;
     }
 
     /// The client's message is on record under `ei` (if it is one that is recorded), and about to be forwarded.
     pub(super) fn asked(&mut self, event: &Event<'_>, ei: Option<u64>, now: Instant) {
         self.active = now;
+        self.waits = false;
         let max_rows = if let Event::Execute { max_rows, .. } = event { *max_rows } else { 0 };
         let ends_with_round = !matches!(event, Event::Execute { .. });
         self.ledger.asked(event, || Note {
@@ -110,16 +114,17 @@ impl Statements {
 
     /// Since when nothing has happened and nothing is awaited; `None` while a statement runs or its result comes in.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        (!self.ledger.is_busy()).then_some(self.active)
+        (!self.waits && !self.ledger.is_busy()).then_some(self.active)
     }
 
-    /// Keeps a result for which the queue had no room.
-    pub(super) fn owe(&mut self, json: String) {
-        if self.owed.len() < MAX_OWED {
+    /// Keeps a result for which the queue had no room. False when it is lost.
+    #[must_use]
+    pub(super) fn owe(&mut self, json: String) -> bool {
+        self.overrun |= self.owed.len() >= MAX_OWED;
+        if !self.overrun {
             self.owed.push_back(json);
-        } else {
-            self.overrun = true;
         }
+        !self.overrun
     }
 
     /// The oldest result that is not queued yet.

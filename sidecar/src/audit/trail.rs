@@ -135,10 +135,10 @@ impl Trail {
         async move {
             loop {
                 let since = shared.statements().idle_since();
-                match since.map(|since| since + limit) {
+                match since.and_then(|since| since.checked_add(limit)) {
                     Some(end) if end <= Instant::now() => return,
                     Some(end) => sleep_until(end).await,
-                    // It cannot have been idle for the limit before the limit has passed.
+                    // Busy: it cannot have been idle for the limit before the limit has passed.
                     None => sleep(limit).await,
                 }
             }
@@ -196,7 +196,7 @@ pub(crate) struct TrailTap {
 impl TrailTap {
     async fn record(&mut self, event: &Event<'_>) -> Result<(), AuditError> {
         let shared = &self.shared;
-        shared.statements().touch(Instant::now());
+        shared.statements().shown();
         shared.pay().await?;
         let body = Body::of(event, self.text_ei, shared.parameters);
         let mut recorded = None;
@@ -208,7 +208,7 @@ impl TrailTap {
             shared.audit.queued(shared.renderer.observed(ei, shared.clock.now(), &body)).await?;
             recorded = Some(ei);
         }
-        // Its time runs from here, and an idle session ends here: from the next poll on, either it runs or it never will.
+        // Its time runs from here.
         shared.statements().asked(event, recorded, Instant::now());
         Ok(())
     }
@@ -243,7 +243,11 @@ impl Answers for TrailAnswers {
         let json = shared.renderer.result(shared.index(), shared.clock.now(), &outcome);
         match shared.audit.offer(json) {
             Offer::Taken => {}
-            Offer::NoRoom(json) => shared.statements().owe(json),
+            Offer::NoRoom(json) => {
+                if !shared.statements().owe(json) {
+                    shared.audit.failed.inc();
+                }
+            }
             // The next statement finds the same, and ends the session.
             Offer::Stopped => {}
         }

@@ -6,6 +6,7 @@ use std::{
 use auth::{
     identity::{DeviceId, RoleName, TargetName},
     lock::LockInForce,
+    permit::Ended,
     policy::{DeniedBy, DenyList, MfaRequiredBy},
     receipt::ReceiptError,
     resource::LockTarget,
@@ -13,7 +14,7 @@ use auth::{
 use protocols::{SqlState, UpstreamReport};
 use uuid::Uuid;
 
-use super::*;
+use super::{closing::duration_text, *};
 use crate::testing::{mint, target};
 
 const NOT_ALLOWED: &str =

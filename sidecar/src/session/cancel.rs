@@ -14,7 +14,6 @@ use auth::{
 };
 use protocols::PeerCertificate;
 use rustls::server::ParsedCertificate;
-use tracing::info;
 
 use crate::metrics::{CancelMetrics, Cancelled};
 
@@ -30,9 +29,6 @@ impl CancelJudge {
     pub(crate) fn may_cancel(&self, canceller: &PeerCertificate, owner: &PeerCertificate) -> bool {
         let outcome = self.judge(canceller, owner);
         self.metrics.count(outcome);
-        if outcome == Cancelled::Refused {
-            info!("a cancel with the right key and a certificate that may not");
-        }
         outcome != Cancelled::Refused
     }
 

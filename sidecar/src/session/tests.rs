@@ -44,6 +44,8 @@ enum Script {
     SettingsRejected,
     /// The connection to the upstream breaks.
     Breaks,
+    /// The client breaks the protocol.
+    Malformed,
     /// Until it is ended from our side.
     UntilEnded,
     Panics,
@@ -133,6 +135,11 @@ impl Client for FakeClient {
             Script::Breaks => {
                 let fault = RelayFault::Upstream(io::ErrorKind::BrokenPipe.into());
                 Err(RelayError { transferred, fault })
+            }
+            Script::Malformed => {
+                let reason = protocols::Malformed::UnknownType(0xff);
+                tap.observe(Event::Malformed { reason }).await.unwrap();
+                Err(RelayError { transferred, fault: RelayFault::Malformed(reason) })
             }
             Script::UntilEnded => {
                 let refusal = ended.await;
@@ -448,9 +455,9 @@ async fn settings_that_the_upstream_does_not_take_are_a_refusal_and_never_left_o
     assert_eq!(stage.events().await[1]["reason"], "settings_rejected");
 }
 
-fn replicating(world: World, login: &mint::Minted) -> Stage {
+fn replicating(world: World, login: &mint::Minted, replication: Replication) -> Stage {
     let mut stage = Stage::new(world, "dev-pg", Some(login), Script::Query);
-    Arc::get_mut(&mut stage.door).unwrap().protocol.replication = Replication::Logical;
+    Arc::get_mut(&mut stage.door).unwrap().protocol.replication = replication;
     stage
 }
 
@@ -458,7 +465,7 @@ fn replicating(world: World, login: &mint::Minted) -> Stage {
 async fn replication_without_the_role_option_is_denied_by_name_and_on_record() {
     let world = World::new();
     let login = world.login();
-    let stage = replicating(world, &login);
+    let stage = replicating(world, &login, Replication::Logical);
     let message = "replication connections need a role with the option db_replication";
     assert_denied(&stage, message, "replication_not_allowed", Some("jerry")).await;
 }
@@ -467,10 +474,27 @@ async fn replication_without_the_role_option_is_denied_by_name_and_on_record() {
 async fn replication_with_the_role_option_is_allowed_and_said_in_the_start() {
     let world = world_with(r#""db_replication":true"#);
     let login = world.login();
-    let stage = replicating(world, &login);
+    let stage = replicating(world, &login, Replication::Logical);
     stage.serve().await;
     assert_eq!(stage.log.all()[2..], ["replication is allowed", "logged in"]);
     assert_eq!(stage.events().await[0]["replication"], "logical");
+}
+
+#[tokio::test]
+async fn physical_replication_is_no_right_to_one_database() {
+    let world = World::new();
+    let login = world.login();
+    let stage = replicating(world, &login, Replication::Physical);
+    let message = "access to db denied. User does not have permissions. Confirm database user and name.";
+    assert_denied(&stage, message, "policy", Some("jerry")).await;
+
+    let world = world_with(r#""db_replication":true"#);
+    let login = world.login();
+    let stage = replicating(world, &login, Replication::Physical);
+    stage.serve().await;
+    assert_eq!(stage.log.all().last().unwrap(), "logged in", "the role gives all databases");
+    let start = &stage.events().await[0];
+    assert_eq!((&start["replication"], &start["db_name"]), (&"physical".into(), &"replication".into()));
 }
 
 #[tokio::test]
@@ -559,6 +583,19 @@ async fn a_broken_relay_ends_on_record() {
     let events = stage.events().await;
     assert_eq!(events[1]["reason"], "upstream_failed");
     assert_eq!(events[1]["bytes_from_upstream"], 5);
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_the_protocol_is_on_record_by_how() {
+    let world = World::new();
+    let login = world.login();
+    let stage = Stage::new(world, "dev-pg", Some(&login), Script::Malformed);
+    stage.serve().await;
+    let events = stage.events().await;
+    assert_eq!(names(&events), ["db.session.start", "db.session.malformed_packet", "db.session.end"]);
+    assert_eq!((&events[1]["code"], &events[1]["ei"]), (&"TDB06I".into(), &1.into()));
+    assert_eq!(events[1]["error"], "unknown message type 0xff");
+    assert_eq!(events[2]["reason"], "malformed");
 }
 
 /// A live session of the stage, once the client was told that it is logged in.

@@ -113,6 +113,41 @@ async fn draining_lets_a_session_finish_then_ends_it_with_the_reason_and_everyth
     assert_eq!(ends[0]["reason"], "shutdown");
 }
 
+/// A line of a spool, as an earlier process left it.
+fn spooled(sequence: u64, json: &str) -> String {
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{sequence} {json}").as_bytes());
+    format!("{sequence} {} {json}\n", hex::encode(&sum.as_ref()[..8]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_a_real_authd_refuses_is_set_aside_and_its_neighbours_arrive() {
+    let mut authd = Authd::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let spool = data.path().join("spool/01900000-0000-7000-8000-000000000000");
+    std::fs::create_dir_all(&spool).unwrap();
+    let event = |ei| {
+        format!(
+            r#"{{"event":"db.session.query","code":"TDB02I","ei":{ei},"time":"2026-01-31T12:00:00.000Z"}}"#
+        )
+    };
+    let lines = [spooled(1, &event(0)), spooled(2, r#""no event""#), spooled(3, &event(2))].concat();
+    std::fs::write(spool.join(format!("{:020}.log", 1)), lines).unwrap();
+
+    let mut config = config(&authd, data.path(), "dev-pg", NOWHERE);
+    config.token = Some(::sidecar::config::Token::Literal(authd.token().await.into()));
+    let guarded = Guarded::from_config(config, data).await;
+    eventually("both arrive", async || {
+        let queries = authd.audit("db.session.query").await;
+        queries.iter().map(|query| query["ei"].as_u64().unwrap()).eq([0, 2])
+    })
+    .await;
+    let rejected = guarded.data.path().join("spool/rejected");
+    assert!(std::fs::read_to_string(&rejected).unwrap().ends_with("\"no event\"\n"));
+    assert_eq!(std::fs::metadata(&rejected).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(guarded.get("/metrics").await.1.contains("touchstone_audit_rejected_events 1"));
+    eventually("the rest of it is removed", async || !spool.exists()).await;
+}
+
 /// The built program, with one target.
 struct Program {
     child: Child,

@@ -11,5 +11,7 @@
 mod command_line;
 mod life;
 mod sessions;
+mod statements;
 mod strangers;
 mod support;
+mod terms;

@@ -4,13 +4,13 @@ use tokio_postgres::error::SqlState;
 
 use crate::support::{
     authd::{Authd, Certificate, DB_NAME, DB_USER, Jerry},
-    client::{connect, connect_as, refused, told},
+    client::{connect, connect_as, psql_connection, refused, told},
     eventually,
     postgresql::Postgresql,
     sidecar::Guarded,
 };
 
-async fn world() -> (Authd, Jerry, Postgresql) {
+pub(crate) async fn world() -> (Authd, Jerry, Postgresql) {
     let mut authd = Authd::start().await;
     let jerry = Jerry::register(&mut authd).await;
     let files = authd.database_certificate(&["localhost", "127.0.0.1"]).await;
@@ -18,7 +18,7 @@ async fn world() -> (Authd, Jerry, Postgresql) {
     (authd, jerry, postgresql)
 }
 
-fn unix(postgresql: &Postgresql) -> String {
+pub(crate) fn unix(postgresql: &Postgresql) -> String {
     format!("{{uri: \"{}\"}}", postgresql.unix_uri())
 }
 
@@ -189,19 +189,7 @@ async fn psql_alone_with_a_certificate_in_files_gets_in_and_verifies_the_sidecar
     let (mut authd, jerry, postgresql) = world().await;
     let guarded = Guarded::start(&mut authd, "dev-pg", &unix(&postgresql)).await;
     let files = tempfile::tempdir().unwrap();
-    let write = |name: &str, tag: &str, der: &[u8]| {
-        let path = files.path().join(name);
-        std::fs::write(&path, pem::encode(&pem::Pem::new(tag, der))).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        path.display().to_string()
-    };
-    let connection = format!(
-        "host=localhost port={} user={DB_USER} dbname={DB_NAME} sslmode=verify-full sslrootcert={} sslcert={} sslkey={}",
-        guarded.address.port(),
-        write("ca.pem", "CERTIFICATE", &jerry.login.host_authorities[0]),
-        write("jerry.crt", "CERTIFICATE", &jerry.login.chain[0]),
-        write("jerry.key", "PRIVATE KEY", jerry.login.key.secret_der()),
-    );
+    let connection = psql_connection(files.path(), guarded.address, &jerry.login);
     let mut psql = postgresql.program("psql");
     psql.args(["-X", "-A", "-t", &connection, "-c", "select current_user || ' by psql'"]);
     let output = tokio::task::spawn_blocking(move || psql.output().unwrap()).await.unwrap();

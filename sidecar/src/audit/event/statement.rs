@@ -1,32 +1,13 @@
-//! What an event says about a statement: its text, its values, and how it came out.
-//!
-//! A statement has two events. The first is on its way to the trail before the statement is forwarded, so that no death of
-//! the process hides what was run; the second, `db.session.query.result`, follows when the upstream has answered, and names
-//! the first by its `ei`:
-//!
-//! ```json
-//! {"event":"db.session.query","code":"TDB02I","ei":3,"db_query":"delete from orders where id = 7", …}
-//! {"event":"db.session.query.result","code":"TTS00I","ei":4,"statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"], …}
-//! {"event":"db.session.query.result","code":"TTS00W","ei":6,"statement_ei":5,"success":false,"duration_ms":0.31,"sql_state":"42501", …}
-//! ```
-//! - `statement_ei` is that of the query, execute or function call. It is missing where a failure belongs to none of them: a
-//!   parse or bind that failed in a round of its own, or a session that the upstream ended.
-//! - A statement without a result was skipped by the upstream because of an error before it, or cut off with its session.
-//! - A simple query may hold several statements: `statements` says how many came to an end, `command_tags` what the first
-//!   sixteen said, `rows` counts all of them.
-//! - `duration_ms` is from when the statement was forwarded, or the answer before it came, to its own answer.
-//! - Teleport's `db.session.query.failed` (TDB02W) is not used: it repeats a statement's text, and means that it was not run.
+//! What an event says about a statement: its text and its values.
 //!
 //! Text is made UTF-8 (what is not becomes U+FFFD) and cut at [`MAX_TEXT_BYTES`], sooner where it is mostly characters that
 //! JSON writes as escapes. A text that was cut says so (`db_query_cut`), and `db_query_sha256` and `db_query_bytes` of the
 //! *whole* text are on record: in the same event where the whole was at hand, else in `db.session.query.digest`, which comes
 //! before the upstream gets the text's last bytes.
 
-use std::time::Duration;
-
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use protocols::{Answer, Event, PreparedKind, SqlState};
+use protocols::{Event, PreparedKind};
 use serde::Serialize;
 
 /// Bytes of a text, or of all values of one message, that are written down.
@@ -37,8 +18,6 @@ const MAX_JSON_BYTES: usize = 3 * MAX_TEXT_BYTES;
 const MAX_NAME_BYTES: usize = 1024;
 /// Values of one message that are written down; a message may hold 65,535.
 const MAX_PARAMETERS: usize = 1024;
-/// Command tags of one simple query that are written down.
-const MAX_TAGS: usize = 16;
 
 /// Whether the values of bound parameters are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,96 +234,6 @@ fn name(name: &[u8]) -> String {
     lossy(name.get(..MAX_NAME_BYTES).unwrap_or(name))
 }
 
-fn lossy(text: &[u8]) -> String {
+pub(super) fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
-}
-
-/// How a statement came out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Outcome {
-    /// The `ei` of its event.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) statement_ei: Option<u64>,
-    pub(crate) success: bool,
-    /// To the microsecond.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds")]
-    pub(crate) duration_ms: Option<Duration>,
-    /// Sent, or changed: the numbers at the ends of the command tags, together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rows: Option<u64>,
-    #[serde(flatten)]
-    pub(crate) tags: Tags,
-    /// There are more rows than were asked for at once.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) suspended: bool,
-    /// Of a failure; missing where the upstream did not say.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "state")]
-    pub(crate) sql_state: Option<SqlState>,
-}
-
-/// What the statements of one query said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Tags {
-    #[serde(rename = "command_tags", skip_serializing_if = "Vec::is_empty")]
-    said: Vec<String>,
-    /// How many came to an end; only where it is not one.
-    #[serde(rename = "statements", skip_serializing_if = "is_one")]
-    count: u64,
-}
-
-impl Outcome {
-    pub(super) fn code(&self) -> &'static str {
-        if self.success { "TTS00I" } else { "TTS00W" }
-    }
-
-    /// Of the statement with this `ei`; nothing is known yet.
-    pub(crate) fn of(statement_ei: u64) -> Self {
-        Self { statement_ei: Some(statement_ei), ..Self::default() }
-    }
-
-    /// It took so much longer.
-    pub(crate) fn took(&mut self, time: Duration) {
-        self.duration_ms = Some(self.duration_ms.unwrap_or_default().saturating_add(time));
-    }
-
-    /// One more answer about the same statement, or the next of the same query. `asked_rows` is what an execute may give.
-    pub(crate) fn hear(&mut self, answer: &Answer<'_>, asked_rows: u32) {
-        self.success = true;
-        match *answer {
-            Answer::Completed { tag } => {
-                self.tags.count += 1;
-                if self.tags.said.len() < MAX_TAGS {
-                    self.tags.said.push(lossy(tag));
-                }
-                if let Some(rows) = answer.rows() {
-                    self.rows = Some(self.rows.unwrap_or(0).saturating_add(rows));
-                }
-            }
-            Answer::Suspended => {
-                self.tags.count += 1;
-                self.suspended = true;
-                self.rows = Some(asked_rows.into());
-            }
-            Answer::Empty | Answer::Returned => self.tags.count += 1,
-            Answer::Failed { sql_state } => {
-                self.success = false;
-                self.sql_state = sql_state;
-                self.tags.count += 1;
-            }
-            Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth | Answer::Ready { .. } => {}
-        }
-    }
-}
-
-fn is_one(count: &u64) -> bool {
-    *count == 1
-}
-
-fn milliseconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    let micros = duration.map_or(0, |duration| u32::try_from(duration.as_micros()).unwrap_or(u32::MAX));
-    serializer.serialize_f64(f64::from(micros) / 1000.0)
-}
-
-fn state<S: serde::Serializer>(state: &Option<SqlState>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(state.as_ref().map_or("", SqlState::as_str))
 }

@@ -187,7 +187,7 @@ fn the_example_of_the_documentation_is_what_is_written() {
     let json = renderer().result(4, SystemTime::UNIX_EPOCH, &outcome);
     let own = r#""statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"]}"#;
     assert!(json.ends_with(own), "{json}");
-    assert!(include_str!("statement.rs").contains(own.trim_end_matches('}')));
+    assert!(include_str!("outcome.rs").contains(own.trim_end_matches('}')));
 }
 
 #[test]

@@ -148,6 +148,8 @@ fn a_session_is_idle_since_its_last_answer_and_never_while_one_is_awaited() {
     assert_eq!(session.statements.idle_since(), None, "the round is not over");
     session.answers(READY);
     assert_eq!(session.statements.idle_since(), Some(session.now));
+    session.statements.shown();
+    assert_eq!(session.statements.idle_since(), None, "the client waits for the queue");
     session.asks(execute(0));
     session.answers(completed(b"SELECT 1"));
     session.tick();
@@ -161,10 +163,17 @@ fn a_session_is_idle_since_its_last_answer_and_never_while_one_is_awaited() {
 fn beyond_all_that_a_client_can_bring_about_results_are_not_kept_and_the_session_must_end() {
     let mut session = Session::new();
     for _ in 0..MAX_OWED {
-        session.statements.owe(String::new());
+        assert!(session.statements.owe(String::new()));
     }
     assert!(!session.statements.is_overrun());
-    session.statements.owe(String::new());
+    assert!(!session.statements.owe(String::new()));
     assert!(session.statements.is_overrun());
     assert_eq!(session.statements.take_owed().len(), MAX_OWED);
+}
+
+#[test]
+fn a_statement_of_many_hours_is_not_said_to_be_shorter() {
+    let mut outcome = Outcome::of(1);
+    outcome.took(Duration::from_secs(36_000) + Duration::from_micros(5));
+    assert_eq!(serde_json::to_value(&outcome).unwrap()["duration_ms"], 36_000_000.005);
 }

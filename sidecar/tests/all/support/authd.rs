@@ -87,6 +87,14 @@ impl Authd {
         self.put("role", name, json).await;
     }
 
+    /// The role for `dev-…`, with these options, for any database user and database.
+    pub(crate) async fn dev_options(&mut self, options: &str) {
+        let json = format!(
+            r#"{{"kind":"role","version":"v6","metadata":{{"name":"access-dev"}},"spec":{{"options":{{{options}}},"allow":{{"db_labels":{{"env":"dev"}},"db_users":["*"],"db_names":["*"]}}}}}}"#
+        );
+        self.put("role", "access-dev", json).await;
+    }
+
     pub(crate) async fn lock_jerry(&mut self) {
         let json = r#"{"kind":"lock","version":"v2","metadata":{"name":"stop"},"spec":{"target":{"user":"jerry"},"message":"Suspicious activity."}}"#;
         self.put("lock", "stop", json.to_owned()).await;

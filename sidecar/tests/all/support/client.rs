@@ -1,6 +1,6 @@
 //! A PostgreSQL client as tsh is one: TLS first, with its own ALPN, inside it PostgreSQL that believes to be without.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore, client::WebPkiServerVerifier, crypto::aws_lc_rs};
 use rustls_pki_types::ServerName;
@@ -45,6 +45,36 @@ pub(crate) async fn connect_as(
     config.user(user).dbname(database).ssl_mode(SslMode::Disable);
     let (client, connection) = config.connect_raw(tls, NoTls).await?;
     Ok(Connected { client, end: tokio::spawn(connection) })
+}
+
+/// A second connection for the same session's cancel, under this certificate.
+pub(crate) async fn cancel(
+    address: SocketAddr,
+    target: &str,
+    certificate: &Certificate,
+    token: &tokio_postgres::CancelToken,
+) {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from(format!("{target}.target.touchstone.internal")).unwrap();
+    let tls = TlsConnector::from(config(certificate)).connect(name, socket).await.unwrap();
+    token.cancel_query_raw(tls, NoTls).await.unwrap();
+}
+
+/// What psql is told to connect with a certificate in files, which are written to `directory`.
+pub(crate) fn psql_connection(directory: &Path, address: SocketAddr, certificate: &Certificate) -> String {
+    let write = |name: &str, tag: &str, der: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, pem::encode(&pem::Pem::new(tag, der))).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    format!(
+        "host=localhost port={} user={DB_USER} dbname={DB_NAME} sslmode=verify-full sslrootcert={} sslcert={} sslkey={}",
+        address.port(),
+        write("ca.pem", "CERTIFICATE", &certificate.host_authorities[0]),
+        write("client.crt", "CERTIFICATE", &certificate.chain[0]),
+        write("client.key", "PRIVATE KEY", certificate.key.secret_der()),
+    )
 }
 
 fn config(certificate: &Certificate) -> Arc<ClientConfig> {

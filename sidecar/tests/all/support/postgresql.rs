@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::authd::{DB_NAME, DB_USER, DatabaseFiles};
 
 /// What is asked of the database's own clients, by line of pg_hba.conf.
-const HBA: &str = "local all postgres trust\nlocal all all trust\nhostssl all scram 127.0.0.1/32 scram-sha-256\nhostssl all all 127.0.0.1/32 cert\n";
+const HBA: &str = "local all postgres trust\nlocal all all trust\nlocal replication all trust\nhostssl all scram 127.0.0.1/32 scram-sha-256\nhostssl all all 127.0.0.1/32 cert\n";
 
 pub(crate) struct Postgresql {
     child: Child,
@@ -66,7 +66,7 @@ impl Postgresql {
     }
 
     /// What the superuser says directly, around the sidecar.
-    fn psql(&self, sql: &str) -> std::process::Output {
+    pub(crate) fn psql(&self, sql: &str) -> std::process::Output {
         let mut psql = self.program("psql");
         for statement in sql.split_inclusive(';') {
             psql.args(["-c", statement.trim()]);
@@ -116,7 +116,7 @@ fn configure(data: &Path, socket: &Path, port: u16, files: &DatabaseFiles) {
         give_away(&to);
     }
     let settings = format!(
-        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'server.cas'\nfsync = off\nmax_connections = 50\n",
+        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'server.cas'\nfsync = off\nwal_level = logical\nmax_connections = 50\n",
         socket.display()
     );
     fs::write(data.join("postgresql.auto.conf"), settings).unwrap();

@@ -305,12 +305,12 @@ fn a_live_session_is_told_why_it_ends() {
         ),
         (
             Closed::Permit(Ended::Locked { message: "lock … is in force".to_owned() }),
-            RefusalCode::AccessDenied,
+            RefusalCode::SessionExpired,
             "the session ended: lock … is in force",
         ),
         (
             Closed::Permit(Ended::PolicyChanged),
-            RefusalCode::AccessDenied,
+            RefusalCode::SessionExpired,
             "the session ended: access was withdrawn",
         ),
         (

@@ -105,7 +105,7 @@ fn denials() -> Vec<(DenyReason, RefusalCode, &'static str, Option<&'static str>
                 second: secret_role(),
             },
             Access,
-            NOT_ALLOWED,
+            SETTINGS,
             None,
             "setting_conflict",
         ),

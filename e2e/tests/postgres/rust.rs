@@ -81,7 +81,11 @@ where
                 Ok(AsyncMessage::Notice(notice)) => format!("{}: {}", notice.severity(), notice.message()),
                 Ok(AsyncMessage::Notification(note)) => format!("{}: {}", note.channel(), note.payload()),
                 Ok(_) => continue,
-                Err(error) => format!("connection: {error}"),
+                // It would say so again and again.
+                Err(error) => {
+                    let _ = sender.send(format!("connection: {error}"));
+                    return;
+                }
             };
             if sender.send(text).is_err() {
                 return;

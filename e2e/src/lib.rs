@@ -38,7 +38,7 @@ mod world;
 pub use authd::Authd;
 pub use otp::OtpDevice;
 pub use postgres::Postgres;
-pub use process::{Daemon, Finished, command_line, run};
+pub use process::{Daemon, Finished, command_line, poll, run};
 pub use psql::Psql;
 pub use sidecar::{Sidecar, SidecarOptions};
 pub use tctl::Tctl;

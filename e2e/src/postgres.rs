@@ -32,7 +32,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// Makes a cluster below `dir` with a certificate from `tctl auth sign` and starts it: database `app`; over TLS
-    /// anybody with a client certificate of their own name, and `scram` with its password; on the Unix socket everybody
+    /// anybody with a client certificate of their own name (`copier` for replication, too), and `scram` with its password; on the Unix socket everybody
     /// who can reach it.
     ///
     /// # Errors
@@ -141,6 +141,12 @@ impl Postgres {
         self.server.command()
     }
 
+    /// Where it keeps its write-ahead log.
+    #[must_use]
+    pub fn wal_dir(&self) -> PathBuf {
+        self.socket_dir.with_file_name("data").join("pg_wal")
+    }
+
     /// Its log.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
@@ -206,12 +212,15 @@ const HBA: &str = "\
 local    all  all                  trust
 hostssl  all  scram  127.0.0.1/32  scram-sha-256
 hostssl  all  all    127.0.0.1/32  cert
+# `all` is every database, and physical replication opens none.
+hostssl  replication  copier  127.0.0.1/32  cert
 ";
 
 const SETUP: &str = "\
 CREATE ROLE jerry LOGIN;
 CREATE ROLE olga LOGIN;
 CREATE ROLE reporting LOGIN;
+CREATE ROLE copier LOGIN REPLICATION;
 CREATE ROLE scram LOGIN PASSWORD 'a password for the sidecar';
 CREATE DATABASE app OWNER jerry;
 ";

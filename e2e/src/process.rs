@@ -27,11 +27,7 @@ const STOPPING: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When there is none `within` the time, naming `what` was waited for.
-pub(crate) fn poll<T>(
-    what: &str,
-    within: Duration,
-    mut look: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn poll<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + within;
     loop {
         if let Some(answer) = look()? {

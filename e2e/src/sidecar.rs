@@ -1,8 +1,10 @@
 //! A sidecar: the built program in front of one target, on loopback ports of its own.
 
 use std::{
+    fs::{self, Permissions},
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,6 +29,55 @@ pub struct SidecarOptions {
     pub uri: String,
     /// A file with the upstream's password, where it asks for one.
     pub password_file: Option<PathBuf>,
+    /// Whether bound values are recorded. Only a configuration file can say that they are not: without them, the sidecar
+    /// is started from one.
+    pub parameter_values: bool,
+}
+
+impl SidecarOptions {
+    fn flags(&self, auth_server: &str, ca_pin: &str, token: Option<&str>, listen: &str) -> Vec<String> {
+        let Self { name, labels, uri, password_file, parameter_values: _ } = self;
+        let mut flags = vec![
+            format!("--auth-server={auth_server}"),
+            format!("--ca-pin={ca_pin}"),
+            format!("--name={name}"),
+            "--protocol=postgres".to_owned(),
+            format!("--labels={labels}"),
+            format!("--uri={uri}"),
+            format!("--listen={listen}"),
+        ];
+        flags.extend(token.map(|token| format!("--token={token}")));
+        flags.extend(password_file.iter().map(|file| format!("--upstream-password-file={}", file.display())));
+        flags
+    }
+
+    /// The same as a configuration file; the token is in a file beside it.
+    fn file(
+        &self,
+        data_dir: &Path,
+        auth_server: &str,
+        ca_pin: &str,
+        token: Option<&str>,
+        listen: &str,
+    ) -> Result<String> {
+        let Self { name, labels, uri, password_file, parameter_values } = self;
+        let mut text = format!("auth_server: {auth_server}\nca_pins: ['{ca_pin}']\n");
+        if let Some(token) = token {
+            let file = data_dir.with_extension("token");
+            fs::write(&file, token)?;
+            fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+            text += &format!("token_file: {}\n", file.display());
+        }
+        let labels = labels.replace('=', ": ");
+        text += &format!(
+            "targets:\n- name: {name}\n  protocol: postgres\n  listen: {listen}\n  labels: {{ {labels} }}\n  \
+             audit: {{ parameter_values: {parameter_values} }}\n  upstream:\n    uri: {uri}\n"
+        );
+        if let Some(file) = password_file {
+            text += &format!("    password_file: {}\n", file.display());
+        }
+        Ok(text)
+    }
 }
 
 /// A running sidecar. Killed when dropped.
@@ -66,13 +117,14 @@ impl Sidecar {
     ) -> Result<Self> {
         let mut command = mortal(binaries::ours("sidecar")?, "KILL");
         command.args(["start", "--log-format=json"]).env("TOUCHSTONE_LOG", "info");
-        let SidecarOptions { name, labels, uri, password_file } = &options;
-        command.arg(format!("--auth-server={auth_server}")).arg(format!("--ca-pin={ca_pin}"));
-        command.arg(format!("--name={name}")).arg("--protocol=postgres").arg(format!("--labels={labels}"));
-        command.arg(format!("--uri={uri}")).arg(format!("--listen={listen}")).arg("--diag-addr=127.0.0.1:0");
-        command.arg(format!("--data-dir={}", data_dir.display()));
-        command.args(token.map(|token| format!("--token={token}")));
-        command.args(password_file.iter().map(|file| format!("--upstream-password-file={}", file.display())));
+        if options.parameter_values {
+            command.args(options.flags(auth_server, ca_pin, token, listen));
+        } else {
+            let file = data_dir.with_extension("yaml");
+            fs::write(&file, options.file(data_dir, auth_server, ca_pin, token, listen)?)?;
+            command.arg(format!("--config={}", file.display()));
+        }
+        command.arg(format!("--data-dir={}", data_dir.display())).arg("--diag-addr=127.0.0.1:0");
         let daemon = Daemon::start(format!("sidecar {}", options.name), command)?;
         let address =
             daemon.wait_for("the sidecar to listen", STARTING, |line| listening(line, &options.name))?;

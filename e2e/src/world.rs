@@ -119,7 +119,15 @@ impl World {
     /// # Errors
     /// When the host authorities cannot be had.
     pub fn psql_with_login(&self, sidecar: &Sidecar) -> Result<Psql> {
-        let (certificate, key) = self.jerry.login_files(&self.authd.public_addr())?;
+        self.psql_of(&self.jerry, sidecar)
+    }
+
+    /// The same with the login of somebody else.
+    ///
+    /// # Errors
+    /// When the host authorities cannot be had.
+    pub fn psql_of(&self, person: &Tsh, sidecar: &Sidecar) -> Result<Psql> {
+        let (certificate, key) = person.login_files(&self.authd.public_addr())?;
         Ok(self.psql(sidecar)?.certificate(&certificate, &key))
     }
 
@@ -140,6 +148,7 @@ pub fn guard(name: &str, labels: &str, postgres: &Postgres) -> SidecarOptions {
         labels: labels.to_owned(),
         uri: postgres.address(),
         password_file: None,
+        parameter_values: true,
     }
 }
 

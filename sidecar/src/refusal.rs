@@ -179,7 +179,10 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
         }
         DenyReason::Policy(_) => policy("policy"),
         DenyReason::UnknownRole(_) => policy("unknown_role"),
-        DenyReason::SettingConflict { .. } => policy("setting_conflict"),
+        // Which setting, and of which roles, is for the administrator: in the audit trail.
+        DenyReason::SettingConflict { .. } => {
+            no(RefusalCode::AccessDenied, "setting_conflict", SETTINGS, None, Outcome::Denied)
+        }
         DenyReason::Receipt(_) => proof("receipt_invalid"),
         DenyReason::ReceiptMissing { .. } => proof("receipt_missing"),
         DenyReason::ReceiptUnexpected { .. } => proof("receipt_unexpected"),

@@ -5,9 +5,14 @@
 mod bulk;
 mod cancel;
 mod drivers;
+mod ended;
+mod options;
 mod pgbench;
 mod psql;
+mod replication;
 mod rust;
+mod scene;
 mod settings;
 mod stage;
 mod tools;
+mod trail;

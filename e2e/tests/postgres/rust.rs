@@ -69,7 +69,7 @@ async fn connect(stage: &Stage, way: Way) -> Result<Session> {
 }
 
 /// Drives the connection, and keeps notices and notifications.
-fn listen<S, T>(mut connection: Connection<S, T>) -> mpsc::UnboundedReceiver<String>
+pub(crate) fn listen<S, T>(mut connection: Connection<S, T>) -> mpsc::UnboundedReceiver<String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -81,7 +81,11 @@ where
                 Ok(AsyncMessage::Notice(notice)) => format!("{}: {}", notice.severity(), notice.message()),
                 Ok(AsyncMessage::Notification(note)) => format!("{}: {}", note.channel(), note.payload()),
                 Ok(_) => continue,
-                Err(error) => format!("connection: {error}"),
+                // It would say so again and again.
+                Err(error) => {
+                    let _ = sender.send(format!("connection: {error}"));
+                    return;
+                }
             };
             if sender.send(text).is_err() {
                 return;
@@ -225,17 +229,17 @@ async fn simple(client: &Client) -> Result<String> {
 
 /// rustls for tokio-postgres.
 #[derive(Clone)]
-struct Rustls(Arc<ClientConfig>);
+pub(crate) struct Rustls(Arc<ClientConfig>);
 
-struct Connector {
+pub(crate) struct Connector {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-struct Stream<S>(tokio_rustls::client::TlsStream<S>);
+pub(crate) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl Rustls {
-    fn new(authorities: &str, certificate: &str, key: &str) -> Result<Self> {
+    pub(crate) fn new(authorities: &str, certificate: &str, key: &str) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_file_iter(authorities)? {
             roots.add(authority?)?;

@@ -30,13 +30,13 @@ pub(crate) fn closing(closed: &Closed) -> Answer {
             &format!("the session ended: the certificate expired at {}", rfc3339(*at)),
         ),
         Closed::Permit(Ended::Locked { message }) => {
-            plain(RefusalCode::AccessDenied, "locked", &format!("the session ended: {message}"))
+            plain(RefusalCode::SessionExpired, "locked", &format!("the session ended: {message}"))
         }
         Closed::Permit(Ended::PolicyChanged) => {
-            plain(RefusalCode::AccessDenied, "policy_changed", "the session ended: access was withdrawn")
+            plain(RefusalCode::SessionExpired, "policy_changed", "the session ended: access was withdrawn")
         }
         Closed::Permit(Ended::ReplicaStale) => plain(
-            RefusalCode::AccessDenied,
+            RefusalCode::SessionExpired,
             "replica_stale",
             "the session ended: the sidecar has lost touch with the cluster, whose locks are strict",
         ),

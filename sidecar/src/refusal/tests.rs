@@ -105,7 +105,7 @@ fn denials() -> Vec<(DenyReason, RefusalCode, &'static str, Option<&'static str>
                 second: secret_role(),
             },
             Access,
-            NOT_ALLOWED,
+            SETTINGS,
             None,
             "setting_conflict",
         ),
@@ -305,12 +305,12 @@ fn a_live_session_is_told_why_it_ends() {
         ),
         (
             Closed::Permit(Ended::Locked { message: "lock … is in force".to_owned() }),
-            RefusalCode::AccessDenied,
+            RefusalCode::SessionExpired,
             "the session ended: lock … is in force",
         ),
         (
             Closed::Permit(Ended::PolicyChanged),
-            RefusalCode::AccessDenied,
+            RefusalCode::SessionExpired,
             "the session ended: access was withdrawn",
         ),
         (

@@ -77,16 +77,16 @@ fn roles_that_differ_about_a_setting_let_nobody_in_until_that_is_resolved() -> R
 
 #[test]
 fn an_idle_session_ends_with_57p05_and_a_long_statement_does_not() -> Result<()> {
-    let scene = Scene::new(&[development(&["client_idle_timeout: 1s"])])?;
+    let scene = Scene::new(&[development(&["client_idle_timeout: 3s"])])?;
     let psql = scene.psql()?;
-    assert_eq!(psql.query("SELECT 'slept' || pg_sleep(3)")?.output()?, "slept\n");
+    assert_eq!(psql.query("SELECT 'slept' || pg_sleep(5)")?.output()?, "slept\n");
 
     let mut idle = psql.session()?;
     idle.send("\\set VERBOSITY verbose")?;
     idle.expect("=> ")?;
     scene.world.postgres.wait_for_sessions("jerry", 0, PATIENCE)?;
     idle.send("SELECT 1;")?;
-    idle.expect("FATAL:  57P05: the session ended: it was idle for 1s")?;
+    idle.expect("FATAL:  57P05: the session ended: it was idle for 3s")?;
     scene.world.tctl.wait_for_audit("db.session.end", |event| event["reason"] == "idle_timeout")?;
     Ok(())
 }

@@ -5,18 +5,24 @@ use std::{
     process::ExitCode,
 };
 
-use crate::output::{printable, printable_lines};
+use crate::output::{OutputError, printable, printable_lines};
 
 /// Ends a program with what its command came to.
 #[must_use]
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // `tsh status | head -1`: who reads has read enough, which is worth no words.
+        Err(error) if reader_is_gone(&error) => ExitCode::FAILURE,
         Err(error) => {
             let _ = writeln!(io::stderr().lock(), "ERROR: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn reader_is_gone(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(OutputError::Write(cause)) if cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Parses the command line. Help and version go to standard output with status 0; a mistake is an `ERROR: …` with
@@ -70,6 +76,15 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
+
+    #[test]
+    fn a_reader_that_has_read_enough_is_told_nothing() {
+        let write =
+            |kind: io::ErrorKind| anyhow::Error::from(OutputError::Write(kind.into())).context("status");
+        assert!(reader_is_gone(&write(io::ErrorKind::BrokenPipe)));
+        assert!(!reader_is_gone(&write(io::ErrorKind::StorageFull)));
+        assert!(!reader_is_gone(&anyhow!("broken pipe")));
+    }
 
     #[test]
     fn of_a_status_only_its_message_is_shown() {

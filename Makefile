@@ -1,7 +1,7 @@
 # Touchstone. `make` alone tells what there is; every target installs what it needs and is not there yet.
 
 # One selection for every cargo command: another one would build the same crates a second time with other features.
-SELECTION := --workspace --features cli/danger-software-key
+SELECTION := --workspace --features cli/danger-software-key,cli/usb
 
 # The pages are for those who work on the house: private items are shown, so links to them lead somewhere.
 DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links

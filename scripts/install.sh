@@ -63,6 +63,8 @@ for wanted in "$@"; do
     case $wanted in
     cc)
         command -v cc >/dev/null || apt "a C compiler" gcc libc6-dev
+        # Security keys on USB are found through udev.
+        pkg-config --exists libudev 2>/dev/null || apt "libudev" libudev-dev pkg-config
         command -v setsid >/dev/null && command -v setpriv >/dev/null || apt "util-linux" util-linux
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;

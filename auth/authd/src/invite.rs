@@ -149,7 +149,10 @@ impl Cluster {
         if let Some(device) = &device {
             self.emit_device("mfa.add", "T1006I", device).await?;
         }
-        Ok(proto::AcceptInvitationResponse { device: device.map(|device| mfa::describe(&device, None)) })
+        Ok(proto::AcceptInvitationResponse {
+            device: device.map(|device| mfa::describe(&device, None)),
+            recovery_codes: vec![],
+        })
     }
 
     /// A new user with an invitation.

@@ -78,6 +78,7 @@ impl Cluster {
             ssh_host_authorities: self.authorities.host.ssh_public_key().into_iter().collect(),
             not_after: unix_millis(tls.not_after),
             roles: standing.roles.iter().map(ToString::to_string).collect(),
+            user: user.to_string(),
         })
     }
 

@@ -192,6 +192,7 @@ pub(crate) fn usable<'a>(preference: &AuthPreference, devices: &'a [Device]) -> 
 
 pub(crate) fn describe(device: &Device, last_used: Option<SystemTime>) -> proto::MfaDevice {
     proto::MfaDevice {
+        passwordless: false,
         id: device.id.to_string(),
         name: device.name.clone(),
         kind: device.kind.to_proto(),

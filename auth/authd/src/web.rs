@@ -46,6 +46,7 @@ impl Cluster {
             ca_pins: self.ca_pins(),
             message_of_the_day: preference.message_of_the_day,
             public_addr: self.public_addr.clone(),
+            passwordless: false,
         })
     }
 }

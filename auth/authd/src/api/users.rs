@@ -37,6 +37,9 @@ impl Users for Api {
             Some(create_challenge_request::Scope::ManageDevices(_)) => {
                 self.cluster.create_challenge(&caller.user, Scope::ManageDevices).await?
             }
+            Some(create_challenge_request::Scope::AdminAction(_)) => {
+                return Err(Status::unimplemented("MFA of administrators"));
+            }
             None => return Err(Refused::field("scope", "is missing").into()),
         };
         Ok(Response::new(challenge))

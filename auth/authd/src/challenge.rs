@@ -11,12 +11,13 @@ use auth::{
 };
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use webauthn_rs::prelude::PublicKeyCredential;
 
 use crate::{
     cluster::Cluster,
     error::Refused,
     keys,
-    mfa::{self, Answer, Device, DeviceType, Proof},
+    mfa::{self, Answer, Device, DeviceType, Proof, webauthn::Question},
     secret,
     store::{self, Condition, Op, StoreError, Stored},
     users::Door,
@@ -44,8 +45,8 @@ pub(crate) struct Challenge {
     pub(crate) scope: Scope,
     /// A code is accepted.
     totp: bool,
-    /// An assertion is accepted: the library's state.
-    webauthn: Option<serde_json::Value>,
+    /// An assertion is accepted: what keys are asked, and the state to judge it by.
+    pub(crate) webauthn: Option<Question>,
     /// Nothing is asked for.
     none_required: bool,
 }
@@ -120,8 +121,8 @@ impl Cluster {
             question => question?,
         };
         let secret = secret::generate()?;
-        let (options, state) = question.map_or((String::new(), None), |q| (q.options_json, Some(q.state)));
-        let challenge = Challenge { scope, totp, webauthn: state, none_required };
+        let options = question.as_ref().map_or(String::new(), |question| question.options_json.clone());
+        let challenge = Challenge { scope, totp, webauthn: question, none_required };
         let until = Some(self.clock.now() + LIFE);
         let key = keys::challenge(user, &secret);
         self.store.commit(vec![Op::put_until(key, Condition::Absent, &challenge, until)?]).await?;
@@ -134,6 +135,21 @@ impl Cluster {
         })
     }
 
+    /// A challenge that is open, left where it is. Looking at one proves nothing: only [`spend_challenge`] does.
+    ///
+    /// [`spend_challenge`]: Self::spend_challenge
+    pub(crate) async fn peek_challenge(
+        &self,
+        user: &UserName,
+        challenge_id: &str,
+    ) -> Result<Stored<Challenge>, Refused> {
+        let (owner, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
+        if owner != *user {
+            return Err(Refused::Challenge);
+        }
+        store::read(&*self.store, &keys::challenge(user, secret)).await?.ok_or(Refused::Challenge)
+    }
+
     /// Takes a challenge out of the store, before its answer is looked at: whatever comes of it, it is spent. Somebody
     /// else's, a used and an expired one are the same thing: not there.
     pub(crate) async fn spend_challenge(
@@ -141,14 +157,10 @@ impl Cluster {
         user: &UserName,
         challenge_id: &str,
     ) -> Result<Challenge, Refused> {
-        let (owner, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
-        if owner != *user {
-            return Err(Refused::Challenge);
-        }
-        let key = keys::challenge(user, secret);
-        let stored: Option<Stored<Challenge>> = store::read(&*self.store, &key).await?;
-        let stored = stored.ok_or(Refused::Challenge)?;
-        match self.store.commit(vec![Op::delete(key, stored.unchanged())]).await {
+        let stored = self.peek_challenge(user, challenge_id).await?;
+        let (_, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
+        let spent = Op::delete(keys::challenge(user, secret), stored.unchanged());
+        match self.store.commit(vec![spent]).await {
             Ok(_) => Ok(stored.value),
             // Two answers to one challenge: the other was first.
             Err(StoreError::Conflict { .. }) => Err(Refused::Challenge),
@@ -173,6 +185,21 @@ impl Cluster {
         Ok(proof)
     }
 
+    /// Would this assertion be accepted? Nothing moves on: not the challenge, not the key's counter.
+    pub(crate) async fn would_prove(
+        &self,
+        user: &UserName,
+        challenge: &Challenge,
+        credential: &PublicKeyCredential,
+    ) -> Result<Device, Refused> {
+        let devices = self.devices(user).await?;
+        let devices: Vec<&Device> = devices.iter().collect();
+        let state = &challenge.webauthn.as_ref().ok_or(Refused::Credentials)?.state;
+        let preference = self.preference().await?;
+        let (device, _) = self.check_assertion(&preference, &devices, state, credential).await?;
+        Ok(device)
+    }
+
     async fn prove(&self, user: &UserName, challenge: &Challenge, answer: Answer) -> Result<Proof, Refused> {
         let devices = self.devices(user).await?;
         let devices: Vec<&Device> = devices.iter().collect();
@@ -181,10 +208,10 @@ impl Cluster {
             (Answer::Totp(code), _) if challenge.totp => {
                 Ok(Proof::Totp { device: self.verify_totp(&devices, &code).await? })
             }
-            (Answer::Webauthn(credential), Some(state)) => {
+            (Answer::Webauthn(credential), Some(question)) => {
                 let preference = self.preference().await?;
                 let (device, assertion) =
-                    self.verify_assertion(&preference, &devices, state, &credential).await?;
+                    self.verify_assertion(&preference, &devices, &question.state, &credential).await?;
                 Ok(Proof::Webauthn { device, assertion })
             }
             (Answer::Nothing | Answer::Totp(_) | Answer::Webauthn(_), _) => Err(Refused::Credentials),

@@ -5,14 +5,14 @@
 
 use auth::{identity::UserName, proto, resource::AuthPreference};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 use webauthn_rs::{
     Webauthn, WebauthnBuilder,
     prelude::{
-        PublicKeyCredential, RegisterPublicKeyCredential, SecurityKey, SecurityKeyAuthentication,
+        AuthenticationResult, PublicKeyCredential, RegisterPublicKeyCredential, SecurityKey, SecurityKeyAuthentication,
         SecurityKeyRegistration,
     },
 };
@@ -28,6 +28,7 @@ pub(crate) struct Assertion {
 }
 
 /// A challenge for keys: what they are asked, and the state to judge the answer by.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Question {
     pub(crate) options_json: String,
     pub(crate) state: Value,
@@ -94,14 +95,14 @@ impl Cluster {
         Ok(Some(Question { options_json, state }))
     }
 
-    /// Judges an assertion; on success the key's counter has moved on.
-    pub(crate) async fn verify_assertion(
+    /// Judges an assertion as far as that changes nothing.
+    pub(crate) async fn check_assertion(
         &self,
         preference: &AuthPreference,
         devices: &[&Device],
         state: &Value,
         credential: &PublicKeyCredential,
-    ) -> Result<(Device, Assertion), Refused> {
+    ) -> Result<(Device, AuthenticationResult), Refused> {
         let state: SecurityKeyAuthentication =
             serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
         let result = self
@@ -114,6 +115,18 @@ impl Cluster {
             .into_iter()
             .find(|(_, key)| key.cred_id() == result.cred_id())
             .ok_or(Refused::Credentials)?;
+        Ok((device, result))
+    }
+
+    /// Judges an assertion; on success the key's counter has moved on.
+    pub(crate) async fn verify_assertion(
+        &self,
+        preference: &AuthPreference,
+        devices: &[&Device],
+        state: &Value,
+        credential: &PublicKeyCredential,
+    ) -> Result<(Device, Assertion), Refused> {
+        let (device, result) = self.check_assertion(preference, devices, state, credential).await?;
         let accept = |secret: &mut DeviceSecret| match secret {
             DeviceSecret::Webauthn { key, counter } => {
                 // WebAuthn Level 2, 7.2 step 21: a counter that does not grow is a clone's; 0 means "has none".

@@ -7,7 +7,7 @@ use auth::{
     identity::UserName,
     proto::{self, account_intent},
     receipt::{self, Purpose},
-    resource::SecondFactor,
+    resource::{AuthPreference, SecondFactor},
 };
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -33,14 +33,63 @@ const MAX_OPEN: usize = 64;
 pub(crate) enum Scope {
     /// Finishing a login.
     Login,
+    /// A login of whoever has the passkey.
+    PasswordlessLogin,
     /// One session: the exact bytes of its intent.
     Session { intent: Vec<u8> },
     /// Adding or removing a device.
     ManageDevices,
+    /// One command of an administrator: the exact bytes of its intent.
+    AdminAction { intent: Vec<u8> },
+}
+
+impl Scope {
+    /// The word of audit events.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Login => "LOGIN",
+            Self::PasswordlessLogin => "PASSWORDLESS_LOGIN",
+            Self::Session { .. } => "USER_SESSION",
+            Self::ManageDevices => "MANAGE_DEVICES",
+            Self::AdminAction { .. } => "ADMIN_ACTION",
+        }
+    }
+
+    fn is_passwordless(&self) -> bool {
+        matches!(self, Self::PasswordlessLogin)
+    }
+
+    fn door(&self) -> Door {
+        match self {
+            Self::Login => Door::Login,
+            Self::PasswordlessLogin => Door::Passkey,
+            Self::Session { .. } | Self::ManageDevices | Self::AdminAction { .. } => Door::LoggedIn,
+        }
+    }
+
+    /// May a user without a device go on?
+    fn may_do_without(&self, factor: SecondFactor) -> bool {
+        match self {
+            // A session challenge exists only because MFA is asked for; a passwordless login is its passkey.
+            Self::Session { .. } | Self::PasswordlessLogin => false,
+            Self::Login | Self::ManageDevices | Self::AdminAction { .. } => {
+                matches!(factor, SecondFactor::Off | SecondFactor::Optional)
+            }
+        }
+    }
+
+    /// The devices that count: what the cluster accepts and the user has.
+    fn usable<'a>(&self, preference: &AuthPreference, devices: &'a [Device]) -> Vec<&'a Device> {
+        match self {
+            // With second factors switched off, whoever has a device must still show it before the set is changed.
+            Self::ManageDevices if preference.second_factor == SecondFactor::Off => devices.iter().collect(),
+            _ => mfa::usable(preference, devices),
+        }
+    }
 }
 
 /// A challenge as it is stored.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Challenge {
     pub(crate) scope: Scope,
     /// A code is accepted.
@@ -74,10 +123,10 @@ impl Cluster {
     }
 
     /// As [`intent`](Self::intent), for a touch that opens no session.
-    fn account_intent(&self, user: &UserName, purpose: account_intent::Purpose) -> Result<Vec<u8>, Refused> {
+    fn account_intent(&self, user: &str, purpose: account_intent::Purpose) -> Result<Vec<u8>, Refused> {
         let intent = proto::AccountIntent {
             cluster: self.name.to_string(),
-            user: user.to_string(),
+            user: user.to_owned(),
             purpose: purpose.into(),
             time: unix_millis(self.clock.now()),
             nonce: nonce()?,
@@ -96,23 +145,12 @@ impl Cluster {
         }
         let preference = self.preference().await?;
         let devices = self.devices(user).await?;
-        let usable = match scope {
-            // With second factors switched off, whoever has a device must still show it before the set is changed.
-            Scope::ManageDevices if preference.second_factor == SecondFactor::Off => devices.iter().collect(),
-            _ => mfa::usable(&preference, &devices),
-        };
-        let none_required = usable.is_empty() && may_do_without(&scope, preference.second_factor);
+        let usable = scope.usable(&preference, &devices);
+        let none_required = usable.is_empty() && scope.may_do_without(preference.second_factor);
         if usable.is_empty() && !none_required {
             return Err(Refused::NoDevices(user.to_string()));
         }
-        let (purpose, intent) = match &scope {
-            Scope::Session { intent } => (Purpose::Session, intent.clone()),
-            Scope::Login => (Purpose::Login, self.account_intent(user, account_intent::Purpose::Login)?),
-            Scope::ManageDevices => {
-                let intent = self.account_intent(user, account_intent::Purpose::ManageDevices)?;
-                (Purpose::ManageDevices, intent)
-            }
-        };
+        let (purpose, intent) = self.purpose(user, &scope)?;
         let totp = usable.iter().any(|device| device.kind == DeviceType::Totp);
         let challenge = receipt::challenge(purpose, &intent);
         let question = match self.ask_keys(&preference, &usable, challenge).await {
@@ -133,6 +171,35 @@ impl Cluster {
             none_required,
             intent,
         })
+    }
+
+    /// What a touch for this scope is for.
+    fn purpose(&self, user: &UserName, scope: &Scope) -> Result<(Purpose, Vec<u8>), Refused> {
+        use account_intent::Purpose as Account;
+        Ok(match scope {
+            Scope::Session { intent } => (Purpose::Session, intent.clone()),
+            Scope::AdminAction { intent } => (Purpose::AdminAction, intent.clone()),
+            Scope::Login => (Purpose::Login, self.account_intent(user.as_str(), Account::Login)?),
+            Scope::ManageDevices => {
+                (Purpose::ManageDevices, self.account_intent(user.as_str(), Account::ManageDevices)?)
+            }
+            Scope::PasswordlessLogin => {
+                (Purpose::PasswordlessLogin, self.account_intent("", Account::PasswordlessLogin)?)
+            }
+        })
+    }
+
+    /// A challenge for whoever has a passkey, not kept anywhere yet; and its intent.
+    pub(crate) async fn passwordless_challenge(&self) -> Result<(Challenge, Vec<u8>), Refused> {
+        let preference = self.preference().await?;
+        if !self.is_passwordless(&preference) {
+            return Err(Refused::NoPasswordless);
+        }
+        let intent = self.account_intent("", account_intent::Purpose::PasswordlessLogin)?;
+        let question =
+            self.ask_passkeys(&preference, receipt::challenge(Purpose::PasswordlessLogin, &intent))?;
+        let scope = Scope::PasswordlessLogin;
+        Ok((Challenge { scope, totp: false, webauthn: Some(question), none_required: false }, intent))
     }
 
     /// A challenge that is open, left where it is. Looking at one proves nothing: only [`spend_challenge`] does.
@@ -175,12 +242,15 @@ impl Cluster {
         challenge: &Challenge,
         answer: Answer,
     ) -> Result<Proof, Refused> {
-        let door = match challenge.scope {
-            Scope::Login => Door::Login,
-            Scope::Session { .. } | Scope::ManageDevices => Door::LoggedIn,
-        };
+        let door = challenge.scope.door();
         self.count_attempt(user, door).await?;
-        let proof = self.prove(user, challenge, answer).await?;
+        let proof = match self.prove(user, challenge, answer).await {
+            Err(Refused::CounterWentBack(found)) => {
+                self.emit_counter_went_back(&found).await?;
+                return Err(Refused::CounterWentBack(found));
+            }
+            proof => proof?,
+        };
         self.forget_failures(user, &[door]).await?;
         Ok(proof)
     }
@@ -202,14 +272,22 @@ impl Cluster {
 
     async fn prove(&self, user: &UserName, challenge: &Challenge, answer: Answer) -> Result<Proof, Refused> {
         let devices = self.devices(user).await?;
-        let devices: Vec<&Device> = devices.iter().collect();
+        let preference = self.preference().await?;
+        // Asked again now: a challenge that wants nothing is over as soon as there is a first device, and a kind of device
+        // that the cluster accepts no longer proves nothing.
+        let devices = challenge.scope.usable(&preference, &devices);
+        let none_required = challenge.none_required
+            && devices.is_empty()
+            && challenge.scope.may_do_without(preference.second_factor);
         match (answer, &challenge.webauthn) {
-            (Answer::Nothing, _) if challenge.none_required => Ok(Proof::NotNeeded),
+            (Answer::Nothing, _) if none_required => Ok(Proof::NotNeeded),
+            (Answer::Webauthn(credential), Some(question)) if challenge.scope.is_passwordless() => {
+                self.prove_passkey(&preference, user, &devices, question, &credential).await
+            }
             (Answer::Totp(code), _) if challenge.totp => {
                 Ok(Proof::Totp { device: self.verify_totp(&devices, &code).await? })
             }
             (Answer::Webauthn(credential), Some(question)) => {
-                let preference = self.preference().await?;
                 let (device, assertion) =
                     self.verify_assertion(&preference, &devices, &question.state, &credential).await?;
                 Ok(Proof::Webauthn { device, assertion })
@@ -219,17 +297,8 @@ impl Cluster {
     }
 }
 
-fn nonce() -> Result<Vec<u8>, Refused> {
+pub(crate) fn nonce() -> Result<Vec<u8>, Refused> {
     let mut nonce = vec![0; 16];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Refused::Internal("no randomness"))?;
     Ok(nonce)
-}
-
-/// May a user without a device go on?
-fn may_do_without(scope: &Scope, factor: SecondFactor) -> bool {
-    match scope {
-        // A session challenge exists only because MFA is asked for.
-        Scope::Session { .. } => false,
-        Scope::Login | Scope::ManageDevices => matches!(factor, SecondFactor::Off | SecondFactor::Optional),
-    }
 }

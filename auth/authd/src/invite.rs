@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use crate::{
     cluster::Cluster,
     error::Refused,
-    keys,
-    mfa::{self, DeviceType},
+    keys, mfa,
+    registration::Wish,
     secret,
     store::{self, Condition, Op, StoreError, Stored},
     users::{Account, Door},
@@ -105,9 +105,9 @@ impl Cluster {
         request: &proto::BeginInvitationRequest,
     ) -> Result<proto::DeviceRegistration, Refused> {
         let open = self.open_invitation(&request.token).await?;
-        let kind = DeviceType::from_proto(request.kind)?;
+        let wish = Wish::from_proto(request.kind, request.passwordless)?;
         let user = &open.invitation.value.user;
-        self.begin_registration(user, &open.account.value, kind, Some(open.token_hash)).await
+        self.begin_registration(user, &open.account.value, wish, Some(open.token_hash)).await
     }
 
     /// Sets the password and the first device, and closes the invitation: all of it or nothing.

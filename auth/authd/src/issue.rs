@@ -48,6 +48,15 @@ pub(crate) struct LoginKeys {
     pub(crate) ssh: SshPublicKey,
 }
 
+impl LoginKeys {
+    pub(crate) fn from_request(request: &proto::FinishLoginRequest) -> Result<Self, Refused> {
+        Ok(Self {
+            tls: P256PublicKey::from_spki(&request.tls_public_key)?,
+            ssh: SshPublicKey::from_wire(&request.ssh_public_key)?,
+        })
+    }
+}
+
 impl Cluster {
     /// The two certificates of a login. They make no claim about MFA, so that, stolen from a disk, they open nothing that
     /// needs a touch.

@@ -39,6 +39,7 @@ mod keys;
 mod login;
 mod mfa;
 mod password;
+mod passwordless;
 mod registration;
 mod room;
 mod secret;

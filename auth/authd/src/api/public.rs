@@ -59,8 +59,8 @@ impl Public for Api {
         &self,
         request: Request<proto::BeginPasswordlessLoginRequest>,
     ) -> Result<Response<proto::MfaChallenge>, Status> {
-        caller::anyone(&self.cluster, &request)?;
-        Err(Status::unimplemented("passwordless login"))
+        let address = caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.begin_passwordless_login(address).await?))
     }
 
     async fn begin_browser_mfa(

@@ -11,6 +11,7 @@ use crate::{
     audit::AuditLog,
     cluster::{found, put_op},
     password::Passwords,
+    passwordless::Lobby,
     store::{Condition, Op, Sqlite},
 };
 
@@ -39,6 +40,7 @@ async fn world() -> World {
         clock,
         authorities,
         passwords: Passwords::default(),
+        lobby: Lobby::default(),
         audit,
     });
     let token = proto::AddTokenRequest { types: vec!["db".into()], ttl_seconds: 0 };

@@ -10,8 +10,11 @@
 )]
 
 mod admin;
+mod admin_touch;
+mod assertions;
 mod audit;
 mod callers;
+mod key;
 mod login;
 mod mfa;
 mod server;

@@ -1,6 +1,6 @@
 //! Registrations: a device on its way, between what it was told and what it proves. One-shot, five minutes.
 
-use auth::{identity::UserName, proto};
+use auth::{identity::UserName, proto, resource::AuthPreference};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -95,10 +95,7 @@ impl Cluster {
         invitation: Option<String>,
     ) -> Result<proto::DeviceRegistration, Refused> {
         let preference = self.preference().await?;
-        if !wish.kind().is_accepted(preference.second_factor) {
-            let problem = format!("the cluster accepts no {} devices", wish.kind().as_str());
-            return Err(Refused::field("kind", problem));
-        }
+        refuse_kind(wish.kind(), &preference)?;
         if wish == Wish::Passkey && !self.is_passwordless(&preference) {
             return Err(Refused::NoPasswordless);
         }
@@ -159,6 +156,15 @@ impl Cluster {
             ) => self.finish_key(device.name, &state, passwordless, &json).await?,
             _ => return Err(Refused::field("proof", "does not fit the kind of device")),
         };
+        // Asked again: a device that the cluster accepts no longer must not pass for the one that it requires.
+        refuse_kind(new.kind, &self.preference().await?)?;
         Ok((new, spent))
     }
+}
+
+fn refuse_kind(kind: DeviceType, preference: &AuthPreference) -> Result<(), Refused> {
+    if kind.is_accepted(preference.second_factor) {
+        return Ok(());
+    }
+    Err(Refused::field("kind", format!("the cluster accepts no {} devices", kind.as_str())))
 }

@@ -142,6 +142,18 @@ async fn an_assertion_of_another_place_logs_nobody_in() {
 }
 
 #[tokio::test]
+async fn a_copied_passkey_is_refused_once_its_counter_is_behind() {
+    let mut olga = Olga::new().await;
+    let words = olga.words.clone();
+    olga.log_in(&Words { counter: Some(9), ..words.clone() }).await.unwrap();
+    let (code, text) = refused(olga.log_in(&Words { counter: Some(9), ..words }).await);
+    assert_eq!(code, Code::Unauthenticated);
+    assert!(text.contains("counter of this security key went back"), "{text}");
+    let event = olga.world.events("mfa.counter_went_back").await.pop().unwrap();
+    assert_eq!((&event["user"], &event["stored_counter"]), (&"olga".into(), &9.into()));
+}
+
+#[tokio::test]
 async fn a_key_that_was_registered_as_a_second_factor_does_not_log_in_by_itself() {
     let mut olga = Olga::new().await;
     olga.key = person(&olga.world, "jerry", false).await;

@@ -167,6 +167,16 @@ async fn an_answer_of_a_kind_that_is_accepted_no_longer_proves_nothing() {
 }
 
 #[tokio::test]
+async fn a_device_whose_kind_is_accepted_no_longer_is_not_registered() {
+    let world = World::new().await;
+    let token = world.invite("olga", &["access"]).await;
+    let begin = world.begin_invitation(&token, DeviceKind::Totp).await.unwrap();
+    let device = Person::new("olga").new_totp(&begin, world.time.now());
+    world.cap("second_factor: webauthn").await;
+    assert_eq!(refused(world.accept(&token, Some(device)).await).0, Code::InvalidArgument);
+}
+
+#[tokio::test]
 async fn a_challenge_that_asks_for_nothing_is_over_when_there_is_something_to_ask_for() {
     let world = World::new().await;
     let olga = person(&world, Has::Nothing).await;

@@ -96,3 +96,61 @@ fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, &'static str
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+
+    use crate::{
+        resource::{AuthPreference, Resource},
+        testing::Ca,
+    };
+
+    fn pem(ca: &Ca) -> String {
+        let body = BASE64_STANDARD.encode(&ca.certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    }
+
+    fn preference(webauthn: serde_json::Value) -> Result<AuthPreference, String> {
+        let json = serde_json::json!({
+            "kind": "cluster_auth_preference", "version": "v2", "metadata": {"name": "cluster-auth-preference"},
+            "spec": {"webauthn": webauthn},
+        });
+        match Resource::from_json(&json.to_string()).map_err(|error| error.to_string())? {
+            Resource::AuthPreference(preference) => Ok(preference),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_lists_are_read_and_written_as_they_were() {
+        let (one, two, three) = (Ca::new("one"), Ca::new("two"), Ca::new("three"));
+        let several = [pem(&one), pem(&two)].concat();
+        let given = serde_json::json!({
+            "attestation_allowed_cas": [several], "attestation_denied_cas": [pem(&three)],
+        });
+        let read = preference(given).unwrap();
+        assert!(read.attestation.allowed().eq([&one.certificate, &two.certificate]));
+        assert!(read.attestation.denied().eq([&three.certificate]));
+        let written = Resource::AuthPreference(read.clone()).to_json();
+        let Resource::AuthPreference(again) = Resource::from_json(&written).unwrap() else { panic!() };
+        assert_eq!(again.attestation, read.attestation);
+    }
+
+    #[test]
+    fn empty_lists_ask_for_nothing() {
+        let given = serde_json::json!({"attestation_allowed_cas": [], "attestation_denied_cas": []});
+        assert!(preference(given).unwrap().attestation.is_empty());
+        assert!(AuthPreference::default().attestation.is_empty());
+    }
+
+    #[test]
+    fn more_makers_than_anybody_lists_are_refused() {
+        let all: Vec<_> = vec![pem(&Ca::new("one")); super::MAX_CERTIFICATES + 1];
+        assert!(
+            preference(serde_json::json!({"attestation_allowed_cas": all}))
+                .unwrap_err()
+                .contains("certificates")
+        );
+    }
+}

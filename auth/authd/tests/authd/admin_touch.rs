@@ -199,6 +199,20 @@ async fn the_same_request_is_made_as_often_as_it_is_named() {
 }
 
 #[tokio::test]
+async fn of_two_calls_that_race_for_one_name_one_is_made() {
+    let mut office = Office::new().await;
+    let mfa = office.touch(&[token_call(), token_call()]).await;
+    office.add_token(Some(&mfa)).await.unwrap();
+    let (one, other) = tokio::join!(office.add_token(Some(&mfa)), office.add_token(Some(&mfa)));
+    assert_eq!(usize::from(one.is_ok()) + usize::from(other.is_ok()), 1);
+    assert_needs_touch(one.and(other));
+    // Nor do two that race for the challenge itself get one name twice.
+    let mfa = office.touch(&[token_call()]).await;
+    let (one, other) = tokio::join!(office.add_token(Some(&mfa)), office.add_token(Some(&mfa)));
+    assert!(one.is_ok() != other.is_ok());
+}
+
+#[tokio::test]
 async fn what_is_left_of_a_touch_is_over_after_five_minutes() {
     let mut office = Office::new().await;
     let mfa = office.touch(&[token_call(), token_call(), token_call()]).await;

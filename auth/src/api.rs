@@ -18,6 +18,7 @@ use crate::identity::TargetName;
 
 mod dial;
 mod pin;
+pub mod touch;
 mod verifier;
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ mod tests;
 
 use std::{cell::RefCell, fmt};
 
-pub use auth_preference::{AUTH_PREFERENCE_NAME, AuthPreference, SecondFactor};
+pub use auth_preference::{AUTH_PREFERENCE_NAME, AttestationAuthorities, AuthPreference, SecondFactor};
 pub use database::Database;
 pub use error::{Problem, ResourceError};
 pub use lock::{Lock, LockTarget};

@@ -206,7 +206,7 @@ pub(crate) fn parse_kind(word: &str) -> Result<TargetKind, Refused> {
 
 /// Traits as the API carries them.
 pub(crate) fn traits_from_proto(
-    traits: std::collections::HashMap<String, proto::StringList>,
+    traits: BTreeMap<String, proto::StringList>,
 ) -> BTreeMap<String, Vec<String>> {
     traits.into_iter().map(|(name, list)| (name, list.values)).collect()
 }

@@ -1,5 +1,7 @@
 //! Challenges: what a user must answer now. One-shot, five minutes, for one user and one purpose.
 
+mod scope;
+
 use std::{net::IpAddr, time::Duration};
 
 use auth::{
@@ -7,19 +9,23 @@ use auth::{
     identity::UserName,
     proto::{self, account_intent},
     receipt::{self, Purpose},
-    resource::SecondFactor,
 };
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use webauthn_rs::prelude::PublicKeyCredential;
+
+pub(crate) use scope::Scope;
 
 use crate::{
+    access::LockSubject,
+    audit,
     cluster::Cluster,
     error::Refused,
     keys,
-    mfa::{self, Answer, Device, DeviceType, Proof},
+    mfa::{self, Answer, Device, DeviceType, Proof, webauthn::Question},
     secret,
     store::{self, Condition, Op, StoreError, Stored},
-    users::Door,
 };
 
 /// How long an answer may take.
@@ -27,25 +33,14 @@ pub(crate) const LIFE: Duration = Duration::from_secs(5 * 60);
 /// Challenges that a user may have open.
 const MAX_OPEN: usize = 64;
 
-/// What a challenge is for. An answer given for one purpose is worth nothing for another.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) enum Scope {
-    /// Finishing a login.
-    Login,
-    /// One session: the exact bytes of its intent.
-    Session { intent: Vec<u8> },
-    /// Adding or removing a device.
-    ManageDevices,
-}
-
 /// A challenge as it is stored.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Challenge {
     pub(crate) scope: Scope,
     /// A code is accepted.
     totp: bool,
-    /// An assertion is accepted: the library's state.
-    webauthn: Option<serde_json::Value>,
+    /// An assertion is accepted: what keys are asked, and the state to judge it by.
+    pub(crate) webauthn: Option<Question>,
     /// Nothing is asked for.
     none_required: bool,
 }
@@ -73,15 +68,23 @@ impl Cluster {
     }
 
     /// As [`intent`](Self::intent), for a touch that opens no session.
-    fn account_intent(&self, user: &UserName, purpose: account_intent::Purpose) -> Result<Vec<u8>, Refused> {
+    fn account_intent(&self, user: &str, purpose: account_intent::Purpose) -> Result<Vec<u8>, Refused> {
         let intent = proto::AccountIntent {
             cluster: self.name.to_string(),
-            user: user.to_string(),
+            user: user.to_owned(),
             purpose: purpose.into(),
             time: unix_millis(self.clock.now()),
             nonce: nonce()?,
         };
         Ok(intent.encode_to_vec())
+    }
+
+    /// May this administrator make changes without a touch: where the cluster asks for none, and the user has no device?
+    pub(crate) async fn may_change_untouched(&self, user: &UserName) -> Result<bool, Refused> {
+        let scope = Scope::AdminAction { intent: vec![] };
+        let preference = self.preference().await?;
+        let devices = self.devices(user).await?;
+        Ok(scope.usable(&preference, &devices).is_empty() && scope.may_do_without(preference.second_factor))
     }
 
     /// Makes a challenge for the devices that the user has and the cluster accepts.
@@ -95,23 +98,12 @@ impl Cluster {
         }
         let preference = self.preference().await?;
         let devices = self.devices(user).await?;
-        let usable = match scope {
-            // With second factors switched off, whoever has a device must still show it before the set is changed.
-            Scope::ManageDevices if preference.second_factor == SecondFactor::Off => devices.iter().collect(),
-            _ => mfa::usable(&preference, &devices),
-        };
-        let none_required = usable.is_empty() && may_do_without(&scope, preference.second_factor);
+        let usable = scope.usable(&preference, &devices);
+        let none_required = usable.is_empty() && scope.may_do_without(preference.second_factor);
         if usable.is_empty() && !none_required {
             return Err(Refused::NoDevices(user.to_string()));
         }
-        let (purpose, intent) = match &scope {
-            Scope::Session { intent } => (Purpose::Session, intent.clone()),
-            Scope::Login => (Purpose::Login, self.account_intent(user, account_intent::Purpose::Login)?),
-            Scope::ManageDevices => {
-                let intent = self.account_intent(user, account_intent::Purpose::ManageDevices)?;
-                (Purpose::ManageDevices, intent)
-            }
-        };
+        let (purpose, intent) = self.purpose(user, &scope)?;
         let totp = usable.iter().any(|device| device.kind == DeviceType::Totp);
         let challenge = receipt::challenge(purpose, &intent);
         let question = match self.ask_keys(&preference, &usable, challenge).await {
@@ -120,8 +112,8 @@ impl Cluster {
             question => question?,
         };
         let secret = secret::generate()?;
-        let (options, state) = question.map_or((String::new(), None), |q| (q.options_json, Some(q.state)));
-        let challenge = Challenge { scope, totp, webauthn: state, none_required };
+        let options = question.as_ref().map_or(String::new(), |question| question.options_json.clone());
+        let challenge = Challenge { scope, totp, webauthn: question, none_required };
         let until = Some(self.clock.now() + LIFE);
         let key = keys::challenge(user, &secret);
         self.store.commit(vec![Op::put_until(key, Condition::Absent, &challenge, until)?]).await?;
@@ -134,6 +126,50 @@ impl Cluster {
         })
     }
 
+    /// What a touch for this scope is for.
+    fn purpose(&self, user: &UserName, scope: &Scope) -> Result<(Purpose, Vec<u8>), Refused> {
+        use account_intent::Purpose as Account;
+        Ok(match scope {
+            Scope::Session { intent } => (Purpose::Session, intent.clone()),
+            Scope::AdminAction { intent } => (Purpose::AdminAction, intent.clone()),
+            Scope::Login => (Purpose::Login, self.account_intent(user.as_str(), Account::Login)?),
+            Scope::ManageDevices => {
+                (Purpose::ManageDevices, self.account_intent(user.as_str(), Account::ManageDevices)?)
+            }
+            Scope::PasswordlessLogin => {
+                (Purpose::PasswordlessLogin, self.account_intent("", Account::PasswordlessLogin)?)
+            }
+        })
+    }
+
+    /// A challenge for whoever has a passkey, not kept anywhere yet; and its intent.
+    pub(crate) async fn passwordless_challenge(&self) -> Result<(Challenge, Vec<u8>), Refused> {
+        let preference = self.preference().await?;
+        if !self.is_passwordless(&preference) {
+            return Err(Refused::NoPasswordless);
+        }
+        let intent = self.account_intent("", account_intent::Purpose::PasswordlessLogin)?;
+        let question =
+            self.ask_passkeys(&preference, receipt::challenge(Purpose::PasswordlessLogin, &intent))?;
+        let scope = Scope::PasswordlessLogin;
+        Ok((Challenge { scope, totp: false, webauthn: Some(question), none_required: false }, intent))
+    }
+
+    /// A challenge that is open, left where it is. Looking at one proves nothing: only [`spend_challenge`] does.
+    ///
+    /// [`spend_challenge`]: Self::spend_challenge
+    pub(crate) async fn peek_challenge(
+        &self,
+        user: &UserName,
+        challenge_id: &str,
+    ) -> Result<Stored<Challenge>, Refused> {
+        let (owner, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
+        if owner != *user {
+            return Err(Refused::Challenge);
+        }
+        store::read(&*self.store, &keys::challenge(user, secret)).await?.ok_or(Refused::Challenge)
+    }
+
     /// Takes a challenge out of the store, before its answer is looked at: whatever comes of it, it is spent. Somebody
     /// else's, a used and an expired one are the same thing: not there.
     pub(crate) async fn spend_challenge(
@@ -141,14 +177,10 @@ impl Cluster {
         user: &UserName,
         challenge_id: &str,
     ) -> Result<Challenge, Refused> {
-        let (owner, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
-        if owner != *user {
-            return Err(Refused::Challenge);
-        }
-        let key = keys::challenge(user, secret);
-        let stored: Option<Stored<Challenge>> = store::read(&*self.store, &key).await?;
-        let stored = stored.ok_or(Refused::Challenge)?;
-        match self.store.commit(vec![Op::delete(key, stored.unchanged())]).await {
+        let stored = self.peek_challenge(user, challenge_id).await?;
+        let (_, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
+        let spent = Op::delete(keys::challenge(user, secret), stored.unchanged());
+        match self.store.commit(vec![spent]).await {
             Ok(_) => Ok(stored.value),
             // Two answers to one challenge: the other was first.
             Err(StoreError::Conflict { .. }) => Err(Refused::Challenge),
@@ -163,28 +195,95 @@ impl Cluster {
         challenge: &Challenge,
         answer: Answer,
     ) -> Result<Proof, Refused> {
-        let door = match challenge.scope {
-            Scope::Login => Door::Login,
-            Scope::Session { .. } | Scope::ManageDevices => Door::LoggedIn,
-        };
+        let door = challenge.scope.door();
         self.count_attempt(user, door).await?;
-        let proof = self.prove(user, challenge, answer).await?;
+        let judged = self.prove(user, challenge, answer).await;
+        self.emit_judged(user, challenge, &judged).await?;
+        let proof = judged?;
         self.forget_failures(user, &[door]).await?;
         Ok(proof)
     }
 
-    async fn prove(&self, user: &UserName, challenge: &Challenge, answer: Answer) -> Result<Proof, Refused> {
+    /// The event `mfa_auth_challenge.validate` (T1016I, T1016W) of an answer. A login tells of itself in `user.login`.
+    async fn emit_judged(
+        &self,
+        user: &UserName,
+        challenge: &Challenge,
+        judged: &Result<Proof, Refused>,
+    ) -> Result<(), Refused> {
+        if let Err(Refused::CounterWentBack(found)) = judged {
+            self.emit_counter_went_back(found).await?;
+        }
+        if matches!(challenge.scope, Scope::Login | Scope::PasswordlessLogin) {
+            return Ok(());
+        }
+        let mut event = json!({
+            "event": "mfa_auth_challenge.validate", "user": user, "challenge_scope": challenge.scope.as_str(),
+            "success": judged.is_ok(), "code": if judged.is_ok() { "T1016I" } else { "T1016W" },
+        });
+        match judged {
+            Ok(proof) => match proof.device() {
+                Some(device) => audit::set(&mut event, "mfa_device", mfa::audit_fields(device)),
+                // Nothing was asked for, so nothing was judged.
+                None => return Ok(()),
+            },
+            Err(refused) => audit::set(&mut event, "error", refused.to_string()),
+        }
+        challenge.scope.describe(&mut event);
+        Ok(self.audit.emit(event).await?)
+    }
+
+    /// Would this assertion be accepted? Nothing moves on: not the challenge, not the key's counter.
+    pub(crate) async fn would_prove(
+        &self,
+        user: &UserName,
+        challenge: &Challenge,
+        credential: &PublicKeyCredential,
+    ) -> Result<Device, Refused> {
         let devices = self.devices(user).await?;
-        let devices: Vec<&Device> = devices.iter().collect();
+        let state = &challenge.webauthn.as_ref().ok_or(Refused::Credentials)?.state;
+        let preference = self.preference().await?;
+        if challenge.scope.is_passwordless() {
+            return self.would_prove_passkey(&preference, user, state, credential).await;
+        }
+        let devices = challenge.scope.usable(&preference, &devices);
+        let (device, _) = self.check_assertion(&preference, &devices, state, credential).await?;
+        Ok(device)
+    }
+
+    async fn prove(&self, user: &UserName, challenge: &Challenge, answer: Answer) -> Result<Proof, Refused> {
+        let proof = self.prove_answer(user, challenge, answer).await?;
+        // Asked for here for every purpose; what is issued on it asks again, by roles and target too.
+        let device = proof.device().map(Device::id);
+        self.refuse_locked(user, &[], LockSubject { device, ..LockSubject::default() }).await?;
+        Ok(proof)
+    }
+
+    async fn prove_answer(
+        &self,
+        user: &UserName,
+        challenge: &Challenge,
+        answer: Answer,
+    ) -> Result<Proof, Refused> {
+        let devices = self.devices(user).await?;
+        let preference = self.preference().await?;
+        // Asked again now: a challenge that wants nothing is over as soon as there is a first device, and a kind of device
+        // that the cluster accepts no longer proves nothing.
+        let devices = challenge.scope.usable(&preference, &devices);
+        let none_required = challenge.none_required
+            && devices.is_empty()
+            && challenge.scope.may_do_without(preference.second_factor);
         match (answer, &challenge.webauthn) {
-            (Answer::Nothing, _) if challenge.none_required => Ok(Proof::NotNeeded),
+            (Answer::Nothing, _) if none_required => Ok(Proof::NotNeeded),
+            (Answer::Webauthn(credential), Some(question)) if challenge.scope.is_passwordless() => {
+                self.prove_passkey(&preference, user, &question.state, &credential).await
+            }
             (Answer::Totp(code), _) if challenge.totp => {
                 Ok(Proof::Totp { device: self.verify_totp(&devices, &code).await? })
             }
-            (Answer::Webauthn(credential), Some(state)) => {
-                let preference = self.preference().await?;
+            (Answer::Webauthn(credential), Some(question)) => {
                 let (device, assertion) =
-                    self.verify_assertion(&preference, &devices, state, &credential).await?;
+                    self.verify_assertion(&preference, &devices, &question.state, &credential).await?;
                 Ok(Proof::Webauthn { device, assertion })
             }
             (Answer::Nothing | Answer::Totp(_) | Answer::Webauthn(_), _) => Err(Refused::Credentials),
@@ -192,17 +291,8 @@ impl Cluster {
     }
 }
 
-fn nonce() -> Result<Vec<u8>, Refused> {
+pub(crate) fn nonce() -> Result<Vec<u8>, Refused> {
     let mut nonce = vec![0; 16];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Refused::Internal("no randomness"))?;
     Ok(nonce)
-}
-
-/// May a user without a device go on?
-fn may_do_without(scope: &Scope, factor: SecondFactor) -> bool {
-    match scope {
-        // A session challenge exists only because MFA is asked for.
-        Scope::Session { .. } => false,
-        Scope::Login | Scope::ManageDevices => matches!(factor, SecondFactor::Off | SecondFactor::Optional),
-    }
 }

@@ -17,6 +17,7 @@ use crate::{
     error::Refused,
     keys,
     password::Passwords,
+    passwordless::Lobby,
     store::{self, Condition, Op, Store, StoreError},
 };
 
@@ -29,6 +30,7 @@ pub(crate) struct Cluster {
     pub(crate) clock: Clock,
     pub(crate) authorities: Authorities,
     pub(crate) passwords: Passwords,
+    pub(crate) lobby: Lobby,
     pub(crate) audit: AuditLog,
 }
 

@@ -2,10 +2,16 @@
 
 use std::time::SystemTime;
 
-use auth::{certificate::CertificateError, clock::rfc3339};
+use auth::{api::touch, certificate::CertificateError, clock::rfc3339};
 use tonic::{Code, Status};
 
-use crate::{audit::AuditError, ca::CaError, password::PasswordError, store::StoreError};
+use crate::{
+    audit::AuditError,
+    ca::CaError,
+    mfa::{AttestationError, CounterWentBack},
+    password::PasswordError,
+    store::StoreError,
+};
 
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +118,24 @@ pub(crate) enum Refused {
     /// Somebody begins and never finishes.
     #[error("too many unfinished {0}, try again in five minutes")]
     TooMany(&'static str),
+    /// A security key that is not of a make that the cluster takes.
+    #[error(transparent)]
+    Attestation(#[from] AttestationError),
+    /// A security key that may exist twice.
+    #[error("the counter of this security key went back; it may have been copied: tell your administrator")]
+    CounterWentBack(Box<CounterWentBack>),
+    /// Without name and password.
+    #[error("passwordless login is not allowed by the cluster")]
+    NoPasswordless,
+    /// Someone with a login certificate and no device: the password says that it is they.
+    #[error("the first MFA device needs your password")]
+    PasswordNeeded,
+    /// An administrator's change without a touch.
+    #[error("this command needs a touch of your security key or a code")]
+    TouchNeeded,
+    /// An administrator's change that no touch was for.
+    #[error("this call is not what the touch was for, or was made already")]
+    NotTouchedFor,
     /// Passwords.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -136,14 +160,17 @@ impl Refused {
 
     fn code(&self) -> Code {
         match self {
-            Self::Credentials | Self::Certificate(_) | Self::NotLoggedIn(_) | Self::EndedLogin => {
-                Code::Unauthenticated
-            }
+            Self::Credentials
+            | Self::CounterWentBack(_)
+            | Self::Certificate(_)
+            | Self::NotLoggedIn(_)
+            | Self::EndedLogin => Code::Unauthenticated,
             Self::OtherCaller(_)
             | Self::SessionCertificate
             | Self::OtherAddress
             | Self::Locked(_)
             | Self::Rule { .. }
+            | Self::Attestation(_)
             | Self::NoRoles(_)
             | Self::MfaRequired
             | Self::MfaOnDisk => Code::PermissionDenied,
@@ -156,6 +183,10 @@ impl Refused {
             | Self::Challenge
             | Self::NoDevices(_)
             | Self::NoWebauthn
+            | Self::NoPasswordless
+            | Self::PasswordNeeded
+            | Self::TouchNeeded
+            | Self::NotTouchedFor
             | Self::LastDevice
             | Self::RoleInUse { .. } => Code::FailedPrecondition,
             Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {
@@ -185,6 +216,9 @@ impl From<Refused> for Status {
             // The chain is for us alone; the caller reads the outermost sentence.
             tracing::error!(error = &refused as &dyn std::error::Error, "a call failed");
         }
-        Self::new(code, refused.to_string())
+        match refused {
+            Refused::TouchNeeded | Refused::NotTouchedFor => touch::needed(&refused.to_string()),
+            _ => Self::new(code, refused.to_string()),
+        }
     }
 }

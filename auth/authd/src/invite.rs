@@ -16,10 +16,11 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
+    admin::Change,
     cluster::Cluster,
     error::Refused,
-    keys,
-    mfa::{self, DeviceType},
+    keys, mfa,
+    registration::Wish,
     secret,
     store::{self, Condition, Op, StoreError, Stored},
     users::{Account, Door},
@@ -105,9 +106,9 @@ impl Cluster {
         request: &proto::BeginInvitationRequest,
     ) -> Result<proto::DeviceRegistration, Refused> {
         let open = self.open_invitation(&request.token).await?;
-        let kind = DeviceType::from_proto(request.kind)?;
+        let wish = Wish::from_proto(request.kind, request.passwordless)?;
         let user = &open.invitation.value.user;
-        self.begin_registration(user, &open.account.value, kind, Some(open.token_hash)).await
+        self.begin_registration(user, &open.account.value, wish, Some(open.token_hash)).await
     }
 
     /// Sets the password and the first device, and closes the invitation: all of it or nothing.
@@ -149,14 +150,17 @@ impl Cluster {
         if let Some(device) = &device {
             self.emit_device("mfa.add", "T1006I", device).await?;
         }
-        Ok(proto::AcceptInvitationResponse { device: device.map(|device| mfa::describe(&device, None)) })
+        Ok(proto::AcceptInvitationResponse {
+            device: device.map(|device| mfa::describe(&device, None)),
+            recovery_codes: vec![],
+        })
     }
 
     /// A new user with an invitation.
     pub(crate) async fn add_user(
         &self,
         request: proto::AddUserRequest,
-        by: &str,
+        change: &Change,
     ) -> Result<proto::InvitationLink, Refused> {
         let name = UserName::new(request.name).map_err(|e| Refused::field("name", e))?;
         let mut roles = Vec::new();
@@ -180,7 +184,7 @@ impl Cluster {
             }
             Err(other) => return Err(other.into()),
         }
-        self.emit_user("user.create", "T1002I", &user, by).await?;
+        self.emit_user("user.create", "T1002I", &user, change).await?;
         Ok(link)
     }
 
@@ -188,7 +192,7 @@ impl Cluster {
     pub(crate) async fn reset_user(
         &self,
         request: proto::ResetUserRequest,
-        by: &str,
+        change: &Change,
     ) -> Result<proto::InvitationLink, Refused> {
         let missing = |name: &str| Refused::NotFound { kind: "user", name: name.to_owned() };
         let name = UserName::new(request.name.as_str()).map_err(|_| missing(&request.name))?;
@@ -211,10 +215,10 @@ impl Cluster {
         }
         self.forget_failures(&name, &Door::ALL).await?;
         let event = json!({
-            "event": "reset_password_token.create", "code": "T6000I", "user": by, "name": name,
+            "event": "reset_password_token.create", "code": "T6000I", "name": name,
             "ttl": (link.expires - unix_millis(self.clock.now())) / 1000,
         });
-        self.audit.emit(event).await?;
+        self.audit.emit(change.sign(event)).await?;
         Ok(link)
     }
 }

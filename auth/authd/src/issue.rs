@@ -48,6 +48,15 @@ pub(crate) struct LoginKeys {
     pub(crate) ssh: SshPublicKey,
 }
 
+impl LoginKeys {
+    pub(crate) fn from_request(request: &proto::FinishLoginRequest) -> Result<Self, Refused> {
+        Ok(Self {
+            tls: P256PublicKey::from_spki(&request.tls_public_key)?,
+            ssh: SshPublicKey::from_wire(&request.ssh_public_key)?,
+        })
+    }
+}
+
 impl Cluster {
     /// The two certificates of a login. They make no claim about MFA, so that, stolen from a disk, they open nothing that
     /// needs a touch.
@@ -78,6 +87,7 @@ impl Cluster {
             ssh_host_authorities: self.authorities.host.ssh_public_key().into_iter().collect(),
             not_after: unix_millis(tls.not_after),
             roles: standing.roles.iter().map(ToString::to_string).collect(),
+            user: user.to_string(),
         })
     }
 

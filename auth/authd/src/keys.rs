@@ -72,6 +72,15 @@ pub(crate) fn challenges(user: &UserName) -> String {
     below(&["challenge", user.as_str()])
 }
 
+/// What an administrator's touch still allows: `approval/<user>/<hash of the challenge's id>`.
+pub(crate) fn approval(user: &UserName, challenge_id: &str) -> String {
+    key(&["approval", user.as_str(), &crate::secret::hash(challenge_id)])
+}
+
+pub(crate) fn approvals(user: &UserName) -> String {
+    below(&["approval", user.as_str()])
+}
+
 pub(crate) fn registration(user: &UserName, id: &str) -> String {
     key(&["registration", user.as_str(), id])
 }

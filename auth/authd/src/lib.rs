@@ -16,7 +16,8 @@
 //!
 //! # Where to read
 //! - `issue` decides what a certificate may say: the one place. [`ca`] only writes and signs.
-//! - `challenge` and `mfa` judge answers; `login` and `issue::session` spend them.
+//! - `challenge` and `mfa` judge answers; `login`, `passwordless`, `issue::session` and `admin::change` spend them.
+//! - `admin::change` is the one gate of what administrators change: its value is what every such function wants to see.
 //! - [`store`] is what makes "once" true: a challenge, an invitation, a code, a counter are used up by commits that name
 //!   the revision they were read at, so that of two racers one loses.
 //! - `watch` and `audit` are the two streams: policy out to sidecars, events in from them.
@@ -39,6 +40,7 @@ mod keys;
 mod login;
 mod mfa;
 mod password;
+mod passwordless;
 mod registration;
 mod room;
 mod secret;

@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     audit,
-    ca::{P256PublicKey, SshPublicKey},
-    challenge::Scope,
+    challenge::{Challenge, Scope},
     cluster::Cluster,
     error::Refused,
     issue::LoginKeys,
@@ -58,39 +57,76 @@ impl Cluster {
         self.forgive_attempt(user, Door::Login).await
     }
 
+    /// Who is logged in and has no device yet proves by the password that it is they: a login certificate alone may be
+    /// stolen. Guesses are counted and recorded with those of logins, since they are guesses of the same password.
+    pub(crate) async fn prove_by_password(
+        &self,
+        user: &UserName,
+        password: Zeroizing<String>,
+        client: IpAddr,
+    ) -> Result<(), Refused> {
+        if password.is_empty() {
+            return Err(Refused::PasswordNeeded);
+        }
+        match self.check_password(user, password, client).await {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(self.login_failed(user, client, refused).await?),
+        }
+    }
+
     /// The second step: spends the challenge, and gives certificates of up to twelve hours.
     pub(crate) async fn finish_login(
         &self,
         request: proto::FinishLoginRequest,
         client: IpAddr,
     ) -> Result<proto::LoginCertificates, Refused> {
+        if let Some(challenge) = self.spend_passwordless(&request.challenge_id) {
+            return self.finish_passwordless_login(&challenge?, request, client).await;
+        }
         let (user, _) = secret::parse_owned_id(&request.challenge_id).ok_or(Refused::Challenge)?;
         let challenge = self.spend_challenge(&user, &request.challenge_id).await?;
         if !matches!(challenge.scope, Scope::Login) {
             return Err(Refused::Challenge);
         }
-        let keys = LoginKeys {
-            tls: P256PublicKey::from_spki(&request.tls_public_key)?,
-            ssh: SshPublicKey::from_wire(&request.ssh_public_key)?,
-        };
+        let keys = LoginKeys::from_request(&request)?;
         let answer = Answer::from_proto(request.mfa)?;
-        let proof = match self.judge_answer(&user, &challenge, answer).await {
+        let life = Some(Duration::from_secs(request.ttl_seconds.into())).filter(|ttl| !ttl.is_zero());
+        self.complete_login(&user, &challenge, answer, &keys, life, client).await
+    }
+
+    /// Judges the answer and gives the certificates; either way it is recorded.
+    pub(crate) async fn complete_login(
+        &self,
+        user: &UserName,
+        challenge: &Challenge,
+        answer: Answer,
+        keys: &LoginKeys,
+        life: Option<Duration>,
+        client: IpAddr,
+    ) -> Result<proto::LoginCertificates, Refused> {
+        let proof = match self.judge_answer(user, challenge, answer).await {
             Ok(proof) => proof,
-            Err(refused) => return Err(self.login_failed(&user, client, refused).await?),
+            Err(refused) => return Err(self.login_failed(user, client, refused).await?),
         };
-        let asked = Some(Duration::from_secs(request.ttl_seconds.into())).filter(|ttl| !ttl.is_zero());
-        let certificates = match self.issue_login(&user, &keys, asked, &proof, client).await {
+        let certificates = match self.issue_login(user, keys, life, &proof, client).await {
             Ok(certificates) => certificates,
-            Err(refused) => return Err(self.login_failed(&user, client, refused).await?),
+            Err(refused) => return Err(self.login_failed(user, client, refused).await?),
         };
-        self.login_succeeded(&user, client, &proof).await?;
+        self.login_succeeded(user, client, &challenge.scope, &proof).await?;
         Ok(certificates)
     }
 
-    async fn login_succeeded(&self, user: &UserName, client: IpAddr, proof: &Proof) -> Result<(), Refused> {
+    async fn login_succeeded(
+        &self,
+        user: &UserName,
+        client: IpAddr,
+        scope: &Scope,
+        proof: &Proof,
+    ) -> Result<(), Refused> {
+        let passwordless = matches!(scope, Scope::PasswordlessLogin);
         let mut event = json!({
             "event": "user.login", "code": "T1000I", "method": "local", "success": true,
-            "user": user, "addr.remote": client,
+            "user": user, "addr.remote": client, "passwordless": passwordless,
         });
         if let Some(device) = proof.device() {
             audit::set(&mut event, "mfa_device", mfa::audit_fields(device));

@@ -1,6 +1,10 @@
 //! MFA devices: what a user has, how one is added, and whether an answer is right.
 
+mod attestation;
+mod authenticator_data;
 mod devices;
+mod enrol;
+mod stored_key;
 pub(crate) mod totp;
 pub(crate) mod webauthn;
 
@@ -17,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webauthn_rs::prelude::{PublicKeyCredential, SecurityKey};
 use zeroize::Zeroizing;
+
+pub(crate) use attestation::AttestationError;
+pub(crate) use webauthn::CounterWentBack;
 
 use crate::{error::Refused, keys};
 
@@ -62,7 +69,7 @@ impl DeviceType {
 }
 
 /// A device, the part that does not change and that sidecars may know.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Device {
     pub(crate) id: Uuid,
     pub(crate) user: UserName,
@@ -71,6 +78,15 @@ pub(crate) struct Device {
     pub(crate) added_at: SystemTime,
     /// Base64 of the COSE_Key; empty for TOTP.
     cose_public_key: String,
+    /// It can log in by itself.
+    #[serde(default)]
+    pub(crate) passwordless: bool,
+    /// AAGUID, as the key said.
+    #[serde(default)]
+    model: Option<Uuid>,
+    /// The signature counter that it was registered with.
+    #[serde(default)]
+    first_counter: u32,
 }
 
 impl Device {
@@ -112,6 +128,14 @@ pub(crate) enum DeviceSecret {
 }
 
 impl DeviceSecret {
+    /// The signature counter last seen.
+    fn counter(&self) -> Option<u32> {
+        match self {
+            Self::Totp { .. } => None,
+            Self::Webauthn { counter, .. } => Some(*counter),
+        }
+    }
+
     /// Where the store says that this credential is taken.
     pub(crate) fn credential(&self) -> Option<String> {
         match self {
@@ -127,6 +151,15 @@ pub(crate) struct NewDevice {
     pub(crate) name: String,
     pub(crate) secret: DeviceSecret,
     pub(crate) cose_public_key: Vec<u8>,
+    pub(crate) passwordless: bool,
+    pub(crate) model: Option<Uuid>,
+}
+
+impl NewDevice {
+    pub(crate) fn totp(name: String, secret: DeviceSecret) -> Self {
+        let (cose_public_key, passwordless, model) = (vec![], false, None);
+        Self { kind: DeviceType::Totp, name, secret, cose_public_key, passwordless, model }
+    }
 }
 
 /// What somebody answered to a challenge.
@@ -192,6 +225,7 @@ pub(crate) fn usable<'a>(preference: &AuthPreference, devices: &'a [Device]) -> 
 
 pub(crate) fn describe(device: &Device, last_used: Option<SystemTime>) -> proto::MfaDevice {
     proto::MfaDevice {
+        passwordless: device.passwordless,
         id: device.id.to_string(),
         name: device.name.clone(),
         kind: device.kind.to_proto(),

@@ -46,7 +46,7 @@ impl Room {
 }
 
 /// What is counted as one address: of IPv6 the network of 64 bits, since whoever has one address there has all of them.
-fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(long) => Ipv6Addr::from_bits(long.to_bits() & !u128::from(u64::MAX)).into(),

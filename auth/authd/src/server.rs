@@ -17,6 +17,7 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     issue::OwnCertificate,
     password::Passwords,
+    passwordless::Lobby,
     store::{SWEEP_INTERVAL, Sqlite, StoreError},
     tls::{self, OwnKey},
 };
@@ -100,6 +101,7 @@ impl Server {
             clock,
             authorities,
             passwords: Passwords::default(),
+            lobby: Lobby::default(),
             audit,
         });
         let own = OwnKey::new(own_certificate(&cluster)?)?;

@@ -50,10 +50,13 @@ pub(crate) enum Door {
     Login,
     /// The second factor of somebody with a login certificate.
     LoggedIn,
+    /// A login with nothing but a passkey. Nobody can guess one, so that strangers who close the other door do not stop
+    /// those who have one; what is bounded is how often somebody who knows a credential's id is heard and recorded.
+    Passkey,
 }
 
 impl Door {
-    pub(crate) const ALL: [Self; 2] = [Self::Login, Self::LoggedIn];
+    pub(crate) const ALL: [Self; 3] = [Self::Login, Self::LoggedIn, Self::Passkey];
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -168,6 +171,7 @@ impl Cluster {
             keys::device_states(user),
             keys::challenges(user),
             keys::registrations(user),
+            keys::approvals(user),
         ];
         let states = store::read_all::<DeviceState>(&*self.store, keys::device_states(user)).await?;
         let credentials = states.into_iter().filter_map(|state| state.value.secret.credential());
@@ -184,6 +188,7 @@ fn failure_key(user: &UserName, door: Door) -> String {
     let counter = match door {
         Door::Login => "failures",
         Door::LoggedIn => "failures-logged-in",
+        Door::Passkey => "failures-passkey",
     };
     store::key(&[counter, user.as_str()])
 }

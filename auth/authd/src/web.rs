@@ -34,6 +34,7 @@ impl Cluster {
     /// What one needs to know before logging in.
     pub(crate) async fn ping(&self) -> Result<proto::PingResponse, Refused> {
         let preference = self.preference().await?;
+        let passwordless = self.is_passwordless(&preference);
         Ok(proto::PingResponse {
             cluster_name: self.name.to_string(),
             server_version: crate::VERSION.to_owned(),
@@ -46,6 +47,7 @@ impl Cluster {
             ca_pins: self.ca_pins(),
             message_of_the_day: preference.message_of_the_day,
             public_addr: self.public_addr.clone(),
+            passwordless,
         })
     }
 }

@@ -8,8 +8,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 pub enum Purpose {
     /// Finishing a login.
     Login,
+    /// Logging in without name and password.
+    PasswordlessLogin,
     /// Adding or removing a device.
     ManageDevices,
+    /// One command of an administrator.
+    AdminAction,
     /// One session: the only purpose that makes a receipt.
     Session,
 }
@@ -20,7 +24,9 @@ impl Purpose {
     pub const fn domain(self) -> &'static [u8] {
         match self {
             Self::Login => b"touchstone-login-v1",
+            Self::PasswordlessLogin => b"touchstone-passwordless-login-v1",
             Self::ManageDevices => b"touchstone-manage-devices-v1",
+            Self::AdminAction => b"touchstone-admin-action-v1",
             Self::Session => b"touchstone-session-v1",
         }
     }
@@ -38,13 +44,24 @@ pub fn challenge(purpose: Purpose, intent: &[u8]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    const ALL: [Purpose; 3] = [Purpose::Login, Purpose::ManageDevices, Purpose::Session];
+    const ALL: [Purpose; 5] = [
+        Purpose::Login,
+        Purpose::PasswordlessLogin,
+        Purpose::ManageDevices,
+        Purpose::AdminAction,
+        Purpose::Session,
+    ];
 
     #[test]
     fn the_challenge_is_the_hash_of_domain_and_intent() {
         let hash = |text: &[u8]| digest(&SHA256, text).as_ref().to_vec();
         assert_eq!(challenge(Purpose::Login, b"x").to_vec(), hash(b"touchstone-login-v1x"));
         assert_eq!(challenge(Purpose::ManageDevices, b"x").to_vec(), hash(b"touchstone-manage-devices-v1x"));
+        assert_eq!(
+            challenge(Purpose::PasswordlessLogin, b"x").to_vec(),
+            hash(b"touchstone-passwordless-login-v1x")
+        );
+        assert_eq!(challenge(Purpose::AdminAction, b"x").to_vec(), hash(b"touchstone-admin-action-v1x"));
         assert_eq!(challenge(Purpose::Session, b"x").to_vec(), hash(b"touchstone-session-v1x"));
     }
 

@@ -12,6 +12,10 @@ use super::{
     write::Object,
 };
 
+mod attestation;
+
+pub use attestation::AttestationAuthorities;
+
 /// The name of the one resource of this kind.
 pub const AUTH_PREFERENCE_NAME: &str = "cluster-auth-preference";
 
@@ -109,11 +113,15 @@ pub struct AuthPreference {
     pub locking_mode: LockingMode,
     /// The WebAuthn relying party's name: the domain of the web pages. `None`: the cluster's public host.
     pub webauthn_rp_id: Option<String>,
+    /// Whose make security keys may be.
+    pub attestation: AttestationAuthorities,
+    /// Whether a passkey may log in by itself, without name and password.
+    pub allow_passwordless: bool,
     /// Life of a login certificate where the user asks for none.
     pub default_session_ttl: Option<Duration>,
     /// Shown at login.
     pub message_of_the_day: String,
-    /// What we do not have: connectors, passwordless and headless logins.
+    /// What we do not have: connectors and headless logins.
     pub kept: Kept,
 }
 
@@ -126,6 +134,8 @@ impl Default for AuthPreference {
             disconnect_expired_cert: false,
             locking_mode: LockingMode::default(),
             webauthn_rp_id: None,
+            attestation: AttestationAuthorities::default(),
+            allow_passwordless: true,
             default_session_ttl: None,
             message_of_the_day: String::new(),
             kept: Kept::new(),
@@ -135,7 +145,6 @@ impl Default for AuthPreference {
 
 const KEPT: &[&str] = &[
     "allow_headless",
-    "allow_passwordless",
     "connector_name",
     "default",
     "idp",
@@ -173,10 +182,9 @@ impl AuthPreference {
         if let Some(u2f) = spec.optional("u2f", u2f)? {
             kept.insert("u2f".to_owned(), u2f.into_iter().collect());
         }
-        let webauthn = spec.optional("webauthn", webauthn)?;
-        let (rp_id, webauthn_kept) = webauthn.unwrap_or_default();
-        if !webauthn_kept.is_empty() {
-            kept.insert("webauthn".to_owned(), webauthn_kept.into_iter().collect());
+        let webauthn = spec.optional("webauthn", Webauthn::from_field)?.unwrap_or_default();
+        if !webauthn.kept.is_empty() {
+            kept.insert("webauthn".to_owned(), webauthn.kept.into_iter().collect());
         }
         let preference = Self {
             metadata,
@@ -186,7 +194,9 @@ impl AuthPreference {
                 .optional("disconnect_expired_cert", Field::truth)?
                 .unwrap_or_default(),
             locking_mode: spec.optional("locking_mode", LockingMode::from_field)?.unwrap_or_default(),
-            webauthn_rp_id: rp_id,
+            webauthn_rp_id: webauthn.rp_id,
+            attestation: webauthn.attestation,
+            allow_passwordless: spec.optional("allow_passwordless", Field::truth)?.unwrap_or(true),
             default_session_ttl: spec.optional("default_session_ttl", Field::duration)?.flatten(),
             message_of_the_day: spec
                 .optional("message_of_the_day", |f| f.text().map(str::to_owned))?
@@ -204,20 +214,23 @@ impl AuthPreference {
             _ => Kept::new(),
         };
         let webauthn = Object::new().put_kept(&webauthn).put_some("rp_id", self.webauthn_rp_id.as_deref());
+        let webauthn = self.attestation.put(webauthn).into_value();
+        let says_something = webauthn.as_object().is_some_and(|fields| !fields.is_empty());
         let mut spec = Object::new()
             .put_kept(&self.kept)
             .put("type", "local")
             .put("second_factor", self.second_factor.as_str())
             .put("require_session_mfa", self.require_session_mfa)
             .put("disconnect_expired_cert", self.disconnect_expired_cert)
+            .put("allow_passwordless", self.allow_passwordless)
             .put("locking_mode", self.locking_mode.as_str())
             .put_some(
                 "default_session_ttl",
                 self.default_session_ttl.map(|d| scalar::write_duration(Some(d))),
             )
             .put_unless_empty("message_of_the_day", &self.message_of_the_day);
-        if self.webauthn_rp_id.is_some() || self.kept.contains_key("webauthn") {
-            spec = spec.put("webauthn", webauthn.into_value());
+        if says_something {
+            spec = spec.put("webauthn", webauthn);
         }
         Object::new()
             .put("kind", Kind::AuthPreference.as_str())
@@ -260,28 +273,32 @@ fn local_only(spec: &mut Fields<'_>, kept: &mut Kept) -> Result<(), ResourceErro
     Ok(())
 }
 
-const ATTESTATION: &str =
-    "attestation of security keys is not checked; the restriction could not be enforced";
-
 /// The forerunner of `webauthn`.
 fn u2f(field: &Field<'_>) -> Result<Kept, ResourceError> {
     let mut fields = field.fields()?;
     let mut kept = fields.keep(&["app_id", "facets"]);
-    fields.refuse(&mut kept, &[("device_attestation_cas", ATTESTATION)])?;
+    let refused = [("device_attestation_cas", "write webauthn.attestation_allowed_cas")];
+    fields.refuse(&mut kept, &refused)?;
     fields.finish()?;
     Ok(kept)
 }
 
-fn webauthn(field: &Field<'_>) -> Result<(Option<String>, Kept), ResourceError> {
-    let mut fields = field.fields()?;
-    let mut kept = Kept::new();
-    let refused = [
-        ("attestation_allowed_cas", ATTESTATION),
-        ("attestation_denied_cas", ATTESTATION),
-        ("disabled", "write second_factor: otp"),
-    ];
-    fields.refuse(&mut kept, &refused)?;
-    let rp_id = fields.optional("rp_id", |f| f.text().map(str::to_owned))?.filter(|id| !id.is_empty());
-    fields.finish()?;
-    Ok((rp_id, kept))
+/// The field `webauthn`.
+#[derive(Default)]
+struct Webauthn {
+    rp_id: Option<String>,
+    attestation: AttestationAuthorities,
+    kept: Kept,
+}
+
+impl Webauthn {
+    fn from_field(field: &Field<'_>) -> Result<Self, ResourceError> {
+        let mut fields = field.fields()?;
+        let mut kept = Kept::new();
+        fields.refuse(&mut kept, &[("disabled", "write second_factor: otp")])?;
+        let rp_id = fields.optional("rp_id", |f| f.text().map(str::to_owned))?.filter(|id| !id.is_empty());
+        let attestation = AttestationAuthorities::from_fields(&mut fields)?;
+        fields.finish()?;
+        Ok(Self { rp_id, attestation, kept })
+    }
 }

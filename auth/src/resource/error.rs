@@ -71,6 +71,9 @@ pub enum Problem {
     /// A label selector that can match nothing as written.
     #[error(transparent)]
     Label(LabelError),
+    /// A text that should hold certificates.
+    #[error("not a certificate in PEM: {0}")]
+    Pem(&'static str),
     /// Teleport knows the field; Touchstone cannot enforce it, and to ignore it would give people more than was meant.
     #[error("not supported: {0}")]
     Unsupported(&'static str),

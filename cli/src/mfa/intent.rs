@@ -217,6 +217,7 @@ fn words(purpose: account_intent::Purpose) -> &'static str {
         account_intent::Purpose::Unspecified => "nothing known",
         account_intent::Purpose::Login => "a login",
         account_intent::Purpose::ManageDevices => "a change of MFA devices",
+        account_intent::Purpose::PasswordlessLogin => "a passwordless login",
     }
 }
 

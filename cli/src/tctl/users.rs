@@ -1,7 +1,7 @@
 //! `tctl users`: invite, list, remove, reset.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
@@ -95,7 +95,7 @@ impl Users {
 impl Add {
     async fn run(self, admin: &mut Admin) -> Result<()> {
         let traits = [("logins", self.logins), ("db_users", self.db_users), ("db_names", self.db_names)];
-        let traits: HashMap<_, _> = traits
+        let traits: BTreeMap<_, _> = traits
             .into_iter()
             .filter(|(_, values)| !values.is_empty())
             .map(|(name, values)| (name.to_owned(), StringList { values }))

@@ -91,7 +91,8 @@ pub(super) async fn add(context: &Context, asked: &arguments::NewDevice) -> anyh
     let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
     let (challenge_id, mfa) = prove_existing(&connection, &prompter, Whose::Registered).await?;
     let mut users = UsersClient::new(connection.channel.clone());
-    let begin = BeginAddMfaDeviceRequest { kind: kind.into(), challenge_id, mfa: Some(mfa) };
+    let begin =
+        BeginAddMfaDeviceRequest { kind: kind.into(), challenge_id, mfa: Some(mfa), ..Default::default() };
     let registration = users.begin_add_mfa_device(begin).await?.into_inner();
     let device = prove_new(context, &prompter, registration, name).await?;
     let added =
@@ -239,6 +240,7 @@ mod tests {
             kind: kind.into(),
             added_at: 1_674_115_277_000,
             last_used,
+            passwordless: false,
         }
     }
 

@@ -100,7 +100,8 @@ async fn new_device(
         return Ok(None);
     };
     let name = devices::choose_name(context, asked.name.as_deref()).await?;
-    let request = BeginInvitationRequest { token: link.token.clone(), kind: kind.into() };
+    let request =
+        BeginInvitationRequest { token: link.token.clone(), kind: kind.into(), passwordless: false };
     let registration = PublicClient::new(channel.clone()).begin_invitation(request).await?.into_inner();
     let prompter = context.prompter(&link.proxy, channel);
     devices::prove_new(context, &prompter, registration, name).await.map(Some)

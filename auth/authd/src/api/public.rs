@@ -55,6 +55,30 @@ impl Public for Api {
         Ok(Response::new(self.cluster.finish_login(request.into_inner(), address).await?))
     }
 
+    async fn begin_passwordless_login(
+        &self,
+        request: Request<proto::BeginPasswordlessLoginRequest>,
+    ) -> Result<Response<proto::MfaChallenge>, Status> {
+        let address = caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.begin_passwordless_login(address).await?))
+    }
+
+    async fn begin_browser_mfa(
+        &self,
+        request: Request<proto::BeginBrowserMfaRequest>,
+    ) -> Result<Response<proto::BrowserMfa>, Status> {
+        caller::anyone(&self.cluster, &request)?;
+        Err(Status::unimplemented("MFA in a browser"))
+    }
+
+    async fn await_browser_mfa(
+        &self,
+        request: Request<proto::AwaitBrowserMfaRequest>,
+    ) -> Result<Response<proto::AwaitBrowserMfaResponse>, Status> {
+        caller::anyone(&self.cluster, &request)?;
+        Err(Status::unimplemented("MFA in a browser"))
+    }
+
     async fn join(
         &self,
         request: Request<proto::JoinRequest>,

@@ -2,9 +2,16 @@
 
 use auth::proto::{self, create_challenge_request, users_server::Users};
 use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
 
 use super::{Api, caller};
-use crate::{challenge::Scope, error::Refused, issue::SessionCaller, mfa::Answer};
+use crate::{
+    challenge::Scope,
+    error::Refused,
+    issue::SessionCaller,
+    mfa::{Answer, Proof},
+    registration::Wish,
+};
 
 #[tonic::async_trait]
 impl Users for Api {
@@ -37,6 +44,9 @@ impl Users for Api {
             Some(create_challenge_request::Scope::ManageDevices(_)) => {
                 self.cluster.create_challenge(&caller.user, Scope::ManageDevices).await?
             }
+            Some(create_challenge_request::Scope::AdminAction(action)) => {
+                self.cluster.create_admin_challenge(&caller.user, action).await?
+            }
             None => return Err(Refused::field("scope", "is missing").into()),
         };
         Ok(Response::new(challenge))
@@ -65,8 +75,13 @@ impl Users for Api {
     ) -> Result<Response<proto::DeviceRegistration>, Status> {
         let (caller, _) = caller::user(&self.cluster, &request).await?;
         let request = request.into_inner();
-        self.prove_device(&caller, &request.challenge_id, request.mfa).await?;
-        Ok(Response::new(self.cluster.begin_add_device(&caller.user, request.kind).await?))
+        let wish = Wish::from_proto(request.kind, request.passwordless)?;
+        let proof = self.prove_device(&caller, &request.challenge_id, request.mfa).await?;
+        if proof.device().is_none() {
+            let password = Zeroizing::new(request.password);
+            self.cluster.prove_by_password(&caller.user, password, caller.address).await?;
+        }
+        Ok(Response::new(self.cluster.begin_add_device(&caller.user, wish).await?))
     }
 
     async fn finish_add_mfa_device(
@@ -97,12 +112,12 @@ impl Api {
         caller: &SessionCaller,
         challenge_id: &str,
         response: Option<proto::MfaResponse>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Proof, Refused> {
         let challenge = self.cluster.spend_challenge(&caller.user, challenge_id).await?;
         if !matches!(challenge.scope, Scope::ManageDevices) {
             return Err(Refused::Challenge);
         }
         let answer = Answer::from_proto(response)?;
-        self.cluster.judge_answer(&caller.user, &challenge, answer).await.map(drop)
+        self.cluster.judge_answer(&caller.user, &challenge, answer).await
     }
 }

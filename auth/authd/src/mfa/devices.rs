@@ -2,9 +2,13 @@
 
 use auth::{identity::UserName, proto, resource::SecondFactor};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Device, DeviceSecret, DeviceState, NewDevice, audit_fields, describe};
+use super::{
+    Device, DeviceSecret, DeviceState, DeviceType, NewDevice, audit_fields, describe,
+    webauthn::CounterWentBack,
+};
 use crate::{
     cluster::Cluster,
     error::Refused,
@@ -12,6 +16,18 @@ use crate::{
     store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
     users::Account,
 };
+
+/// What stands behind a credential in the store, so that no two devices have the same and a passkey finds its user.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum CredentialOwner {
+    Device {
+        user: UserName,
+        device: Uuid,
+    },
+    /// Written before there were passkeys: the device alone. None of them is one.
+    Before(Uuid),
+}
 
 impl Cluster {
     pub(crate) async fn devices(&self, user: &UserName) -> Result<Vec<Device>, Refused> {
@@ -60,6 +76,9 @@ impl Cluster {
             kind: new.kind,
             added_at: self.clock.now(),
             cose_public_key: BASE64_STANDARD.encode(&new.cose_public_key),
+            passwordless: new.passwordless,
+            model: new.model,
+            first_counter: new.secret.counter().unwrap_or_default(),
         };
         let state = DeviceState { last_used: None, secret: new.secret };
         let mut ops = vec![
@@ -68,7 +87,8 @@ impl Cluster {
         ];
         // The race: two users register one credential, and both were told that it is free.
         if let Some(credential) = state.secret.credential() {
-            ops.push(Op::put(credential, Condition::Absent, &device.id)?);
+            let whose = CredentialOwner::Device { user: user.clone(), device: device.id };
+            ops.push(Op::put(credential, Condition::Absent, &whose)?);
         }
         Ok((device, ops))
     }
@@ -130,15 +150,13 @@ impl Cluster {
     pub(crate) async fn use_device(
         &self,
         device: &Device,
-        accept: impl Fn(&mut DeviceSecret) -> bool,
+        accept: impl Fn(&mut DeviceSecret) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         let key = keys::device_state(&device.user, device.id);
         for _ in 0..RACE_ATTEMPTS {
             let stored: Option<Stored<DeviceState>> = store::read(&*self.store, &key).await?;
             let mut stored = stored.ok_or(Refused::Credentials)?;
-            if !accept(&mut stored.value.secret) {
-                return Err(Refused::Credentials);
-            }
+            accept(&mut stored.value.secret)?;
             stored.value.last_used = Some(self.clock.now());
             let op = Op::put(key.clone(), stored.unchanged(), &stored.value)?;
             match self.store.commit(vec![op]).await {
@@ -151,12 +169,59 @@ impl Cluster {
         Err(Refused::TooMany("uses of one device at the same time"))
     }
 
+    /// The event `mfa.add` (T1006I) or `mfa.delete` (T1007I). `tctl audit verify` checks receipts, years later and without
+    /// us, by what `mfa.add` says, so these fields stay as they are:
+    ///
+    /// | field | |
+    /// |---|---|
+    /// | `user` | whose device it is |
+    /// | `mfa_device_uuid` | what `with_mfa` of a session and `device_id` of its receipt name |
+    /// | `mfa_device_name`, `mfa_device_type` | as lists show it; `WebAuthn` or `TOTP` |
+    /// | `mfa_device_public_key` | WebAuthn: COSE_Key (RFC 9052) in CBOR, in base64 (standard, padded); absent for TOTP |
+    /// | `mfa_device_aaguid` | WebAuthn: the model as a UUID, as the key says; nil where it does not say; proved only by attestation |
+    /// | `mfa_device_sign_count` | WebAuthn: the signature counter that it was registered with |
+    /// | `mfa_device_passwordless` | true where it can log in by itself |
+    /// | `webauthn_rp_id`, `webauthn_origin` | WebAuthn: what assertions of the device must name (rp id hash, origin) |
+    ///
+    /// A device is in use from the `time` of its `mfa.add` to that of its `mfa.delete`. Where the user is deleted or
+    /// reset (`user.delete`, `reset_password_token.create`), all devices of the user end there.
     pub(crate) async fn emit_device(&self, event: &str, code: &str, device: &Device) -> Result<(), Refused> {
         let mut fields = serde_json::json!({"event": event, "code": code, "user": device.user});
         if let Some(fields) = fields.as_object_mut() {
             fields.extend(audit_fields(device));
+            fields.insert("mfa_device_passwordless".to_owned(), device.passwordless.into());
+            if device.kind == DeviceType::Webauthn {
+                let preference = self.preference().await?;
+                let model = device.model.unwrap_or_default().to_string();
+                let rp_id = self.rp_id(&preference).unwrap_or_default();
+                fields.insert("mfa_device_public_key".to_owned(), device.cose_public_key.as_str().into());
+                fields.insert("mfa_device_aaguid".to_owned(), model.into());
+                fields.insert("mfa_device_sign_count".to_owned(), device.first_counter.into());
+                fields.insert("webauthn_rp_id".to_owned(), rp_id.into());
+                fields.insert("webauthn_origin".to_owned(), self.origin_text().into());
+            }
         }
         Ok(self.audit.emit(fields).await?)
+    }
+
+    /// A security key whose counter went back may exist twice. The assertion is refused; whether the device is to be locked
+    /// is for people to decide.
+    pub(crate) async fn emit_counter_went_back(&self, found: &CounterWentBack) -> Result<(), Refused> {
+        let CounterWentBack { device, stored, presented } = found;
+        let event = serde_json::json!({
+            "event": "mfa.counter_went_back", "code": "TS0001W", "user": device.user, "success": false,
+            "mfa_device": audit_fields(device), "stored_counter": stored, "presented_counter": presented,
+        });
+        Ok(self.audit.emit(event).await?)
+    }
+
+    /// Whose credential this is. `None` also for one that was registered before a credential could say.
+    pub(crate) async fn credential_owner(&self, id: &[u8]) -> Result<Option<(UserName, Uuid)>, Refused> {
+        let stored = store::read::<CredentialOwner>(&*self.store, &keys::credential(id)).await?;
+        Ok(match stored.map(|stored| stored.value) {
+            Some(CredentialOwner::Device { user, device }) => Some((user, device)),
+            Some(CredentialOwner::Before(_)) | None => None,
+        })
     }
 }
 

@@ -68,11 +68,11 @@ impl Cluster {
                 DeviceSecret::Totp { secret, last_step } => match step_of(secret, code, now) {
                     Some(step) if last_step.is_none_or(|last| step > last) => {
                         *last_step = Some(step);
-                        true
+                        Ok(())
                     }
-                    Some(_) | None => false,
+                    Some(_) | None => Err(Refused::Credentials),
                 },
-                DeviceSecret::Webauthn { .. } => false,
+                DeviceSecret::Webauthn { .. } => Err(Refused::Credentials),
             };
             match self.use_device(device, fresh).await {
                 Ok(()) => return Ok((*device).clone()),

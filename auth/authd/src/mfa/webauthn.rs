@@ -1,24 +1,28 @@
-//! Security keys (WebAuthn Level 2), as a second factor: presence is required, a PIN is the key's affair.
+//! Security keys (WebAuthn Level 2): as a second factor, where a touch is enough, and as passkeys, which log in by themselves
+//! and therefore ask for a PIN or a fingerprint too.
 //!
 //! The challenge is not random but the hash of what the touch is for. The library makes a random one; it is replaced in both
 //! places where it stands, what the key is asked and the state that the answer is compared with.
 
-use auth::{identity::UserName, proto, resource::AuthPreference};
+use auth::{receipt::RelyingParty, resource::AuthPreference};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
-use uuid::Uuid;
 use webauthn_rs::{
     Webauthn, WebauthnBuilder,
     prelude::{
-        PublicKeyCredential, RegisterPublicKeyCredential, SecurityKey, SecurityKeyAuthentication,
-        SecurityKeyRegistration,
+        AuthenticationResult, DiscoverableAuthentication, PublicKeyCredential, RequestChallengeResponse,
+        SecurityKey, SecurityKeyAuthentication, WebauthnError, WebauthnResult,
     },
 };
+use webauthn_rs_proto::UserVerificationPolicy;
 
-use super::{Device, DeviceSecret, DeviceType, NewDevice};
-use crate::{cluster::Cluster, error::Refused, keys};
+use super::{Device, DeviceSecret, DeviceType, authenticator_data, stored_key};
+use crate::{cluster::Cluster, error::Refused};
+
+/// Where the library's state has the challenge.
+const CHALLENGE: &str = "/ast/challenge";
 
 /// What a key returned, for the receipt.
 pub(crate) struct Assertion {
@@ -28,9 +32,52 @@ pub(crate) struct Assertion {
 }
 
 /// A challenge for keys: what they are asked, and the state to judge the answer by.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Question {
     pub(crate) options_json: String,
     pub(crate) state: Value,
+}
+
+/// A key whose counter did not grow: the same key may exist twice (WebAuthn Level 2, 6.1.1).
+#[derive(Debug)]
+pub(crate) struct CounterWentBack {
+    pub(crate) device: Device,
+    pub(crate) stored: u32,
+    pub(crate) presented: u32,
+}
+
+impl Question {
+    /// What the library asks, with our challenge in place of its own.
+    fn new(
+        mut options: RequestChallengeResponse,
+        state: &impl Serialize,
+        challenge: [u8; 32],
+        verification: UserVerificationPolicy,
+    ) -> Result<Self, Refused> {
+        let mut state = serde_json::to_value(state).map_err(|_| Refused::Internal("WebAuthn state"))?;
+        let asked = &mut options.public_key;
+        asked.challenge = challenge.to_vec();
+        asked.user_verification = verification;
+        // Phones and what is built into a laptop are as welcome as keys.
+        asked.hints = None;
+        // Nothing that only some keys know, `appid` for one: a key that does not know it need not refuse.
+        asked.extensions = None;
+        // A button was pressed for it; this is no suggestion in a text field.
+        options.mediation = None;
+        replace(&mut state, CHALLENGE, BASE64_URL_SAFE_NO_PAD.encode(challenge))?;
+        let verification =
+            serde_json::to_value(verification).map_err(|_| Refused::Internal("WebAuthn state"))?;
+        replace(&mut state, "/ast/policy", verification)?;
+        let options_json =
+            serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
+        Ok(Self { options_json, state })
+    }
+}
+
+/// Puts something else in a place of the library's state that must be there.
+pub(super) fn replace(state: &mut Value, pointer: &str, value: impl Into<Value>) -> Result<(), Refused> {
+    *state.pointer_mut(pointer).ok_or(Refused::Internal("WebAuthn state"))? = value.into();
+    Ok(())
 }
 
 impl Cluster {
@@ -60,7 +107,10 @@ impl Cluster {
             .map_err(|_| Refused::NoWebauthn)
     }
 
-    async fn security_keys(&self, devices: &[&Device]) -> Result<Vec<(Device, SecurityKey)>, Refused> {
+    pub(super) async fn security_keys(
+        &self,
+        devices: &[&Device],
+    ) -> Result<Vec<(Device, SecurityKey)>, Refused> {
         let mut found = Vec::new();
         for device in devices.iter().filter(|device| device.kind == DeviceType::Webauthn) {
             let state = self.device_state(&device.user, device.id).await?;
@@ -82,16 +132,123 @@ impl Cluster {
         if keys.is_empty() {
             return Ok(None);
         }
-        let webauthn = self.webauthn(preference)?;
-        let (mut options, state) =
-            webauthn.start_securitykey_authentication(&keys).map_err(|_| Refused::NoWebauthn)?;
-        let mut state = serde_json::to_value(&state).map_err(|_| Refused::Internal("WebAuthn state"))?;
-        options.public_key.challenge = challenge.to_vec();
-        let place = state.pointer_mut("/ast/challenge").ok_or(Refused::Internal("WebAuthn state"))?;
-        *place = BASE64_URL_SAFE_NO_PAD.encode(challenge).into();
-        let options_json =
-            serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
-        Ok(Some(Question { options_json, state }))
+        let mut insisting = 0;
+        for key in &keys {
+            insisting += usize::from(stored_key::insists_on_verification(key)?);
+        }
+        // A touch is enough for a second factor; but a key that insists on more must be told to ask for it.
+        let verification = match insisting {
+            0 => UserVerificationPolicy::Discouraged_DO_NOT_USE,
+            all if all == keys.len() => UserVerificationPolicy::Required,
+            _ => UserVerificationPolicy::Preferred,
+        };
+        let (options, state) = self
+            .webauthn(preference)?
+            .start_securitykey_authentication(&keys)
+            .map_err(|_| Refused::NoWebauthn)?;
+        Question::new(options, &state, challenge, verification).map(Some)
+    }
+
+    /// Asks whatever passkey there is to sign `challenge`, and to ask for a PIN or a fingerprint before.
+    pub(crate) fn ask_passkeys(
+        &self,
+        preference: &AuthPreference,
+        challenge: [u8; 32],
+    ) -> Result<Question, Refused> {
+        let (options, state) = self
+            .webauthn(preference)?
+            .start_discoverable_authentication()
+            .map_err(|_| Refused::NoWebauthn)?;
+        Question::new(options, &state, challenge, UserVerificationPolicy::Required)
+    }
+
+    /// Judges an assertion as far as that changes nothing.
+    pub(crate) async fn check_assertion(
+        &self,
+        preference: &AuthPreference,
+        devices: &[&Device],
+        state: &Value,
+        credential: &PublicKeyCredential,
+    ) -> Result<(Device, AuthenticationResult), Refused> {
+        self.check_occasion(preference, state, credential)?;
+        let library: SecurityKeyAuthentication =
+            serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
+        let result = self.webauthn(preference)?.finish_securitykey_authentication(credential, &library);
+        // The device must still be the user's now, not only when it was asked.
+        let keys = self.security_keys(devices).await?;
+        let (device, _) = keys
+            .into_iter()
+            .find(|(_, key)| key.cred_id() == &credential.raw_id)
+            .ok_or(Refused::Credentials)?;
+        let result = self.judged(&device, result, credential).await?;
+        Ok((device, result))
+    }
+
+    /// As [`check_assertion`](Self::check_assertion), of a passkey that nobody was asked for by name: `device` is whose it is
+    /// said to be.
+    pub(crate) async fn check_passkey(
+        &self,
+        preference: &AuthPreference,
+        device: &Device,
+        state: &Value,
+        credential: &PublicKeyCredential,
+    ) -> Result<AuthenticationResult, Refused> {
+        self.check_occasion(preference, state, credential)?;
+        let library: DiscoverableAuthentication =
+            serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
+        let keys = self.security_keys(&[device]).await?;
+        let (_, key) = keys.first().ok_or(Refused::Credentials)?;
+        let result =
+            self.webauthn(preference)?.finish_discoverable_authentication_v2(credential, library, key);
+        let result = self.judged(device, result, credential).await?;
+        // The state says so too; this login has no other second factor.
+        if !result.user_verified() {
+            return Err(Refused::Credentials);
+        }
+        Ok(result)
+    }
+
+    /// By the rules of the sidecars, before the library's own: that one, for example, takes assertions from a page within
+    /// another site's.
+    fn check_occasion(
+        &self,
+        preference: &AuthPreference,
+        state: &Value,
+        credential: &PublicKeyCredential,
+    ) -> Result<(), Refused> {
+        let challenge = state.pointer(CHALLENGE).and_then(Value::as_str).unwrap_or_default();
+        let challenge = BASE64_URL_SAFE_NO_PAD.decode(challenge).ok().and_then(|bytes| bytes.try_into().ok());
+        let challenge: [u8; 32] = challenge.ok_or(Refused::Internal("WebAuthn state"))?;
+        let rp_id = self.rp_id(preference).ok_or(Refused::NoWebauthn)?;
+        let relying_party = RelyingParty { rp_id, origins: vec![self.origin_text()] };
+        let response = &credential.response;
+        relying_party
+            .check_occasion(&response.client_data_json, &response.authenticator_data, &challenge)
+            .map_err(|_| Refused::Credentials)
+    }
+
+    /// The library compares counters as well, after everything else: with what was stored when the challenge was made.
+    async fn judged(
+        &self,
+        device: &Device,
+        result: WebauthnResult<AuthenticationResult>,
+        credential: &PublicKeyCredential,
+    ) -> Result<AuthenticationResult, Refused> {
+        match result {
+            Ok(result) => Ok(result),
+            Err(WebauthnError::CredentialPossibleCompromise) => {
+                let presented = authenticator_data::counter(&credential.response.authenticator_data);
+                let stored = match self.device_state(&device.user, device.id).await? {
+                    Some(state) => state.value.secret.counter(),
+                    None => None,
+                };
+                match (stored, presented) {
+                    (Some(stored), Some(presented)) => Err(went_back(device, stored, presented)),
+                    _ => Err(Refused::Credentials),
+                }
+            }
+            Err(_) => Err(Refused::Credentials),
+        }
     }
 
     /// Judges an assertion; on success the key's counter has moved on.
@@ -102,138 +259,46 @@ impl Cluster {
         state: &Value,
         credential: &PublicKeyCredential,
     ) -> Result<(Device, Assertion), Refused> {
-        let state: SecurityKeyAuthentication =
-            serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
-        let result = self
-            .webauthn(preference)?
-            .finish_securitykey_authentication(credential, &state)
-            .map_err(|_| Refused::Credentials)?;
-        // The device must still be the user's now, not only when it was asked.
-        let keys = self.security_keys(devices).await?;
-        let (device, _) = keys
-            .into_iter()
-            .find(|(_, key)| key.cred_id() == result.cred_id())
-            .ok_or(Refused::Credentials)?;
+        let (device, result) = self.check_assertion(preference, devices, state, credential).await?;
+        self.move_counter(&device, &result).await?;
+        Ok((device, Assertion::of(credential)))
+    }
+
+    /// Remembers the counter of an assertion that was judged right. WebAuthn Level 2, 7.2 step 21: one that does not grow is
+    /// a clone's; 0 both times means that the key has none. Two assertions with one counter at the same time: the second
+    /// is judged by what the first left.
+    pub(crate) async fn move_counter(
+        &self,
+        device: &Device,
+        result: &AuthenticationResult,
+    ) -> Result<(), Refused> {
+        let presented = result.counter();
         let accept = |secret: &mut DeviceSecret| match secret {
             DeviceSecret::Webauthn { key, counter } => {
-                // WebAuthn Level 2, 7.2 step 21: a counter that does not grow is a clone's; 0 means "has none".
-                let grows = result.counter() > *counter || (result.counter() == 0 && *counter == 0);
-                if grows {
-                    *counter = result.counter();
-                    key.update_credential(&result);
+                if presented <= *counter && (presented, *counter) != (0, 0) {
+                    return Err(went_back(device, *counter, presented));
                 }
-                grows
+                *counter = presented;
+                key.update_credential(result);
+                Ok(())
             }
-            DeviceSecret::Totp { .. } => false,
+            DeviceSecret::Totp { .. } => Err(Refused::Credentials),
         };
-        self.use_device(&device, accept).await?;
+        self.use_device(device, accept).await
+    }
+}
+
+impl Assertion {
+    pub(crate) fn of(credential: &PublicKeyCredential) -> Self {
         let response = &credential.response;
-        let assertion = Assertion {
-            client_data_json: response.client_data_json.to_vec(),
-            authenticator_data: response.authenticator_data.to_vec(),
-            signature: response.signature.to_vec(),
-        };
-        Ok((device, assertion))
-    }
-
-    /// Begins to register a key.
-    pub(crate) async fn begin_key(&self, user: &UserName, handle: Uuid) -> Result<Question, Refused> {
-        let preference = self.preference().await?;
-        let devices = self.devices(user).await?;
-        let devices: Vec<_> = devices.iter().collect();
-        let known = self.security_keys(&devices).await?;
-        let exclude: Vec<_> = known.into_iter().map(|(_, key)| key.cred_id().clone()).collect();
-        let (options, state) = self
-            .webauthn(&preference)?
-            .start_securitykey_registration(handle, user.as_str(), user.as_str(), Some(exclude), None, None)
-            .map_err(|_| Refused::NoWebauthn)?;
-        let options_json =
-            serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
-        let state = serde_json::to_value(&state).map_err(|_| Refused::Internal("WebAuthn state"))?;
-        Ok(Question { options_json, state })
-    }
-
-    /// Ends it: judges what the key returned.
-    pub(crate) async fn finish_key(
-        &self,
-        name: String,
-        state: &Value,
-        credential_json: &str,
-    ) -> Result<NewDevice, Refused> {
-        let credential: RegisterPublicKeyCredential = serde_json::from_str(credential_json)
-            .map_err(|_| Refused::field("webauthn_credential_json", "is not a credential"))?;
-        let state: SecurityKeyRegistration =
-            serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
-        let key = self
-            .webauthn(&self.preference().await?)?
-            .finish_securitykey_registration(&credential, &state)
-            .map_err(|_| Refused::Credentials)?;
-        // WebAuthn Level 2, 7.1 step 22: whoever has it, a credential is one device of one user.
-        if self.store.get(&keys::credential(key.cred_id())).await?.is_some() {
-            return Err(Refused::Exists { kind: "security key", name });
+        Self {
+            client_data_json: response.client_data_json.clone(),
+            authenticator_data: response.authenticator_data.clone(),
+            signature: response.signature.clone(),
         }
-        let cose_public_key = cose_key(&key)?;
-        let secret = DeviceSecret::Webauthn { key: Box::new(key), counter: 0 };
-        Ok(NewDevice { kind: DeviceType::Webauthn, name, secret, cose_public_key })
-    }
-
-    pub(crate) fn registration_for_key(id: String, question: &Question) -> proto::DeviceRegistration {
-        use proto::device_registration::Kind;
-        let kind = Kind::WebauthnCreationOptionsJson(question.options_json.clone());
-        proto::DeviceRegistration { registration_id: id, kind: Some(kind) }
     }
 }
 
-/// The public part of what the library stores, as far as sidecars can verify with it.
-#[derive(Deserialize)]
-enum StoredKey {
-    #[serde(rename = "EC_EC2")]
-    Ec2 { curve: String, x: String, y: String },
-    #[serde(rename = "RSA")]
-    Rsa { n: String, e: [u8; 3] },
-}
-
-/// The key as COSE_Key (RFC 9053 section 7, RFC 8230 section 4), which is what travels to sidecars.
-fn cose_key(key: &SecurityKey) -> Result<Vec<u8>, Refused> {
-    let unsupported = || Refused::field("webauthn_credential_json", "the key's algorithm is not supported");
-    let value = serde_json::to_value(key).map_err(|_| Refused::Internal("WebAuthn key"))?;
-    let stored = value.pointer("/cred/cred/key").cloned().ok_or(Refused::Internal("WebAuthn key"))?;
-    let stored: StoredKey = serde_json::from_value(stored).map_err(|_| unsupported())?;
-    let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| unsupported());
-    let mut cbor = Vec::new();
-    match stored {
-        StoredKey::Ec2 { curve, x, y } => {
-            let (algorithm, curve): (&[u8], u8) = match curve.as_str() {
-                "SECP256R1" => (&[0x26], 1),       // ES256 is -7
-                "SECP384R1" => (&[0x38, 0x22], 2), // ES384 is -35
-                _ => return Err(unsupported()),
-            };
-            cbor.extend([0xa5, 0x01, 0x02, 0x03]);
-            cbor.extend(algorithm);
-            cbor.extend([0x20, curve, 0x21]);
-            byte_string(&mut cbor, &decode(&x)?)?;
-            cbor.push(0x22);
-            byte_string(&mut cbor, &decode(&y)?)?;
-        }
-        StoredKey::Rsa { n, e } => {
-            cbor.extend([0xa4, 0x01, 0x03, 0x03, 0x39, 0x01, 0x00, 0x20]); // RS256 is -257
-            byte_string(&mut cbor, &decode(&n)?)?;
-            cbor.push(0x21);
-            byte_string(&mut cbor, &e)?;
-        }
-    }
-    auth::receipt::DeviceKey::from_cose(&cbor).map_err(|_| unsupported())?;
-    Ok(cbor)
-}
-
-/// RFC 8949 section 3.1, major type 2.
-fn byte_string(cbor: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Refused> {
-    let length = u16::try_from(bytes.len()).map_err(|_| Refused::Internal("WebAuthn key"))?;
-    match (length, length.to_be_bytes()) {
-        (0..=23, [_, low]) => cbor.push(0x40 | low),
-        (24..=255, [_, low]) => cbor.extend([0x58, low]),
-        (_, [high, low]) => cbor.extend([0x59, high, low]),
-    }
-    cbor.extend_from_slice(bytes);
-    Ok(())
+fn went_back(device: &Device, stored: u32, presented: u32) -> Refused {
+    Refused::CounterWentBack(Box::new(CounterWentBack { device: device.clone(), stored, presented }))
 }

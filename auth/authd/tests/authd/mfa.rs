@@ -53,6 +53,7 @@ async fn a_device_is_added_and_removed_by_proof_of_another() {
         kind: proto::DeviceKind::Totp as i32,
         challenge_id: challenge.challenge_id.clone(),
         mfa: Some(olga.answer(&challenge, &world)),
+        ..Default::default()
     };
     let begin = users.begin_add_mfa_device(request).await.unwrap().into_inner();
     let device = olga.new_totp(&begin, world.time.now());
@@ -92,7 +93,7 @@ async fn a_login_certificate_alone_changes_no_devices() {
     let without = proto::BeginAddMfaDeviceRequest { kind, ..Default::default() };
     assert_eq!(refused(users.begin_add_mfa_device(without).await).0, Code::FailedPrecondition);
     let challenge_id = manage(&mut users).await.challenge_id;
-    let empty = proto::BeginAddMfaDeviceRequest { kind, challenge_id, mfa: None };
+    let empty = proto::BeginAddMfaDeviceRequest { kind, challenge_id, ..Default::default() };
     assert_eq!(refused(users.begin_add_mfa_device(empty).await).1, CREDENTIALS);
 }
 

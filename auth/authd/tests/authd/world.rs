@@ -174,7 +174,8 @@ impl World {
         token: &str,
         kind: proto::DeviceKind,
     ) -> Result<proto::DeviceRegistration, Status> {
-        let request = proto::BeginInvitationRequest { token: token.to_owned(), kind: kind as i32 };
+        let request =
+            proto::BeginInvitationRequest { token: token.to_owned(), kind: kind as i32, passwordless: false };
         Ok(self.public().await.begin_invitation(request).await?.into_inner())
     }
 

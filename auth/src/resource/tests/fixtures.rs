@@ -74,6 +74,7 @@ kind: cluster_auth_preference
 metadata:
   name: cluster-auth-preference
 spec:
+  allow_passwordless: true
   disconnect_expired_cert: false
   locking_mode: best_effort
   require_session_mfa: true

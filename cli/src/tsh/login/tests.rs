@@ -52,6 +52,7 @@ fn all_that_a_login_keeps_is_the_owners_alone() {
         ssh_host_authorities: vec!["ssh-ed25519 AAAA".to_owned()],
         not_after: 0,
         roles: Vec::new(),
+        user: "jerry".to_owned(),
     };
     keep(&home, &profile(), &Keys::generate().unwrap(), &certificates).unwrap();
     let modes = modes(directory.path());

@@ -238,7 +238,7 @@ async fn register_device(
     origin: &Url,
 ) -> proto::NewDevice {
     let kind = proto::DeviceKind::Webauthn.into();
-    let begin = proto::BeginInvitationRequest { token: invitation.to_owned(), kind };
+    let begin = proto::BeginInvitationRequest { token: invitation.to_owned(), kind, passwordless: false };
     let registration = public.begin_invitation(begin).await.unwrap().into_inner();
     let Some(device_registration::Kind::WebauthnCreationOptionsJson(options)) = registration.kind else {
         panic!("a security key was asked for");

@@ -12,9 +12,10 @@ use std::{
 
 use auth::{
     proto::{
-        AcceptInvitationRequest, AcceptInvitationResponse, AccountIntent, BeginInvitationRequest,
-        DeviceRegistration, GetInvitationRequest, Invitation, JoinRequest, MfaChallenge, PingResponse,
-        SessionIntent, SidecarCertificate, account_intent,
+        AcceptInvitationRequest, AcceptInvitationResponse, AccountIntent, AwaitBrowserMfaRequest,
+        AwaitBrowserMfaResponse, BeginBrowserMfaRequest, BeginInvitationRequest,
+        BeginPasswordlessLoginRequest, BrowserMfa, DeviceRegistration, GetInvitationRequest, Invitation,
+        JoinRequest, MfaChallenge, PingResponse, SessionIntent, SidecarCertificate, account_intent,
         public_server::{Public, PublicServer},
     },
     receipt::{self, Purpose},
@@ -84,6 +85,27 @@ impl Public for AuthService {
         &self,
         _: Request<FinishLoginRequest>,
     ) -> Result<Response<LoginCertificates>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn begin_passwordless_login(
+        &self,
+        _: Request<BeginPasswordlessLoginRequest>,
+    ) -> Result<Response<MfaChallenge>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn begin_browser_mfa(
+        &self,
+        _: Request<BeginBrowserMfaRequest>,
+    ) -> Result<Response<BrowserMfa>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn await_browser_mfa(
+        &self,
+        _: Request<AwaitBrowserMfaRequest>,
+    ) -> Result<Response<AwaitBrowserMfaResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

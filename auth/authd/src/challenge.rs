@@ -12,6 +12,7 @@ use auth::{
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use webauthn_rs::prelude::PublicKeyCredential;
+use zeroize::Zeroizing;
 
 use crate::{
     cluster::Cluster,
@@ -263,11 +264,44 @@ impl Cluster {
         credential: &PublicKeyCredential,
     ) -> Result<Device, Refused> {
         let devices = self.devices(user).await?;
-        let devices: Vec<&Device> = devices.iter().collect();
-        let state = &challenge.webauthn.as_ref().ok_or(Refused::Credentials)?.state;
         let preference = self.preference().await?;
+        let devices = challenge.scope.usable(&preference, &devices);
+        let state = &challenge.webauthn.as_ref().ok_or(Refused::Credentials)?.state;
         let (device, _) = self.check_assertion(&preference, &devices, state, credential).await?;
         Ok(device)
+    }
+
+    /// Spends a challenge for a change of devices, and judges its answer: a login or a session alone changes none, since it
+    /// may be stolen.
+    pub(crate) async fn prove_for_devices(
+        &self,
+        user: &UserName,
+        challenge_id: &str,
+        response: Option<proto::MfaResponse>,
+    ) -> Result<Proof, Refused> {
+        let challenge = self.spend_challenge(user, challenge_id).await?;
+        if !matches!(challenge.scope, Scope::ManageDevices) {
+            return Err(Refused::Challenge);
+        }
+        let answer = Answer::from_proto(response)?;
+        self.judge_answer(user, &challenge, answer).await
+    }
+
+    /// As [`prove_for_devices`](Self::prove_for_devices), where something is gained by it: who has no device yet proves
+    /// that it is they by the password.
+    pub(crate) async fn prove_to_add(
+        &self,
+        user: &UserName,
+        challenge_id: &str,
+        response: Option<proto::MfaResponse>,
+        password: Zeroizing<String>,
+        client: IpAddr,
+    ) -> Result<(), Refused> {
+        let proof = self.prove_for_devices(user, challenge_id, response).await?;
+        if proof.device().is_none() {
+            self.prove_by_password(user, password, client).await?;
+        }
+        Ok(())
     }
 
     async fn prove(&self, user: &UserName, challenge: &Challenge, answer: Answer) -> Result<Proof, Refused> {

@@ -41,6 +41,7 @@ async fn world() -> World {
         authorities,
         passwords: Passwords::default(),
         lobby: Lobby::default(),
+        pages: crate::browser_mfa::Pages::default(),
         audit,
     });
     let token = proto::AddTokenRequest { types: vec!["db".into()], ttl_seconds: 0 };

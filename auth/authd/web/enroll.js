@@ -17,11 +17,8 @@ const offer = ({ webauthn, totp, passwordless }) => {
 };
 
 const draw = ({ size, path }) => {
-  const svg = at('totp-qr');
-  svg.setAttribute('viewBox', `0 0 ${size} ${size}`);
-  const line = document.createElementNS('http://www.w3.org/2000/svg', 'path');
-  line.setAttribute('d', path);
-  svg.replaceChildren(line);
+  at('totp-qr').setAttribute('viewBox', `0 0 ${size} ${size}`);
+  at('totp-path').setAttribute('d', path);
 };
 
 const codeOf = (totp) =>

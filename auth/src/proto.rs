@@ -10,3 +10,6 @@
 )]
 
 tonic::include_proto!("touchstone.auth.v1");
+
+/// The contract as an encoded `google.protobuf.FileDescriptorSet`: every service and method, for whoever must not forget one.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,9 +1,10 @@
 //! What administrators do: resources in their JSON form, tokens, explanations.
 
+mod change;
 mod events;
 mod resources;
 
-pub(crate) use resources::Rules;
+pub(crate) use change::Change;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use auth::{
 use serde_json::json;
 
 use crate::{
-    access::Wanted,
+    access::{Standing, Wanted},
     audit::Query,
     ca::AuthorityKind,
     cluster::{Cluster, put_op},
@@ -51,6 +52,36 @@ impl Admin {
     }
 }
 
+/// Somebody who administrates, with the rules that say how far. To read, this is enough; who changes something holds a
+/// [`Change`].
+pub(crate) struct AdminCaller {
+    pub(crate) admin: Admin,
+    /// `None`: root, who may everything.
+    standing: Option<Standing>,
+}
+
+impl AdminCaller {
+    pub(crate) fn root() -> Self {
+        Self { admin: Admin::Root, standing: None }
+    }
+
+    pub(crate) fn user(name: UserName, standing: Standing) -> Self {
+        Self { admin: Admin::User(name), standing: Some(standing) }
+    }
+
+    /// May the caller do this with resources of the kind?
+    ///
+    /// # Errors
+    /// [`Refused::Rule`].
+    pub(crate) fn require(&self, resource: &'static str, verb: &'static str) -> Result<(), Refused> {
+        match &self.standing {
+            None => Ok(()),
+            Some(standing) if standing.role_set.allows_rule(resource, verb) => Ok(()),
+            Some(_) => Err(Refused::Rule { resource, verb }),
+        }
+    }
+}
+
 impl Cluster {
     pub(crate) fn status(&self) -> proto::StatusResponse {
         let authorities = AuthorityKind::ALL.map(|kind| proto::AuthorityStatus {
@@ -70,7 +101,7 @@ impl Cluster {
     pub(crate) async fn add_token(
         &self,
         request: proto::AddTokenRequest,
-        admin: &Admin,
+        change: &Change,
     ) -> Result<proto::AddTokenResponse, Refused> {
         let mut roles = Vec::new();
         for word in &request.types {
@@ -92,7 +123,7 @@ impl Cluster {
         let mut metadata = Metadata::named(name);
         metadata.expires = Some(expires);
         let token = Token { metadata, roles, kept: Default::default() };
-        self.emit_token(&token, admin).await?;
+        self.emit_token(&token, change).await?;
         self.store.commit(vec![put_op(&Resource::Token(token), Condition::Absent)?]).await?;
         Ok(proto::AddTokenResponse {
             token: secret,
@@ -103,27 +134,27 @@ impl Cluster {
     }
 
     /// The event of a new token never holds the token.
-    pub(crate) async fn emit_token(&self, token: &Token, admin: &Admin) -> Result<(), Refused> {
+    pub(crate) async fn emit_token(&self, token: &Token, change: &Change) -> Result<(), Refused> {
         let roles: Vec<_> = token.roles.iter().map(|role| role.as_str()).collect();
         let event = json!({
-            "event": "join_token.create", "code": "TJT00I", "user": admin.name(), "roles": roles,
+            "event": "join_token.create", "code": "TJT00I", "roles": roles,
             "join_method": "token", "expires": token.metadata.expires.map(auth::clock::rfc3339),
         });
-        Ok(self.audit.emit(event).await?)
+        Ok(self.audit.emit(change.sign(event)).await?)
     }
 
     pub(crate) async fn sign_database(
         &self,
         request: &proto::SignDatabaseCertificateRequest,
-        admin: &Admin,
+        change: &Change,
     ) -> Result<proto::SignDatabaseCertificateResponse, Refused> {
         let ttl = Some(Duration::from_secs(request.ttl_seconds.into())).filter(|ttl| !ttl.is_zero());
         let issued = self.issue_database(&request.hosts, &request.public_key, ttl)?;
         let event = json!({
-            "event": "cert.create", "code": "TC000I", "cert_type": "db", "user": admin.name(),
+            "event": "cert.create", "code": "TC000I", "cert_type": "db",
             "hosts": request.hosts, "serial": issued.serial_hex,
         });
-        self.audit.emit(event).await?;
+        self.audit.emit(change.sign(event)).await?;
         Ok(proto::SignDatabaseCertificateResponse {
             certificate: issued.der.to_vec(),
             client_authorities: self.authorities.certificate_bytes(AuthorityKind::DbClient),

@@ -257,10 +257,8 @@ impl Cluster {
         match owner {
             Some(owner) => self.would_prove(owner, challenge, credential).await,
             None => {
-                let (_, device) = self.passkey_owner(credential).await?;
-                let state = &challenge.webauthn.as_ref().ok_or(Refused::Credentials)?.state;
-                self.check_passkey(&self.preference().await?, &device, state, credential).await?;
-                Ok(device)
+                let (owner, _) = self.passkey_owner(credential).await?;
+                self.would_prove(&owner, challenge, credential).await
             }
         }
     }
@@ -326,10 +324,12 @@ fn validated(
     challenge: &Challenge,
     address: IpAddr,
 ) -> serde_json::Value {
-    json!({
+    let mut event = json!({
         "event": "mfa_auth_challenge.validate", "code": code, "success": success, "user": user,
         "addr.remote": address, "challenge_scope": challenge.scope.as_str(), "flow_type": "BROWSER",
-    })
+    });
+    challenge.scope.describe(&mut event);
+    event
 }
 
 /// Three of ninety: each two digits, none twice.

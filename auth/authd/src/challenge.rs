@@ -1,5 +1,8 @@
 //! Challenges: what a user must answer now. One-shot, five minutes, for one user and one purpose.
 
+mod devices;
+mod scope;
+
 use std::{net::IpAddr, time::Duration};
 
 use auth::{
@@ -7,87 +10,29 @@ use auth::{
     identity::UserName,
     proto::{self, account_intent},
     receipt::{self, Purpose},
-    resource::{AuthPreference, SecondFactor},
 };
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use webauthn_rs::prelude::PublicKeyCredential;
-use zeroize::Zeroizing;
+
+pub(crate) use scope::Scope;
 
 use crate::{
+    access::LockSubject,
+    audit,
     cluster::Cluster,
     error::Refused,
     keys,
     mfa::{self, Answer, Device, DeviceType, Proof, webauthn::Question},
     secret,
     store::{self, Condition, Op, StoreError, Stored},
-    users::Door,
 };
 
 /// How long an answer may take.
 pub(crate) const LIFE: Duration = Duration::from_secs(5 * 60);
 /// Challenges that a user may have open.
 const MAX_OPEN: usize = 64;
-
-/// What a challenge is for. An answer given for one purpose is worth nothing for another.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) enum Scope {
-    /// Finishing a login.
-    Login,
-    /// A login of whoever has the passkey.
-    PasswordlessLogin,
-    /// One session: the exact bytes of its intent.
-    Session { intent: Vec<u8> },
-    /// Adding or removing a device.
-    ManageDevices,
-    /// One command of an administrator: the exact bytes of its intent.
-    AdminAction { intent: Vec<u8> },
-}
-
-impl Scope {
-    /// The word of audit events.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Login => "LOGIN",
-            Self::PasswordlessLogin => "PASSWORDLESS_LOGIN",
-            Self::Session { .. } => "USER_SESSION",
-            Self::ManageDevices => "MANAGE_DEVICES",
-            Self::AdminAction { .. } => "ADMIN_ACTION",
-        }
-    }
-
-    fn is_passwordless(&self) -> bool {
-        matches!(self, Self::PasswordlessLogin)
-    }
-
-    fn door(&self) -> Door {
-        match self {
-            Self::Login => Door::Login,
-            Self::PasswordlessLogin => Door::Passkey,
-            Self::Session { .. } | Self::ManageDevices | Self::AdminAction { .. } => Door::LoggedIn,
-        }
-    }
-
-    /// May a user without a device go on?
-    fn may_do_without(&self, factor: SecondFactor) -> bool {
-        match self {
-            // A session challenge exists only because MFA is asked for; a passwordless login is its passkey.
-            Self::Session { .. } | Self::PasswordlessLogin => false,
-            Self::Login | Self::ManageDevices | Self::AdminAction { .. } => {
-                matches!(factor, SecondFactor::Off | SecondFactor::Optional)
-            }
-        }
-    }
-
-    /// The devices that count: what the cluster accepts and the user has.
-    fn usable<'a>(&self, preference: &AuthPreference, devices: &'a [Device]) -> Vec<&'a Device> {
-        match self {
-            // With second factors switched off, whoever has a device must still show it before the set is changed.
-            Self::ManageDevices if preference.second_factor == SecondFactor::Off => devices.iter().collect(),
-            _ => mfa::usable(preference, devices),
-        }
-    }
-}
 
 /// A challenge as it is stored.
 #[derive(Clone, Serialize, Deserialize)]
@@ -133,6 +78,14 @@ impl Cluster {
             nonce: nonce()?,
         };
         Ok(intent.encode_to_vec())
+    }
+
+    /// May this administrator make changes without a touch: where the cluster asks for none, and the user has no device?
+    pub(crate) async fn may_change_untouched(&self, user: &UserName) -> Result<bool, Refused> {
+        let scope = Scope::AdminAction { intent: vec![] };
+        let preference = self.preference().await?;
+        let devices = self.devices(user).await?;
+        Ok(scope.usable(&preference, &devices).is_empty() && scope.may_do_without(preference.second_factor))
     }
 
     /// Makes a challenge for the devices that the user has and the cluster accepts.
@@ -245,15 +198,40 @@ impl Cluster {
     ) -> Result<Proof, Refused> {
         let door = challenge.scope.door();
         self.count_attempt(user, door).await?;
-        let proof = match self.prove(user, challenge, answer).await {
-            Err(Refused::CounterWentBack(found)) => {
-                self.emit_counter_went_back(&found).await?;
-                return Err(Refused::CounterWentBack(found));
-            }
-            proof => proof?,
-        };
+        let judged = self.prove(user, challenge, answer).await;
+        self.emit_judged(user, challenge, &judged).await?;
+        let proof = judged?;
         self.forget_failures(user, &[door]).await?;
         Ok(proof)
+    }
+
+    /// The event `mfa_auth_challenge.validate` (T1016I, T1016W) of an answer. A login tells of itself in `user.login`.
+    async fn emit_judged(
+        &self,
+        user: &UserName,
+        challenge: &Challenge,
+        judged: &Result<Proof, Refused>,
+    ) -> Result<(), Refused> {
+        if let Err(Refused::CounterWentBack(found)) = judged {
+            self.emit_counter_went_back(found).await?;
+        }
+        if matches!(challenge.scope, Scope::Login | Scope::PasswordlessLogin) {
+            return Ok(());
+        }
+        let mut event = json!({
+            "event": "mfa_auth_challenge.validate", "user": user, "challenge_scope": challenge.scope.as_str(),
+            "success": judged.is_ok(), "code": if judged.is_ok() { "T1016I" } else { "T1016W" },
+        });
+        match judged {
+            Ok(proof) => match proof.device() {
+                Some(device) => audit::set(&mut event, "mfa_device", mfa::audit_fields(device)),
+                // Nothing was asked for, so nothing was judged.
+                None => return Ok(()),
+            },
+            Err(refused) => audit::set(&mut event, "error", refused.to_string()),
+        }
+        challenge.scope.describe(&mut event);
+        Ok(self.audit.emit(event).await?)
     }
 
     /// Would this assertion be accepted? Nothing moves on: not the challenge, not the key's counter.
@@ -264,47 +242,30 @@ impl Cluster {
         credential: &PublicKeyCredential,
     ) -> Result<Device, Refused> {
         let devices = self.devices(user).await?;
-        let preference = self.preference().await?;
-        let devices = challenge.scope.usable(&preference, &devices);
         let state = &challenge.webauthn.as_ref().ok_or(Refused::Credentials)?.state;
+        let preference = self.preference().await?;
+        if challenge.scope.is_passwordless() {
+            return self.would_prove_passkey(&preference, user, state, credential).await;
+        }
+        let devices = challenge.scope.usable(&preference, &devices);
         let (device, _) = self.check_assertion(&preference, &devices, state, credential).await?;
         Ok(device)
     }
 
-    /// Spends a challenge for a change of devices, and judges its answer: a login or a session alone changes none, since it
-    /// may be stolen.
-    pub(crate) async fn prove_for_devices(
-        &self,
-        user: &UserName,
-        challenge_id: &str,
-        response: Option<proto::MfaResponse>,
-    ) -> Result<Proof, Refused> {
-        let challenge = self.spend_challenge(user, challenge_id).await?;
-        if !matches!(challenge.scope, Scope::ManageDevices) {
-            return Err(Refused::Challenge);
-        }
-        let answer = Answer::from_proto(response)?;
-        self.judge_answer(user, &challenge, answer).await
-    }
-
-    /// As [`prove_for_devices`](Self::prove_for_devices), where something is gained by it: who has no device yet proves
-    /// that it is they by the password.
-    pub(crate) async fn prove_to_add(
-        &self,
-        user: &UserName,
-        challenge_id: &str,
-        response: Option<proto::MfaResponse>,
-        password: Zeroizing<String>,
-        client: IpAddr,
-    ) -> Result<(), Refused> {
-        let proof = self.prove_for_devices(user, challenge_id, response).await?;
-        if proof.device().is_none() {
-            self.prove_by_password(user, password, client).await?;
-        }
-        Ok(())
-    }
-
     async fn prove(&self, user: &UserName, challenge: &Challenge, answer: Answer) -> Result<Proof, Refused> {
+        let proof = self.prove_answer(user, challenge, answer).await?;
+        // Asked for here for every purpose; what is issued on it asks again, by roles and target too.
+        let device = proof.device().map(Device::id);
+        self.refuse_locked(user, &[], LockSubject { device, ..LockSubject::default() }).await?;
+        Ok(proof)
+    }
+
+    async fn prove_answer(
+        &self,
+        user: &UserName,
+        challenge: &Challenge,
+        answer: Answer,
+    ) -> Result<Proof, Refused> {
         let devices = self.devices(user).await?;
         let preference = self.preference().await?;
         // Asked again now: a challenge that wants nothing is over as soon as there is a first device, and a kind of device
@@ -316,7 +277,7 @@ impl Cluster {
         match (answer, &challenge.webauthn) {
             (Answer::Nothing, _) if none_required => Ok(Proof::NotNeeded),
             (Answer::Webauthn(credential), Some(question)) if challenge.scope.is_passwordless() => {
-                self.prove_passkey(&preference, user, &devices, question, &credential).await
+                self.prove_passkey(&preference, user, &question.state, &credential).await
             }
             (Answer::Totp(code), _) if challenge.totp => {
                 Ok(Proof::Totp { device: self.verify_totp(&devices, &code).await? })

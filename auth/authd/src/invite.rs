@@ -16,6 +16,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
+    admin::Change,
     cluster::Cluster,
     error::Refused,
     keys, mfa,
@@ -165,7 +166,7 @@ impl Cluster {
     pub(crate) async fn add_user(
         &self,
         request: proto::AddUserRequest,
-        by: &str,
+        change: &Change,
     ) -> Result<proto::InvitationLink, Refused> {
         let name = UserName::new(request.name).map_err(|e| Refused::field("name", e))?;
         let mut roles = Vec::new();
@@ -189,7 +190,7 @@ impl Cluster {
             }
             Err(other) => return Err(other.into()),
         }
-        self.emit_user("user.create", "T1002I", &user, by).await?;
+        self.emit_user("user.create", "T1002I", &user, change).await?;
         Ok(link)
     }
 
@@ -197,7 +198,7 @@ impl Cluster {
     pub(crate) async fn reset_user(
         &self,
         request: proto::ResetUserRequest,
-        by: &str,
+        change: &Change,
     ) -> Result<proto::InvitationLink, Refused> {
         let missing = |name: &str| Refused::NotFound { kind: "user", name: name.to_owned() };
         let name = UserName::new(request.name.as_str()).map_err(|_| missing(&request.name))?;
@@ -220,10 +221,10 @@ impl Cluster {
         }
         self.forget_failures(&name, &Door::ALL).await?;
         let event = json!({
-            "event": "reset_password_token.create", "code": "T6000I", "user": by, "name": name,
+            "event": "reset_password_token.create", "code": "T6000I", "name": name,
             "ttl": (link.expires - unix_millis(self.clock.now())) / 1000,
         });
-        self.audit.emit(event).await?;
+        self.audit.emit(change.sign(event)).await?;
         Ok(link)
     }
 }

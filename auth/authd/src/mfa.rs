@@ -84,6 +84,9 @@ pub(crate) struct Device {
     /// AAGUID, as the key said.
     #[serde(default)]
     model: Option<Uuid>,
+    /// The signature counter that it was registered with.
+    #[serde(default)]
+    first_counter: u32,
 }
 
 impl Device {

@@ -12,16 +12,14 @@ use std::{
 };
 
 use auth::{identity::UserName, proto, resource::AuthPreference};
-use webauthn_rs::prelude::PublicKeyCredential;
+use serde_json::Value;
+use webauthn_rs::prelude::{AuthenticationResult, PublicKeyCredential};
 
 use crate::{
     challenge::{self, Challenge},
     cluster::Cluster,
     error::Refused,
-    mfa::{
-        Device, Proof,
-        webauthn::{Assertion, Question},
-    },
+    mfa::{Device, Proof, webauthn::Assertion},
     room::neighbourhood,
     secret,
 };
@@ -142,21 +140,42 @@ impl Cluster {
         &self,
         preference: &AuthPreference,
         user: &UserName,
-        usable: &[&Device],
-        question: &Question,
+        state: &Value,
         credential: &PublicKeyCredential,
     ) -> Result<Proof, Refused> {
+        let (device, result) = self.judge_passkey(preference, user, state, credential).await?;
+        self.move_counter(&device, &result).await?;
+        Ok(Proof::Webauthn { device, assertion: Assertion::of(credential) })
+    }
+
+    /// See [`would_prove`](Cluster::would_prove).
+    pub(crate) async fn would_prove_passkey(
+        &self,
+        preference: &AuthPreference,
+        user: &UserName,
+        state: &Value,
+        credential: &PublicKeyCredential,
+    ) -> Result<Device, Refused> {
+        self.judge_passkey(preference, user, state, credential).await.map(|(device, _)| device)
+    }
+
+    async fn judge_passkey(
+        &self,
+        preference: &AuthPreference,
+        user: &UserName,
+        state: &Value,
+        credential: &PublicKeyCredential,
+    ) -> Result<(Device, AuthenticationResult), Refused> {
         // Asked again: it may have been switched off since.
         if !self.is_passwordless(preference) {
             return Err(Refused::NoPasswordless);
         }
         let (owner, device) = self.passkey_owner(credential).await?;
-        if owner != *user || !usable.iter().any(|usable| usable.id == device.id) {
+        if owner != *user {
             return Err(Refused::Credentials);
         }
-        let result = self.check_passkey(preference, &device, &question.state, credential).await?;
-        self.move_counter(&device, &result).await?;
-        Ok(Proof::Webauthn { device, assertion: Assertion::of(credential) })
+        let result = self.check_passkey(preference, &device, state, credential).await?;
+        Ok((device, result))
     }
 }
 

@@ -16,6 +16,23 @@ pub struct RelyingParty {
     pub origins: Vec<String>,
 }
 
+impl RelyingParty {
+    /// Judges what an assertion says of its occasion: kind, challenge, origin, relying party, presence. The signature over
+    /// it is for the caller to verify. authd holds every touch to this too, so that it takes none that a sidecar would not.
+    ///
+    /// # Errors
+    /// The [`ReceiptError`] of the rule that does not hold.
+    pub fn check_occasion(
+        &self,
+        client_data_json: &[u8],
+        authenticator_data: &[u8],
+        challenge: &[u8; 32],
+    ) -> Result<(), ReceiptError> {
+        check_client_data(client_data_json, challenge, self)?;
+        check_authenticator_data(authenticator_data, self).map(drop)
+    }
+}
+
 /// What browser and tsh say of the occasion. Further members are allowed (§5.8.1); those below once at most.
 #[derive(Deserialize)]
 struct ClientData {

@@ -6,7 +6,7 @@ use auth::{
 };
 use serde_json::json;
 
-use super::Admin;
+use super::Change;
 use crate::{cluster::Cluster, error::Refused};
 
 impl Cluster {
@@ -14,29 +14,27 @@ impl Cluster {
         &self,
         resource: &Resource,
         created: bool,
-        admin: &Admin,
+        change: &Change,
     ) -> Result<(), Refused> {
         match resource {
-            Resource::User(user) if created => {
-                self.emit_user("user.create", "T1002I", user, admin.name()).await
-            }
-            Resource::User(user) => self.emit_user("user.update", "T1003I", user, admin.name()).await,
-            Resource::Token(token) => self.emit_token(token, admin).await,
-            Resource::Lock(lock) => self.emit_lock("lock.created", "TLK00I", lock, admin).await,
-            Resource::Role(_) => self.emit_named("role.created", "T9000I", resource, admin).await,
+            Resource::User(user) if created => self.emit_user("user.create", "T1002I", user, change).await,
+            Resource::User(user) => self.emit_user("user.update", "T1003I", user, change).await,
+            Resource::Token(token) => self.emit_token(token, change).await,
+            Resource::Lock(lock) => self.emit_lock("lock.created", "TLK00I", lock, change).await,
+            Resource::Role(_) => self.emit_named("role.created", "T9000I", resource, change).await,
             Resource::AuthPreference(_) => {
-                self.emit_named("auth_preference.update", "TCAUTH001I", resource, admin).await
+                self.emit_named("auth_preference.update", "TCAUTH001I", resource, change).await
             }
             Resource::Database(_) | Resource::Node(_) => Ok(()),
         }
     }
 
-    pub(super) async fn emit_delete(&self, resource: &Resource, admin: &Admin) -> Result<(), Refused> {
+    pub(super) async fn emit_delete(&self, resource: &Resource, change: &Change) -> Result<(), Refused> {
         match resource {
-            Resource::User(user) => self.emit_user("user.delete", "T1004I", user, admin.name()).await,
-            Resource::Lock(lock) => self.emit_lock("lock.deleted", "TLK01I", lock, admin).await,
-            Resource::Role(_) => self.emit_named("role.deleted", "T9001I", resource, admin).await,
-            Resource::Token(_) => self.emit_named("join_token.delete", "TJT01I", resource, admin).await,
+            Resource::User(user) => self.emit_user("user.delete", "T1004I", user, change).await,
+            Resource::Lock(lock) => self.emit_lock("lock.deleted", "TLK01I", lock, change).await,
+            Resource::Role(_) => self.emit_named("role.deleted", "T9001I", resource, change).await,
+            Resource::Token(_) => self.emit_named("join_token.delete", "TJT01I", resource, change).await,
             Resource::AuthPreference(_) | Resource::Database(_) | Resource::Node(_) => Ok(()),
         }
     }
@@ -46,20 +44,20 @@ impl Cluster {
         event: &str,
         code: &str,
         resource: &Resource,
-        admin: &Admin,
+        change: &Change,
     ) -> Result<(), Refused> {
-        let event = json!({"event": event, "code": code, "user": admin.name(), "name": shown_name(resource)});
-        Ok(self.audit.emit(event).await?)
+        let event = json!({"event": event, "code": code, "name": shown_name(resource)});
+        Ok(self.audit.emit(change.sign(event)).await?)
     }
 
-    async fn emit_lock(&self, event: &str, code: &str, lock: &Lock, admin: &Admin) -> Result<(), Refused> {
+    async fn emit_lock(&self, event: &str, code: &str, lock: &Lock, change: &Change) -> Result<(), Refused> {
         let spec = Resource::Lock(lock.clone()).to_value();
         let event = json!({
-            "event": event, "code": code, "user": admin.name(), "name": lock.metadata.name.as_str(),
+            "event": event, "code": code, "name": lock.metadata.name.as_str(),
             "target": spec.pointer("/spec/target"), "message": lock.message,
             "expires": lock.expires.map(auth::clock::rfc3339),
         });
-        Ok(self.audit.emit(event).await?)
+        Ok(self.audit.emit(change.sign(event)).await?)
     }
 
     pub(crate) async fn emit_user(
@@ -67,13 +65,13 @@ impl Cluster {
         event: &str,
         code: &str,
         user: &User,
-        by: &str,
+        change: &Change,
     ) -> Result<(), Refused> {
         let name: &UserName = &user.metadata.name;
         let event = json!({
-            "event": event, "code": code, "user": by, "name": name, "roles": user.roles, "connector": "local",
+            "event": event, "code": code, "name": name, "roles": user.roles, "connector": "local",
         });
-        Ok(self.audit.emit(event).await?)
+        Ok(self.audit.emit(change.sign(event)).await?)
     }
 }
 

@@ -9,7 +9,7 @@ use auth::{
 use serde_json::json;
 
 use super::{
-    Admin,
+    Admin, AdminCaller, Change,
     events::{masked_name, shown_name},
 };
 use crate::{
@@ -23,27 +23,24 @@ use crate::{
 /// Rewritten with every user, checked when a role is deleted: so that no user can get a role that is just being deleted.
 const USERS_GUARD: &str = "guard/users";
 
-/// What somebody may do with the kind; asked of the caller's rules.
-pub(crate) trait Rules {
-    /// # Errors
-    /// [`Refused::Rule`].
-    fn require(&self, kind: &'static str, verb: &'static str) -> Result<(), Refused>;
-}
-
 impl Cluster {
+    /// The resource that a request carries.
+    pub(crate) fn resource_of(request: &proto::PutResourceRequest) -> Result<Resource, Refused> {
+        let given = request.resource.as_ref().ok_or_else(|| Refused::field("resource", "is missing"))?;
+        Ok(Resource::from_json(&given.json)?)
+    }
+
     pub(crate) async fn put_resource(
         &self,
-        request: proto::PutResourceRequest,
-        admin: &Admin,
-        rules: &impl Rules,
+        request: &proto::PutResourceRequest,
+        change: &Change,
     ) -> Result<proto::PutResourceResponse, Refused> {
-        let given = request.resource.ok_or_else(|| Refused::field("resource", "is missing"))?;
-        let resource = without_revision(Resource::from_json(&given.json)?);
+        let resource = without_revision(Self::resource_of(request)?);
         let (kind, name) = (resource.kind(), resource.name().to_owned());
-        rules.require(kind.as_str(), "create")?;
+        change.require(kind.as_str(), "create")?;
         let stored = self.store.get(&keys::resource(kind, &name)).await?;
         if stored.is_some() {
-            rules.require(kind.as_str(), "update")?;
+            change.require(kind.as_str(), "update")?;
         }
         let condition = match (&stored, request.expected_revision) {
             // There always is a preference; writing one is an update.
@@ -62,7 +59,7 @@ impl Cluster {
             Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the resource")),
             Err(other) => return Err(other.into()),
         }
-        self.emit_put(&resource, stored.is_none(), admin).await?;
+        self.emit_put(&resource, stored.is_none(), change).await?;
         Ok(proto::PutResourceResponse { created: stored.is_none() })
     }
 
@@ -128,17 +125,16 @@ impl Cluster {
     pub(crate) async fn list_resources(
         &self,
         request: &proto::GetResourcesRequest,
-        admin: &Admin,
-        rules: &impl Rules,
+        caller: &AdminCaller,
     ) -> Result<Vec<proto::Resource>, Refused> {
         let kind = Self::parse_kind(&request.kind)?;
-        rules.require(kind.as_str(), "read")?;
+        caller.require(kind.as_str(), "read")?;
         let name = match (kind, request.name.as_str()) {
             (Kind::AuthPreference, _) => AUTH_PREFERENCE_NAME,
             (_, name) => name,
         };
         if name.is_empty() {
-            rules.require(kind.as_str(), "list")?;
+            caller.require(kind.as_str(), "list")?;
         }
         let resources = match kind {
             Kind::Database | Kind::Node => self.target_resources(kind, name).await?,
@@ -154,7 +150,7 @@ impl Cluster {
         if resources.is_empty() && !name.is_empty() {
             return Err(Refused::NotFound { kind: kind.as_str(), name: request.name.clone() });
         }
-        let masked = resources.into_iter().map(|resource| mask(resource, admin));
+        let masked = resources.into_iter().map(|resource| mask(resource, &caller.admin));
         Ok(masked.map(|resource| crate::watch::resource(&resource)).collect())
     }
 
@@ -169,15 +165,14 @@ impl Cluster {
     pub(crate) async fn delete_resource(
         &self,
         request: &proto::DeleteResourceRequest,
-        admin: &Admin,
-        rules: &impl Rules,
+        change: &Change,
     ) -> Result<(), Refused> {
         let kind = Self::parse_kind(&request.kind)?;
-        rules.require(kind.as_str(), "delete")?;
+        change.require(kind.as_str(), "delete")?;
         if kind == Kind::AuthPreference {
             let preference = Resource::AuthPreference(AuthPreference::default());
             self.store.commit(vec![put_op(&preference, Condition::Any)?]).await?;
-            return self.emit_put(&preference, false, admin).await;
+            return self.emit_put(&preference, false, change).await;
         }
         if matches!(kind, Kind::Database | Kind::Node) {
             return Err(Refused::field("kind", "databases and nodes are forgotten when their sidecars stop"));
@@ -200,7 +195,7 @@ impl Cluster {
             Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the resource")),
             Err(other) => return Err(other.into()),
         }
-        self.emit_delete(&resource, admin).await
+        self.emit_delete(&resource, change).await
     }
 
     /// The race: a user gets the role after we looked at all users and before the role is gone. The guard's revision has

@@ -1,13 +1,37 @@
 //! What administrators may call: root everything, users as far as their rules go.
+//!
+//! Rules come first, so that who may not is told so without a touch. What changes or signs something needs a
+//! [`Change`], which only [`Api::change`] gives.
 
-use auth::proto::{self, admin_server::Admin};
+use auth::{
+    api::touch,
+    proto::{self, admin_server::Admin},
+};
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller};
-use crate::admin::Rules;
+use crate::{
+    admin::{AdminCaller, Change},
+    cluster::Cluster,
+    error::Refused,
+};
 
 /// The word for authorities in `rules`.
 const AUTHORITIES: &str = "cert_authority";
+
+impl Api {
+    /// The right to make this one call: `method` as the contract names it, and exactly this request.
+    async fn change<T: Message>(
+        &self,
+        caller: AdminCaller,
+        method: &str,
+        request: &Request<T>,
+    ) -> Result<Change, Refused> {
+        let call = touch::digest(method, request.get_ref());
+        self.cluster.allow_change(caller, request.metadata(), call).await
+    }
+}
 
 #[tonic::async_trait]
 impl Admin for Api {
@@ -25,7 +49,8 @@ impl Admin for Api {
     ) -> Result<Response<proto::InvitationLink>, Status> {
         let caller = caller::admin(&self.cluster, &request).await?;
         caller.require("user", "create")?;
-        Ok(Response::new(self.cluster.add_user(request.into_inner(), caller.admin.name()).await?))
+        let change = self.change(caller, "AddUser", &request).await?;
+        Ok(Response::new(self.cluster.add_user(request.into_inner(), &change).await?))
     }
 
     async fn reset_user(
@@ -34,7 +59,8 @@ impl Admin for Api {
     ) -> Result<Response<proto::InvitationLink>, Status> {
         let caller = caller::admin(&self.cluster, &request).await?;
         caller.require("user", "update")?;
-        Ok(Response::new(self.cluster.reset_user(request.into_inner(), caller.admin.name()).await?))
+        let change = self.change(caller, "ResetUser", &request).await?;
+        Ok(Response::new(self.cluster.reset_user(request.into_inner(), &change).await?))
     }
 
     async fn put_resource(
@@ -42,8 +68,11 @@ impl Admin for Api {
         request: Request<proto::PutResourceRequest>,
     ) -> Result<Response<proto::PutResourceResponse>, Status> {
         let caller = caller::admin(&self.cluster, &request).await?;
-        let answer = self.cluster.put_resource(request.into_inner(), &caller.admin, &caller).await?;
-        Ok(Response::new(answer))
+        if let Ok(resource) = Cluster::resource_of(request.get_ref()) {
+            caller.require(resource.kind().as_str(), "create")?;
+        }
+        let change = self.change(caller, "PutResource", &request).await?;
+        Ok(Response::new(self.cluster.put_resource(request.get_ref(), &change).await?))
     }
 
     async fn get_resources(
@@ -51,7 +80,7 @@ impl Admin for Api {
         request: Request<proto::GetResourcesRequest>,
     ) -> Result<Response<proto::GetResourcesResponse>, Status> {
         let caller = caller::admin(&self.cluster, &request).await?;
-        let resources = self.cluster.list_resources(request.get_ref(), &caller.admin, &caller).await?;
+        let resources = self.cluster.list_resources(request.get_ref(), &caller).await?;
         Ok(Response::new(proto::GetResourcesResponse { resources }))
     }
 
@@ -60,7 +89,11 @@ impl Admin for Api {
         request: Request<proto::DeleteResourceRequest>,
     ) -> Result<Response<proto::DeleteResourceResponse>, Status> {
         let caller = caller::admin(&self.cluster, &request).await?;
-        self.cluster.delete_resource(request.get_ref(), &caller.admin, &caller).await?;
+        if let Ok(kind) = Cluster::parse_kind(&request.get_ref().kind) {
+            caller.require(kind.as_str(), "delete")?;
+        }
+        let change = self.change(caller, "DeleteResource", &request).await?;
+        self.cluster.delete_resource(request.get_ref(), &change).await?;
         Ok(Response::new(proto::DeleteResourceResponse {}))
     }
 
@@ -70,7 +103,8 @@ impl Admin for Api {
     ) -> Result<Response<proto::AddTokenResponse>, Status> {
         let caller = caller::admin(&self.cluster, &request).await?;
         caller.require("token", "create")?;
-        Ok(Response::new(self.cluster.add_token(request.into_inner(), &caller.admin).await?))
+        let change = self.change(caller, "AddToken", &request).await?;
+        Ok(Response::new(self.cluster.add_token(request.into_inner(), &change).await?))
     }
 
     async fn sign_database_certificate(
@@ -79,7 +113,8 @@ impl Admin for Api {
     ) -> Result<Response<proto::SignDatabaseCertificateResponse>, Status> {
         let caller = caller::admin(&self.cluster, &request).await?;
         caller.require(AUTHORITIES, "create")?;
-        Ok(Response::new(self.cluster.sign_database(request.get_ref(), &caller.admin).await?))
+        let change = self.change(caller, "SignDatabaseCertificate", &request).await?;
+        Ok(Response::new(self.cluster.sign_database(request.get_ref(), &change).await?))
     }
 
     async fn list_authorities(

@@ -2,20 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use auth::{
-    certificate::{CertificateError, SidecarIdentity, VerifiedCertificate, x509},
-    identity::UserName,
-};
+use auth::certificate::{CertificateError, SidecarIdentity, VerifiedCertificate, x509};
 use rustls_pki_types::CertificateDer;
 use tonic::Request;
 use uuid::Uuid;
 
 use crate::{
-    access::Standing,
-    admin::{Admin, Rules},
-    ca::AuthorityKind,
-    cluster::Cluster,
-    error::Refused,
+    access::Standing, admin::AdminCaller, ca::AuthorityKind, cluster::Cluster, error::Refused,
     issue::SessionCaller,
 };
 
@@ -161,32 +154,14 @@ pub(crate) async fn sidecar<T>(cluster: &Cluster, request: &Request<T>) -> Resul
     }
 }
 
-/// Somebody who administrates, with the rules that say how far.
-pub(crate) struct AdminCaller {
-    pub(crate) admin: Admin,
-    /// `None`: root, who may everything.
-    standing: Option<Standing>,
-}
-
-impl Rules for AdminCaller {
-    fn require(&self, resource: &'static str, verb: &'static str) -> Result<(), Refused> {
-        match &self.standing {
-            None => Ok(()),
-            Some(standing) if standing.role_set.allows_rule(resource, verb) => Ok(()),
-            Some(_) => Err(Refused::Rule { resource, verb }),
-        }
-    }
-}
-
-/// Root, or a user. What a user may is for [`Rules::require`] to say.
+/// Root, or a user. What a user may is for [`AdminCaller::require`] to say.
 pub(crate) async fn admin<T>(cluster: &Cluster, request: &Request<T>) -> Result<AdminCaller, Refused> {
     match &connection(request)?.caller {
-        Caller::Root => Ok(AdminCaller { admin: Admin::Root, standing: None }),
+        Caller::Root => Ok(AdminCaller::root()),
         Caller::Nobody => Err(Refused::NotLoggedIn("user")),
         Caller::User(_) | Caller::Sidecar(_) | Caller::Rejected(_) => {
             let (caller, standing) = user(cluster, request).await?;
-            let name: UserName = caller.user;
-            Ok(AdminCaller { admin: Admin::User(name), standing: Some(standing) })
+            Ok(AdminCaller::user(caller.user, standing))
         }
     }
 }

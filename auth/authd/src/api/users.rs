@@ -38,8 +38,8 @@ impl Users for Api {
             Some(create_challenge_request::Scope::ManageDevices(_)) => {
                 self.cluster.create_challenge(&caller.user, Scope::ManageDevices).await?
             }
-            Some(create_challenge_request::Scope::AdminAction(_)) => {
-                return Err(Status::unimplemented("MFA of administrators"));
+            Some(create_challenge_request::Scope::AdminAction(action)) => {
+                self.cluster.create_admin_challenge(&caller.user, action).await?
             }
             None => return Err(Refused::field("scope", "is missing").into()),
         };

@@ -11,16 +11,27 @@ pub(crate) fn counter(authenticator_data: &[u8]) -> Option<u32> {
     counter.try_into().map(u32::from_be_bytes).ok()
 }
 
-/// The model of the key, as it says itself in the attestation object (6.5.4) of its registration: bytes 37 to 52 of the
-/// authenticator data. Nil where it does not want to say. Proved by nobody, unless attestation is asked for.
-pub(crate) fn model(attestation_object: &[u8]) -> Option<Uuid> {
+/// What a key says of itself when it is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Registered {
+    /// Where its signature counter stands.
+    pub(crate) counter: u32,
+    /// Its model (AAGUID): bytes 37 to 52. Nil where it does not want to say. Proved by nobody, unless attestation is asked
+    /// for.
+    pub(crate) model: Uuid,
+}
+
+/// Reads the attestation object (6.5.4) of a registration.
+pub(crate) fn registered(attestation_object: &[u8]) -> Option<Registered> {
     let mut reader = Reader(attestation_object);
     let (MAP, entries) = reader.head()? else { return None };
     for _ in 0..entries {
         let (TEXT, length) = reader.head()? else { return None };
         if reader.take(length)? == b"authData" {
             let (BYTES, length) = reader.head()? else { return None };
-            return Uuid::from_slice(reader.take(length)?.get(37..53)?).ok();
+            let data = reader.take(length)?;
+            let model = Uuid::from_slice(data.get(37..53)?).ok()?;
+            return Some(Registered { counter: counter(data)?, model });
         }
         reader.skip(MAX_DEPTH)?;
     }
@@ -80,7 +91,8 @@ mod tests {
     use super::*;
 
     fn object(before: &[u8]) -> Vec<u8> {
-        let mut data = vec![0; 37];
+        let mut data = vec![0; 33];
+        data.extend([0, 0, 0, 5]);
         data.extend([7; 16]);
         data.extend([0; 10]);
         let mut object = vec![0xa2];
@@ -92,27 +104,28 @@ mod tests {
     }
 
     #[test]
-    fn the_model_is_found_behind_whatever_comes_before() {
+    fn model_and_counter_are_found_behind_whatever_comes_before() {
         let statement = b"\x67attStmt\xa2\x63alg\x26\x63x5c\x82\x41\x01\x58\x02ab";
-        assert_eq!(model(&object(statement)), Some(Uuid::from_bytes([7; 16])));
+        let expected = Registered { counter: 5, model: Uuid::from_bytes([7; 16]) };
+        assert_eq!(registered(&object(statement)), Some(expected));
     }
 
     #[test]
     fn whatever_is_cut_short_says_nothing() {
         let whole = object(b"\x63fmt\x64none");
-        assert!(model(&whole).is_some());
+        assert!(registered(&whole).is_some());
         // Ten bytes follow the model.
         for length in 0..whole.len() - 10 {
-            assert_eq!(model(&whole[..length]), None, "{length}");
+            assert_eq!(registered(&whole[..length]), None, "{length}");
         }
     }
 
     #[test]
     fn nesting_and_counts_without_end_are_given_up() {
         let deep = [b"\xa1\x61a".as_slice(), &[0x81; 10_000]].concat();
-        assert_eq!(model(&deep), None);
-        assert_eq!(model(&[0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
-        assert_eq!(model(b"\xa1\x61a\x9b\xff\xff\xff\xff\xff\xff\xff\xff"), None);
+        assert_eq!(registered(&deep), None);
+        assert_eq!(registered(&[0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
+        assert_eq!(registered(b"\xa1\x61a\x9b\xff\xff\xff\xff\xff\xff\xff\xff"), None);
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Cluster {
             cose_public_key: BASE64_STANDARD.encode(&new.cose_public_key),
             passwordless: new.passwordless,
             model: new.model,
+            first_counter: new.secret.counter().unwrap_or_default(),
         };
         let state = DeviceState { last_used: None, secret: new.secret };
         let mut ops = vec![
@@ -185,6 +186,7 @@ impl Cluster {
     /// | `mfa_device_name`, `mfa_device_type` | as lists show it; `WebAuthn` or `TOTP` |
     /// | `mfa_device_public_key` | WebAuthn: COSE_Key (RFC 9052) in CBOR, in base64 (standard, padded); absent for TOTP |
     /// | `mfa_device_aaguid` | WebAuthn: the model as a UUID, as the key says; nil where it does not say; proved only by attestation |
+    /// | `mfa_device_sign_count` | WebAuthn: the signature counter that it was registered with |
     /// | `mfa_device_passwordless` | true where it can log in by itself |
     /// | `webauthn_rp_id`, `webauthn_origin` | WebAuthn: what assertions of the device must name (rp id hash, origin) |
     ///
@@ -201,6 +203,7 @@ impl Cluster {
                 let rp_id = self.rp_id(&preference).unwrap_or_default();
                 fields.insert("mfa_device_public_key".to_owned(), device.cose_public_key.as_str().into());
                 fields.insert("mfa_device_aaguid".to_owned(), model.into());
+                fields.insert("mfa_device_sign_count".to_owned(), device.first_counter.into());
                 fields.insert("webauthn_rp_id".to_owned(), rp_id.into());
                 fields.insert("webauthn_origin".to_owned(), self.origin_text().into());
             }

@@ -11,7 +11,9 @@ use webauthn_rs::prelude::{CreationChallengeResponse, RegisterPublicKeyCredentia
 use webauthn_rs_proto::{AttestationConveyancePreference, ResidentKeyRequirement, UserVerificationPolicy};
 
 use super::{
-    DeviceSecret, DeviceType, NewDevice, attestation, authenticator_data, stored_key,
+    DeviceSecret, DeviceType, NewDevice, attestation,
+    authenticator_data::{self, Registered},
+    stored_key,
     webauthn::{Question, replace},
 };
 use crate::{cluster::Cluster, error::Refused, keys};
@@ -120,8 +122,12 @@ impl Cluster {
             return Err(Refused::Exists { kind: "security key", name });
         }
         let cose_public_key = stored_key::cose_key(&key)?;
-        let model = authenticator_data::model(&credential.response.attestation_object);
-        let secret = DeviceSecret::Webauthn { key: Box::new(key), counter: 0 };
+        let Registered { counter, model } =
+            authenticator_data::registered(&credential.response.attestation_object).ok_or_else(|| {
+                Refused::field("webauthn_credential_json", "has an attestation that cannot be read")
+            })?;
+        let secret = DeviceSecret::Webauthn { key: Box::new(key), counter };
+        let model = Some(model);
         Ok(NewDevice { kind: DeviceType::Webauthn, name, secret, cose_public_key, passwordless, model })
     }
 

@@ -4,7 +4,7 @@
 //! The challenge is not random but the hash of what the touch is for. The library makes a random one; it is replaced in both
 //! places where it stands, what the key is asked and the state that the answer is compared with.
 
-use auth::resource::AuthPreference;
+use auth::{receipt::RelyingParty, resource::AuthPreference};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,6 +20,9 @@ use webauthn_rs_proto::UserVerificationPolicy;
 
 use super::{Device, DeviceSecret, DeviceType, authenticator_data, stored_key};
 use crate::{cluster::Cluster, error::Refused};
+
+/// Where the library's state has the challenge.
+const CHALLENGE: &str = "/ast/challenge";
 
 /// What a key returned, for the receipt.
 pub(crate) struct Assertion {
@@ -61,7 +64,7 @@ impl Question {
         asked.extensions = None;
         // A button was pressed for it; this is no suggestion in a text field.
         options.mediation = None;
-        replace(&mut state, "/ast/challenge", BASE64_URL_SAFE_NO_PAD.encode(challenge))?;
+        replace(&mut state, CHALLENGE, BASE64_URL_SAFE_NO_PAD.encode(challenge))?;
         let verification =
             serde_json::to_value(verification).map_err(|_| Refused::Internal("WebAuthn state"))?;
         replace(&mut state, "/ast/policy", verification)?;
@@ -167,9 +170,10 @@ impl Cluster {
         state: &Value,
         credential: &PublicKeyCredential,
     ) -> Result<(Device, AuthenticationResult), Refused> {
-        let state: SecurityKeyAuthentication =
+        self.check_occasion(preference, state, credential)?;
+        let library: SecurityKeyAuthentication =
             serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
-        let result = self.webauthn(preference)?.finish_securitykey_authentication(credential, &state);
+        let result = self.webauthn(preference)?.finish_securitykey_authentication(credential, &library);
         // The device must still be the user's now, not only when it was asked.
         let keys = self.security_keys(devices).await?;
         let (device, _) = keys
@@ -189,17 +193,38 @@ impl Cluster {
         state: &Value,
         credential: &PublicKeyCredential,
     ) -> Result<AuthenticationResult, Refused> {
-        let state: DiscoverableAuthentication =
+        self.check_occasion(preference, state, credential)?;
+        let library: DiscoverableAuthentication =
             serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
         let keys = self.security_keys(&[device]).await?;
         let (_, key) = keys.first().ok_or(Refused::Credentials)?;
-        let result = self.webauthn(preference)?.finish_discoverable_authentication_v2(credential, state, key);
+        let result =
+            self.webauthn(preference)?.finish_discoverable_authentication_v2(credential, library, key);
         let result = self.judged(device, result, credential).await?;
         // The state says so too; this login has no other second factor.
         if !result.user_verified() {
             return Err(Refused::Credentials);
         }
         Ok(result)
+    }
+
+    /// By the rules of the sidecars, before the library's own: that one, for example, takes assertions from a page within
+    /// another site's.
+    fn check_occasion(
+        &self,
+        preference: &AuthPreference,
+        state: &Value,
+        credential: &PublicKeyCredential,
+    ) -> Result<(), Refused> {
+        let challenge = state.pointer(CHALLENGE).and_then(Value::as_str).unwrap_or_default();
+        let challenge = BASE64_URL_SAFE_NO_PAD.decode(challenge).ok().and_then(|bytes| bytes.try_into().ok());
+        let challenge: [u8; 32] = challenge.ok_or(Refused::Internal("WebAuthn state"))?;
+        let rp_id = self.rp_id(preference).ok_or(Refused::NoWebauthn)?;
+        let relying_party = RelyingParty { rp_id, origins: vec![self.origin_text()] };
+        let response = &credential.response;
+        relying_party
+            .check_occasion(&response.client_data_json, &response.authenticator_data, &challenge)
+            .map_err(|_| Refused::Credentials)
     }
 
     /// The library compares counters as well, after everything else: with what was stored when the challenge was made.

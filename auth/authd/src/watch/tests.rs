@@ -2,11 +2,11 @@ use auth::{clock::Clock, resource::preset};
 use futures_util::StreamExt;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
-use tonic::{Code, Request};
+use tonic::{Code, Request, metadata::MetadataMap};
 
 use super::*;
 use crate::{
-    admin::Admin,
+    admin::AdminCaller,
     api::caller::{self, Caller, Connection},
     audit::AuditLog,
     cluster::{found, put_op},
@@ -44,8 +44,9 @@ async fn world() -> World {
         pages: crate::browser_mfa::Pages::default(),
         audit,
     });
+    let root = cluster.allow_change(AdminCaller::root(), &MetadataMap::new(), [0; 32]).await.unwrap();
     let token = proto::AddTokenRequest { types: vec!["db".into()], ttl_seconds: 0 };
-    let token = cluster.add_token(token, &Admin::Root).await.unwrap().token;
+    let token = cluster.add_token(token, &root).await.unwrap().token;
     let (_, public_key) = auth::key::generate_p256().unwrap();
     let names = (vec!["pg".to_owned()], vec![]);
     let certificate = proto::SidecarCertificateRequest { public_key, target_names: names.0, hosts: names.1 };

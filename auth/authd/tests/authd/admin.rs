@@ -1,10 +1,16 @@
+use std::time::Duration;
+
 use auth::{
+    api::touch,
     proto::{self, admin_client::AdminClient},
     resource::{Resource, parse_documents},
 };
 use tonic::Code;
 
-use crate::world::*;
+use crate::{
+    admin_touch::{touch_for, with},
+    world::*,
+};
 
 fn put(yaml: &str, force: bool) -> proto::PutResourceRequest {
     let json = parse_documents(yaml).unwrap().remove(0).resource.to_json();
@@ -104,7 +110,10 @@ async fn users_administrate_as_far_as_their_rules_go() {
         world.login(person).await;
     }
     let mut client = AdminClient::new(world.channel(Some(editor.identity())).await);
-    client.put_resource(put(ROLE, false)).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    let call = put(ROLE, false);
+    let mfa = touch_for(&world, &mut editor, &[touch::digest("PutResource", &call)]).await;
+    client.put_resource(with(call, &mfa)).await.unwrap();
     client.list_audit(proto::ListAuditRequest::default()).await.unwrap();
     let mut client = AdminClient::new(world.channel(Some(auditor.identity())).await);
     client.list_audit(proto::ListAuditRequest::default()).await.unwrap();

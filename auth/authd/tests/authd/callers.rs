@@ -1,8 +1,11 @@
 //! Every call × every kind of caller.
 
-use auth::proto::{
-    self, admin_client::AdminClient, public_client::PublicClient, sidecars_client::SidecarsClient,
-    users_client::UsersClient,
+use auth::{
+    api::touch,
+    proto::{
+        self, admin_client::AdminClient, public_client::PublicClient, sidecars_client::SidecarsClient,
+        users_client::UsersClient,
+    },
 };
 use tonic::{Status, transport::Channel};
 
@@ -17,6 +20,7 @@ enum Door {
     SessionCertificate,
     BadCertificate,
     NoRule,
+    NeedsTouch,
 }
 use Door::*;
 
@@ -28,6 +32,7 @@ fn door<T>(result: Result<T, Status>) -> Door {
         text if text.starts_with("a session certificate opens") => SessionCertificate,
         text if text.starts_with("client certificate refused") => BadCertificate,
         text if text.starts_with("access denied to perform action") => NoRule,
+        _ if touch::is_needed(&status) => NeedsTouch,
         _ => Open,
     }
 }
@@ -101,6 +106,9 @@ async fn every_call_takes_its_callers_and_no_others() {
     check!(callers, PublicClient.accept_invitation(AcceptInvitationRequest::default()), public);
     check!(callers, PublicClient.begin_login(BeginLoginRequest::default()), public);
     check!(callers, PublicClient.finish_login(FinishLoginRequest::default()), public);
+    check!(callers, PublicClient.begin_passwordless_login(BeginPasswordlessLoginRequest {}), public);
+    check!(callers, PublicClient.begin_browser_mfa(BeginBrowserMfaRequest::default()), public);
+    check!(callers, PublicClient.await_browser_mfa(AwaitBrowserMfaRequest::default()), public);
     check!(callers, PublicClient.join(JoinRequest::default()), public);
 
     let users = [NotLoggedIn, Open, Open, SessionCertificate, OtherCaller, BadCertificate];
@@ -129,16 +137,17 @@ async fn every_call_takes_its_callers_and_no_others() {
         PutResourceRequest { resource: Some(Resource { json, ..Default::default() }), ..Default::default() };
     let get = GetResourcesRequest { kind: "role".into(), ..Default::default() };
     let delete = DeleteResourceRequest { kind: "role".into(), name: "none".into() };
+    let change = [NotLoggedIn, NoRule, NeedsTouch, SessionCertificate, OtherCaller, BadCertificate];
     let admin = [NotLoggedIn, NoRule, Open, SessionCertificate, OtherCaller, BadCertificate];
     // What every user must know of the cluster, the implicit role lets every user read.
     let known = [NotLoggedIn, Open, Open, SessionCertificate, OtherCaller, BadCertificate];
     check!(callers, AdminClient.status(StatusRequest {}), known);
-    check!(callers, AdminClient.add_user(AddUserRequest::default()), admin);
-    check!(callers, AdminClient.reset_user(ResetUserRequest::default()), admin);
-    check!(callers, AdminClient.put_resource(put.clone()), admin);
+    check!(callers, AdminClient.add_user(AddUserRequest::default()), change);
+    check!(callers, AdminClient.reset_user(ResetUserRequest::default()), change);
+    check!(callers, AdminClient.put_resource(put.clone()), change);
     check!(callers, AdminClient.get_resources(get.clone()), admin);
-    check!(callers, AdminClient.delete_resource(delete.clone()), admin);
-    check!(callers, AdminClient.add_token(AddTokenRequest::default()), admin);
+    check!(callers, AdminClient.delete_resource(delete.clone()), change);
+    check!(callers, AdminClient.add_token(AddTokenRequest::default()), change);
     // An editor signs nothing: who can make a database's certificate can pose as the database.
     let root_alone = [NotLoggedIn, NoRule, NoRule, SessionCertificate, OtherCaller, BadCertificate];
     check!(

@@ -10,10 +10,16 @@
 )]
 
 mod admin;
+mod admin_touch;
+mod assertions;
+mod attestation;
 mod audit;
 mod callers;
+mod key;
 mod login;
 mod mfa;
+mod passkeys;
+mod second_factor;
 mod server;
 mod session;
 mod sidecars;

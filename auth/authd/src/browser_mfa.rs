@@ -326,7 +326,7 @@ fn validated(
 ) -> serde_json::Value {
     let mut event = json!({
         "event": "mfa_auth_challenge.validate", "code": code, "success": success, "user": user,
-        "addr.remote": address, "challenge_scope": challenge.scope.as_str(), "flow_type": "BROWSER",
+        "browser_address": address, "challenge_scope": challenge.scope.as_str(), "flow_type": "BROWSER",
     });
     challenge.scope.describe(&mut event);
     event

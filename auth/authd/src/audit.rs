@@ -27,7 +27,7 @@ pub(crate) const MAX_LINE: usize = 256 * 1024;
 
 /// First words of the events that authd alone may say: what happened at authd. A sidecar that was broken into must not be
 /// able to write logins, certificates or locks into the history.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "auth_preference",
     "cert",
     "instance",
@@ -35,6 +35,7 @@ const OWN: [&str; 10] = [
     "lock",
     "mfa",
     "mfa_auth_challenge",
+    "recovery_code",
     "reset_password_token",
     "role",
     "user",

@@ -1,5 +1,6 @@
 //! Challenges: what a user must answer now. One-shot, five minutes, for one user and one purpose.
 
+mod devices;
 mod scope;
 
 use std::{net::IpAddr, time::Duration};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     audit::AuditLog,
+    browser_mfa::Pages,
     ca::{Authority, AuthorityKind, AuthorityRecord},
     error::Refused,
     keys,
@@ -31,6 +32,7 @@ pub(crate) struct Cluster {
     pub(crate) authorities: Authorities,
     pub(crate) passwords: Passwords,
     pub(crate) lobby: Lobby,
+    pub(crate) pages: Pages,
     pub(crate) audit: AuditLog,
 }
 

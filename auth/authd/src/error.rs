@@ -28,6 +28,18 @@ pub(crate) enum Refused {
     /// The caller is known, but of another kind.
     #[error("this call is for a {0}")]
     OtherCaller(&'static str),
+    /// A browser without a session, or whose session is over.
+    #[error("not signed in, or no longer; sign in again")]
+    SignedOut,
+    /// A call that no script of our own pages made.
+    #[error("this call is for the pages of this service")]
+    OtherOrigin,
+    /// The page of an approval: its challenge is over with it.
+    #[error("that is not the number in the terminal; nothing was approved, start again there")]
+    WrongNumber,
+    /// The touch without the number before it.
+    #[error("press the number that stands in the terminal first")]
+    NumberFirst,
     /// A session certificate can get no further certificates.
     #[error("a session certificate opens its own session and nothing else")]
     SessionCertificate,
@@ -164,8 +176,11 @@ impl Refused {
             | Self::CounterWentBack(_)
             | Self::Certificate(_)
             | Self::NotLoggedIn(_)
-            | Self::EndedLogin => Code::Unauthenticated,
+            | Self::EndedLogin
+            | Self::SignedOut => Code::Unauthenticated,
             Self::OtherCaller(_)
+            | Self::OtherOrigin
+            | Self::WrongNumber
             | Self::SessionCertificate
             | Self::OtherAddress
             | Self::Locked(_)
@@ -181,6 +196,7 @@ impl Refused {
             }
             Self::Changed(_)
             | Self::Challenge
+            | Self::NumberFirst
             | Self::NoDevices(_)
             | Self::NoWebauthn
             | Self::NoPasswordless

@@ -123,6 +123,7 @@ impl Cluster {
             self.passwords.hash(self.passwords.place(client)?, Zeroizing::new(request.password)).await?;
         let factor = self.preference().await?.second_factor;
         let mut ops = vec![Op::delete(keys::invitation(&request.token), open.invitation.unchanged())];
+        let mut recovery_codes = vec![];
         let device = match request.device {
             None if device_required(factor) => {
                 return Err(Refused::field("device", "the cluster requires an MFA device"));
@@ -133,6 +134,10 @@ impl Cluster {
                 let (device, more) = self.add_device_ops(&user, new).await?;
                 ops.push(spent);
                 ops.extend(more);
+                // Who has a device can lose it.
+                let new = self.new_recovery_codes(&user, client).await?;
+                ops.push(new.op);
+                recovery_codes = new.codes;
                 Some(device)
             }
         };
@@ -149,10 +154,11 @@ impl Cluster {
         self.audit.emit(event).await?;
         if let Some(device) = &device {
             self.emit_device("mfa.add", "T1006I", device).await?;
+            self.emit_codes_generated(&user).await?;
         }
         Ok(proto::AcceptInvitationResponse {
             device: device.map(|device| mfa::describe(&device, None)),
-            recovery_codes: vec![],
+            recovery_codes,
         })
     }
 

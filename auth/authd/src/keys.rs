@@ -89,6 +89,28 @@ pub(crate) fn registrations(user: &UserName) -> String {
     below(&["registration", user.as_str()])
 }
 
+/// A signed-in browser.
+pub(crate) fn web_session(user: &UserName, secret: &str) -> String {
+    key(&["web-session", user.as_str(), &crate::secret::hash(secret)])
+}
+
+pub(crate) fn web_sessions(user: &UserName) -> String {
+    below(&["web-session", user.as_str()])
+}
+
+/// Recovery codes, and what was granted for one.
+pub(crate) fn recovery_codes(user: &UserName) -> String {
+    key(&["recovery", user.as_str(), "codes"])
+}
+
+pub(crate) fn recovery_grant(user: &UserName, secret: &str) -> String {
+    key(&["recovery", user.as_str(), "grant", &crate::secret::hash(secret)])
+}
+
+pub(crate) fn recovery(user: &UserName) -> String {
+    below(&["recovery", user.as_str()])
+}
+
 pub(crate) fn sidecar(id: Uuid) -> String {
     key(&["sidecar", &id.to_string()])
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use auth::{identity::UserName, proto};
+use http::HeaderValue;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -16,6 +17,13 @@ use crate::{
     secret,
     users::Door,
 };
+
+/// A login whose challenge is spent.
+struct Attempt {
+    /// `None`: the passkey will say.
+    user: Option<UserName>,
+    challenge: Challenge,
+}
 
 impl Cluster {
     /// The first step. An unknown user and a wrong password take the same path, with the same work.
@@ -80,40 +88,76 @@ impl Cluster {
         request: proto::FinishLoginRequest,
         client: IpAddr,
     ) -> Result<proto::LoginCertificates, Refused> {
-        if let Some(challenge) = self.spend_passwordless(&request.challenge_id) {
-            return self.finish_passwordless_login(&challenge?, request, client).await;
-        }
-        let (user, _) = secret::parse_owned_id(&request.challenge_id).ok_or(Refused::Challenge)?;
-        let challenge = self.spend_challenge(&user, &request.challenge_id).await?;
-        if !matches!(challenge.scope, Scope::Login) {
-            return Err(Refused::Challenge);
-        }
+        let attempt = self.spend_login(&request.challenge_id).await?;
         let keys = LoginKeys::from_request(&request)?;
-        let answer = Answer::from_proto(request.mfa)?;
         let life = Some(Duration::from_secs(request.ttl_seconds.into())).filter(|ttl| !ttl.is_zero());
-        self.complete_login(&user, &challenge, answer, &keys, life, client).await
+        let (user, proof) = self.judge_login(&attempt, request.mfa, client).await?;
+        let certificates = self.issue_login(&user, &keys, life, &proof, client).await;
+        self.record_login(&user, &attempt, &proof, certificates, client).await
     }
 
-    /// Judges the answer and gives the certificates; either way it is recorded.
-    pub(crate) async fn complete_login(
+    /// As [`finish_login`](Self::finish_login), in a browser: gives a session, whose cookie this is, and no certificate.
+    pub(crate) async fn finish_browser_login(
+        &self,
+        challenge_id: &str,
+        response: Option<proto::MfaResponse>,
+        client: IpAddr,
+    ) -> Result<(UserName, HeaderValue), Refused> {
+        let attempt = self.spend_login(challenge_id).await?;
+        let (user, proof) = self.judge_login(&attempt, response, client).await?;
+        let cookie = self.open_session(&user, &proof, client).await;
+        let cookie = self.record_login(&user, &attempt, &proof, cookie, client).await?;
+        Ok((user, cookie))
+    }
+
+    /// Spends a challenge of a login, of either kind.
+    async fn spend_login(&self, challenge_id: &str) -> Result<Attempt, Refused> {
+        if let Some(challenge) = self.spend_passwordless(challenge_id) {
+            return Ok(Attempt { user: None, challenge: challenge? });
+        }
+        let (user, _) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
+        let challenge = self.spend_challenge(&user, challenge_id).await?;
+        match challenge.scope {
+            Scope::Login => Ok(Attempt { user: Some(user), challenge }),
+            _ => Err(Refused::Challenge),
+        }
+    }
+
+    /// Judges the answer; a failure is recorded, unless nobody can be named for it: strangers could fill the audit trail.
+    async fn judge_login(
+        &self,
+        attempt: &Attempt,
+        response: Option<proto::MfaResponse>,
+        client: IpAddr,
+    ) -> Result<(UserName, Proof), Refused> {
+        let answer = Answer::from_proto(response)?;
+        let user = match (&attempt.user, &answer) {
+            (Some(user), _) => user.clone(),
+            (None, Answer::Webauthn(credential)) => self.passkey_owner(credential).await?.0,
+            (None, Answer::Nothing | Answer::Totp(_)) => return Err(Refused::Credentials),
+        };
+        match self.judge_answer(&user, &attempt.challenge, answer).await {
+            Ok(proof) => Ok((user, proof)),
+            Err(refused) => Err(self.login_failed(&user, client, refused).await?),
+        }
+    }
+
+    /// Records how it ended, whatever it was that was to be given.
+    async fn record_login<T>(
         &self,
         user: &UserName,
-        challenge: &Challenge,
-        answer: Answer,
-        keys: &LoginKeys,
-        life: Option<Duration>,
+        attempt: &Attempt,
+        proof: &Proof,
+        given: Result<T, Refused>,
         client: IpAddr,
-    ) -> Result<proto::LoginCertificates, Refused> {
-        let proof = match self.judge_answer(user, challenge, answer).await {
-            Ok(proof) => proof,
-            Err(refused) => return Err(self.login_failed(user, client, refused).await?),
-        };
-        let certificates = match self.issue_login(user, keys, life, &proof, client).await {
-            Ok(certificates) => certificates,
-            Err(refused) => return Err(self.login_failed(user, client, refused).await?),
-        };
-        self.login_succeeded(user, client, &challenge.scope, &proof).await?;
-        Ok(certificates)
+    ) -> Result<T, Refused> {
+        match given {
+            Ok(given) => {
+                self.login_succeeded(user, client, &attempt.challenge.scope, proof).await?;
+                Ok(given)
+            }
+            Err(refused) => Err(self.login_failed(user, client, refused).await?),
+        }
     }
 
     async fn login_succeeded(

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use auth::{identity::UserName, proto, resource::AuthPreference};
@@ -19,8 +19,7 @@ use crate::{
     challenge::{self, Challenge},
     cluster::Cluster,
     error::Refused,
-    issue::LoginKeys,
-    mfa::{Answer, Device, Proof, webauthn::Assertion},
+    mfa::{Device, Proof, webauthn::Assertion},
     room::neighbourhood,
     secret,
 };
@@ -177,22 +176,6 @@ impl Cluster {
         }
         let result = self.check_passkey(preference, &device, state, credential).await?;
         Ok((device, result))
-    }
-
-    /// The second step. What nobody can be named for is refused without a word in the audit trail, or strangers could fill
-    /// it.
-    pub(crate) async fn finish_passwordless_login(
-        &self,
-        challenge: &Challenge,
-        request: proto::FinishLoginRequest,
-        client: IpAddr,
-    ) -> Result<proto::LoginCertificates, Refused> {
-        let keys = LoginKeys::from_request(&request)?;
-        let life = Some(Duration::from_secs(request.ttl_seconds.into())).filter(|ttl| !ttl.is_zero());
-        let answer = Answer::from_proto(request.mfa)?;
-        let Answer::Webauthn(credential) = &answer else { return Err(Refused::Credentials) };
-        let (user, _) = self.passkey_owner(credential).await?;
-        self.complete_login(&user, challenge, answer, &keys, life, client).await
     }
 }
 

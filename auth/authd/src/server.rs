@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::Api,
     audit::{AuditError, AuditLog},
+    browser_mfa::Pages,
     cluster::{self, Cluster, FoundingError},
     config::Config,
     data_dir::{DataDir, DataDirError},
@@ -102,6 +103,7 @@ impl Server {
             authorities,
             passwords: Passwords::default(),
             lobby: Lobby::default(),
+            pages: Pages::default(),
             audit,
         });
         let own = OwnKey::new(own_certificate(&cluster)?)?;

@@ -172,6 +172,8 @@ impl Cluster {
             keys::challenges(user),
             keys::registrations(user),
             keys::approvals(user),
+            keys::web_sessions(user),
+            keys::recovery(user),
         ];
         let states = store::read_all::<DeviceState>(&*self.store, keys::device_states(user)).await?;
         let credentials = states.into_iter().filter_map(|state| state.value.secret.credential());

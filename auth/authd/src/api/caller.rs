@@ -73,7 +73,16 @@ fn refuse_expired(not_after: SystemTime, now: SystemTime) -> Result<(), Refused>
 
 /// Anybody but the holder of a bad certificate; answers with the address.
 pub(crate) fn anyone<T>(cluster: &Cluster, request: &Request<T>) -> Result<IpAddr, Refused> {
-    let connection = connection(request)?;
+    address_of(cluster, connection(request)?)
+}
+
+/// As [`anyone`], of what a page calls.
+pub(crate) fn address(cluster: &Cluster, extensions: &http::Extensions) -> Result<IpAddr, Refused> {
+    let connection = extensions.get().ok_or(Refused::Internal("request without connection"))?;
+    address_of(cluster, connection)
+}
+
+fn address_of(cluster: &Cluster, connection: &Connection) -> Result<IpAddr, Refused> {
     let now = cluster.clock.now();
     match &connection.caller {
         Caller::Nobody | Caller::Root => {}

@@ -67,8 +67,8 @@ impl Public for Api {
         &self,
         request: Request<proto::BeginBrowserMfaRequest>,
     ) -> Result<Response<proto::BrowserMfa>, Status> {
-        caller::anyone(&self.cluster, &request)?;
-        Err(Status::unimplemented("MFA in a browser"))
+        let address = caller::anyone(&self.cluster, &request)?;
+        Ok(Response::new(self.cluster.begin_browser_mfa(&request.get_ref().challenge_id, address).await?))
     }
 
     async fn await_browser_mfa(
@@ -76,7 +76,11 @@ impl Public for Api {
         request: Request<proto::AwaitBrowserMfaRequest>,
     ) -> Result<Response<proto::AwaitBrowserMfaResponse>, Status> {
         caller::anyone(&self.cluster, &request)?;
-        Err(Status::unimplemented("MFA in a browser"))
+        let waiting = self.cluster.await_browser_mfa(&request.get_ref().wait_token);
+        match self.shutdown.run_until_cancelled(waiting).await {
+            Some(answer) => Ok(Response::new(answer?)),
+            None => Err(Status::unavailable("stopping; ask again")),
+        }
     }
 
     async fn join(

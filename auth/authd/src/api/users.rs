@@ -5,13 +5,7 @@ use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
 use super::{Api, caller};
-use crate::{
-    challenge::Scope,
-    error::Refused,
-    issue::SessionCaller,
-    mfa::{Answer, Proof},
-    registration::Wish,
-};
+use crate::{challenge::Scope, error::Refused, registration::Wish};
 
 #[tonic::async_trait]
 impl Users for Api {
@@ -76,11 +70,8 @@ impl Users for Api {
         let (caller, _) = caller::user(&self.cluster, &request).await?;
         let request = request.into_inner();
         let wish = Wish::from_proto(request.kind, request.passwordless)?;
-        let proof = self.prove_device(&caller, &request.challenge_id, request.mfa).await?;
-        if proof.device().is_none() {
-            let password = Zeroizing::new(request.password);
-            self.cluster.prove_by_password(&caller.user, password, caller.address).await?;
-        }
+        let (id, password) = (request.challenge_id, Zeroizing::new(request.password));
+        self.cluster.prove_to_add(&caller.user, &id, request.mfa, password, caller.address).await?;
         Ok(Response::new(self.cluster.begin_add_device(&caller.user, wish).await?))
     }
 
@@ -99,25 +90,8 @@ impl Users for Api {
     ) -> Result<Response<proto::DeleteMfaDeviceResponse>, Status> {
         let (caller, _) = caller::user(&self.cluster, &request).await?;
         let request = request.into_inner();
-        self.prove_device(&caller, &request.challenge_id, request.mfa).await?;
+        self.cluster.prove_for_devices(&caller.user, &request.challenge_id, request.mfa).await?;
         let device = self.cluster.delete_device(&caller.user, &request.device).await?;
         Ok(Response::new(proto::DeleteMfaDeviceResponse { device: Some(device) }))
-    }
-}
-
-impl Api {
-    /// A login certificate alone changes no devices: it may be stolen.
-    async fn prove_device(
-        &self,
-        caller: &SessionCaller,
-        challenge_id: &str,
-        response: Option<proto::MfaResponse>,
-    ) -> Result<Proof, Refused> {
-        let challenge = self.cluster.spend_challenge(&caller.user, challenge_id).await?;
-        if !matches!(challenge.scope, Scope::ManageDevices) {
-            return Err(Refused::Challenge);
-        }
-        let answer = Answer::from_proto(response)?;
-        self.cluster.judge_answer(&caller.user, &challenge, answer).await
     }
 }

@@ -54,7 +54,7 @@ impl Scope {
     }
 
     /// What it is for, in the words of audit events.
-    pub(super) fn describe(&self, event: &mut Value) {
+    pub(crate) fn describe(&self, event: &mut Value) {
         match self {
             Self::Login | Self::PasswordlessLogin | Self::ManageDevices => {}
             Self::Session { intent } => {

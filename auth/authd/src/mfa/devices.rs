@@ -128,17 +128,24 @@ impl Cluster {
         if needed && device.kind.is_accepted(factor) && left == 0 {
             return Err(Refused::LastDevice);
         }
-        let state = self.device_state(user, device.id).await?;
-        let mut ops = vec![
-            Op::put(keys::account(user), account.unchanged(), &account.value)?,
-            Op::delete(keys::device(user, device.id), Condition::Present),
-            Op::delete(keys::device_state(user, device.id), Condition::Any),
-        ];
-        let credential = state.and_then(|state| state.value.secret.credential());
-        ops.extend(credential.map(|credential| Op::delete(credential, Condition::Any)));
+        let mut ops = self.remove_device_ops(device).await?;
+        ops.push(Op::put(keys::account(user), account.unchanged(), &account.value)?);
         self.store.commit(ops).await.map_err(changed)?;
         self.emit_device("mfa.delete", "T1007I", device).await?;
         Ok(describe(device, None))
+    }
+
+    /// The operations that take a device away. The account is rewritten along with it.
+    pub(crate) async fn remove_device_ops(&self, device: &Device) -> Result<Vec<Op>, Refused> {
+        let Device { user, id, .. } = device;
+        let state = self.device_state(user, *id).await?;
+        let mut ops = vec![
+            Op::delete(keys::device(user, *id), Condition::Present),
+            Op::delete(keys::device_state(user, *id), Condition::Any),
+        ];
+        let credential = state.and_then(|state| state.value.secret.credential());
+        ops.extend(credential.map(|credential| Op::delete(credential, Condition::Any)));
+        Ok(ops)
     }
 
     async fn existing_account(&self, user: &UserName) -> Result<Stored<Account>, Refused> {

@@ -41,6 +41,7 @@ async fn world() -> World {
         authorities,
         passwords: Passwords::default(),
         lobby: Lobby::default(),
+        pages: crate::browser_mfa::Pages::default(),
         audit,
     });
     let root = cluster.allow_change(AdminCaller::root(), &MetadataMap::new(), [0; 32]).await.unwrap();

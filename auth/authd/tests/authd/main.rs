@@ -24,4 +24,5 @@ mod server;
 mod session;
 mod sidecars;
 mod watch;
+mod web;
 mod world;

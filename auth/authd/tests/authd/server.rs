@@ -96,7 +96,7 @@ impl ServerCertVerifier for AnyServer {
 }
 
 /// A TLS client that would resume if it could.
-fn tls_client(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+pub(crate) fn tls_client(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])
         .unwrap()

@@ -1,0 +1,7 @@
+//! The pages over real HTTPS, as browsers and as those who are none meet them.
+
+mod accounts;
+mod approvals;
+mod browser;
+mod doors;
+mod recovery;

@@ -1,0 +1,260 @@
+//! Invitations, sessions, devices.
+
+use std::time::Duration;
+
+use auth::proto;
+use serde_json::{Value, json};
+
+use super::browser::{Answer, Browser};
+use crate::world::*;
+
+async fn challenge(browser: &mut Browser<'_>) -> Value {
+    browser.call("devices/challenge", json!({})).await.ok()
+}
+
+/// Begins to add a device with a proof.
+async fn begin(browser: &mut Browser<'_>, proof: Value) -> Answer {
+    let body = json!({"proof": proof, "password": null, "kind": "webauthn", "passwordless": false});
+    browser.call("devices/begin", body).await
+}
+
+#[tokio::test]
+async fn an_invitation_is_finished_with_a_key_and_leaves_recovery_codes() {
+    let world = World::new().await;
+    let token = world.invite("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    let page = format!("/web/invite/{token}");
+    assert_eq!(browser.get(&page).await.status, 200);
+    let shown = browser.call("invite/show", json!({"token": token})).await.ok();
+    assert_eq!((&shown["user"], &shown["device_required"]), (&json!("olga"), &json!(true)));
+    let body = json!({"token": token, "kind": "webauthn", "passwordless": false});
+    let registration = browser.call("invite/begin", body).await.ok();
+    let mut olga = Person::new("olga");
+    let device = browser.new_key(&registration, &mut olga, "blue key");
+    let body = json!({"token": token, "password": PASSWORD, "device": device});
+    let accepted = browser.call("invite/accept", body.clone()).await.ok();
+    assert_eq!(accepted["recovery_codes"].as_array().unwrap().len(), 3);
+    // Used: told like one that never was.
+    let again = browser.call("invite/accept", body).await;
+    let unknown = browser.call("invite/show", json!({"token": "0".repeat(32)})).await;
+    assert_eq!((again.refused(), &again.body), (unknown.refused(), &unknown.body));
+    assert_eq!(browser.get(&page).await.status, 404);
+    browser.sign_in(&mut olga).await.ok();
+    assert_eq!(world.events("recovery_code.generated").await[0]["code"], "T1008I");
+}
+
+#[tokio::test]
+async fn an_authenticator_app_gets_its_secret_as_a_drawing_too() {
+    let world = World::new().await;
+    let token = world.invite("jerry", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    let body = json!({"token": token, "kind": "totp", "passwordless": false});
+    let registration = browser.call("invite/begin", body).await.ok();
+    let totp = &registration["totp"];
+    assert!(
+        totp["qr"]["size"].as_u64().unwrap() > 29
+            && totp["qr"]["path"].as_str().unwrap().starts_with("M4 4h7")
+    );
+    let mut jerry = Person::new("jerry");
+    jerry.totp = Some(totp["secret"].as_str().unwrap().to_owned());
+    let device = json!({
+        "registration_id": registration["registration_id"], "name": "app", "code": jerry.code(world.time.now()),
+    });
+    let body = json!({"token": token, "password": PASSWORD, "device": device});
+    browser.call("invite/accept", body).await.ok();
+    world.clock.advance(Duration::from_secs(60));
+    browser.sign_in(&mut jerry).await.ok();
+}
+
+#[tokio::test]
+async fn an_expired_invitation_is_like_one_that_never_was() {
+    let world = World::new().await;
+    let token = world.invite("olga", &["access"]).await;
+    world.clock.advance(Duration::from_secs(3600));
+    let mut browser = Browser::new(&world);
+    assert_eq!(browser.get(&format!("/web/invite/{token}")).await.status, 404);
+    assert_eq!(browser.call("invite/show", json!({"token": token})).await.refused().0, 404);
+}
+
+#[tokio::test]
+async fn a_session_is_a_cookie_that_no_script_and_no_other_site_gets() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    let answer = browser.sign_in(&mut olga).await;
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-touchstone="), "{cookie}");
+    assert!(cookie.ends_with("; Path=/; Secure; HttpOnly; SameSite=Strict"), "{cookie}");
+    let listed = browser.call("devices/list", json!({})).await.ok();
+    assert_eq!((&listed["user"], &listed["devices"][0]["name"]), (&json!("olga"), &json!("key")));
+    assert_eq!(world.events("user.login").await[0]["code"], "T1000I");
+    // It is no certificate, and none comes with it.
+    assert!(world.events("cert.create").await.is_empty());
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session_and_not_only_the_cookie() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    let stolen = browser.cookie.clone();
+    browser.call("logout", json!({})).await.ok();
+    assert_eq!(browser.cookie, None);
+    browser.cookie = stolen;
+    assert_eq!(browser.call("devices/list", json!({})).await.refused(), (401, "not_signed_in".to_owned()));
+}
+
+#[tokio::test]
+async fn a_session_is_over_when_it_is_idle_and_lives_on_when_it_is_used() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(9 * 60));
+        browser.call("devices/list", json!({})).await.ok();
+    }
+    world.clock.advance(Duration::from_secs(10 * 60));
+    assert_eq!(browser.call("devices/list", json!({})).await.refused().0, 401);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_account_as_it_was_and_with_a_lock() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    world.put("kind: lock\nversion: v2\nmetadata: {name: stop}\nspec: {target: {user: olga}}\n").await;
+    assert_eq!(
+        browser.call("devices/list", json!({})).await.refused(),
+        (403, "permission_denied".to_owned())
+    );
+    let request = proto::DeleteResourceRequest { kind: "lock".into(), name: "stop".into() };
+    world.admin().await.delete_resource(request).await.unwrap();
+    browser.call("devices/list", json!({})).await.ok();
+    let request = proto::ResetUserRequest { name: "olga".into(), ttl_seconds: 0 };
+    world.admin().await.reset_user(request).await.unwrap();
+    assert_eq!(browser.call("devices/list", json!({})).await.refused().0, 401);
+}
+
+#[tokio::test]
+async fn failures_in_a_browser_and_in_a_terminal_are_counted_together() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    let wrong = json!({"user": "olga", "password": "wrong password"});
+    let told = browser.call("login/begin", wrong.clone()).await;
+    let unknown = browser.call("login/begin", json!({"user": "nobody", "password": PASSWORD})).await;
+    assert_eq!((told.refused(), &told.body), (unknown.refused(), &unknown.body));
+    for _ in 0..2 {
+        browser.call("login/begin", wrong.clone()).await.refused();
+        world.begin_login("olga", "wrong password").await.unwrap_err();
+    }
+    let closed = browser.call("login/begin", json!({"user": "olga", "password": PASSWORD})).await;
+    assert_eq!(closed.refused(), (429, "resource_exhausted".to_owned()));
+    assert_eq!(refused(world.begin_login("olga", PASSWORD).await).0, tonic::Code::ResourceExhausted);
+    world.clock.advance(Duration::from_secs(20 * 60));
+    browser.sign_in(&mut olga).await.ok();
+}
+
+#[tokio::test]
+async fn a_login_is_finished_once_and_only_with_its_own_answer() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut other = world.person_with_key("other", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    let body = json!({"user": "olga", "password": PASSWORD});
+    let challenge = browser.call("login/begin", body.clone()).await.ok();
+    let proof = browser.prove(&challenge, &mut olga);
+    browser.call("login/finish", json!({"proof": proof})).await.ok();
+    let replayed = browser.call("login/finish", json!({"proof": proof})).await;
+    assert_eq!(replayed.refused(), (409, "failed_precondition".to_owned()));
+    let mine = browser.call("login/begin", json!({"user": "other", "password": PASSWORD})).await.ok();
+    let hers = browser.call("login/begin", body).await.ok();
+    let mut proof = browser.prove(&mine, &mut other);
+    proof["challenge_id"] = hers["challenge_id"].clone();
+    assert_eq!(browser.call("login/finish", json!({"proof": proof})).await.refused().0, 403);
+}
+
+#[tokio::test]
+async fn a_device_is_added_and_removed_with_a_touch_each_and_the_last_one_stays() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    let challenged = challenge(&mut browser).await;
+    let proof = browser.prove(&challenged, &mut olga);
+    let registration = begin(&mut browser, proof).await.ok();
+    let mut second = Person::new("olga");
+    let device = browser.new_key(&registration, &mut second, "second");
+    browser.call("devices/finish", json!({"device": device})).await.ok();
+    let listed = browser.call("devices/list", json!({})).await.ok();
+    let ids: Vec<_> =
+        listed["devices"].as_array().unwrap().iter().map(|device| device["id"].clone()).collect();
+    assert_eq!(ids.len(), 2);
+    let challenged = challenge(&mut browser).await;
+    let proof = browser.prove(&challenged, &mut second);
+    browser.call("devices/remove", json!({"proof": proof, "device_id": ids[0]})).await.ok();
+    let challenged = challenge(&mut browser).await;
+    let proof = browser.prove(&challenged, &mut second);
+    let last = browser.call("devices/remove", json!({"proof": proof, "device_id": ids[1]})).await;
+    assert_eq!(last.refused(), (409, "failed_precondition".to_owned()));
+    assert_eq!(world.events("mfa.delete").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_alone_changes_no_devices() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    let device = browser.call("devices/list", json!({})).await.ok()["devices"][0]["id"].clone();
+    let id = challenge(&mut browser).await["challenge_id"].clone();
+    assert_eq!(begin(&mut browser, json!({"challenge_id": id})).await.refused().0, 403);
+    // A touch to log in is none for devices.
+    let body = json!({"user": "olga", "password": PASSWORD});
+    let login = browser.call("login/begin", body).await.ok();
+    let proof = browser.prove(&login, &mut olga);
+    assert_eq!(begin(&mut browser, proof.clone()).await.refused().0, 409);
+    for call in ["devices/remove", "devices/codes"] {
+        let id = challenge(&mut browser).await["challenge_id"].clone();
+        let mut body = json!({"proof": {"challenge_id": id}});
+        let field = if call == "devices/remove" { "device_id" } else { "password" };
+        body[field] = if call == "devices/remove" { device.clone() } else { json!(PASSWORD) };
+        assert_eq!(browser.call(call, body).await.refused().0, 403, "{call}");
+    }
+    for call in ["devices/list", "devices/challenge"] {
+        assert_eq!(Browser::new(&world).call(call, json!({})).await.refused().0, 401, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_removes_somebody_elses_device_or_answers_their_challenge() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut eve = world.person_with_key("eve", &["access"]).await;
+    let (mut hers, mut evil) = (Browser::new(&world), Browser::new(&world));
+    hers.sign_in(&mut olga).await.ok();
+    evil.sign_in(&mut eve).await.ok();
+    let device = hers.call("devices/list", json!({})).await.ok()["devices"][0]["id"].clone();
+    let mine = challenge(&mut evil).await;
+    let proof = evil.prove(&mine, &mut eve);
+    let answer = evil.call("devices/remove", json!({"proof": proof, "device_id": device})).await;
+    assert_eq!(answer.refused(), (404, "not_found".to_owned()));
+    let challenged = challenge(&mut hers).await;
+    let proof = hers.prove(&challenged, &mut olga);
+    assert_eq!(begin(&mut evil, proof).await.refused().0, 409);
+    assert_eq!(hers.call("devices/list", json!({})).await.ok()["devices"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn two_cookies_of_the_name_are_none() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    let own = browser.cookie.clone().unwrap();
+    browser.cookie = Some(format!("{own}; {own}"));
+    assert_eq!(browser.call("devices/list", json!({})).await.refused().0, 401);
+}

@@ -1,0 +1,82 @@
+// Approving one touch: what it is for, the number in the terminal, the key.
+
+import { at, begin, gone, idOfPage, make, onSubmit, run, show, when, write } from './page.js';
+import { call } from './call.js';
+import * as key from './key.js';
+
+const HINT = 'Run your command in the terminal again for a new link.';
+const id = idOfPage();
+
+const TITLES = {
+  session: 'Open a session?',
+  login: 'Log in?',
+  devices: 'Change your devices?',
+  admin: 'Run this as administrator?',
+};
+
+const factsOf = ({ user, cluster, purpose, target, command, address, time }) => {
+  const facts = [['Who', user ?? 'whoever has the passkey'], ['Cluster', cluster]];
+  if (purpose === 'admin') facts.push(['Command', command]);
+  if (target) {
+    facts.push(['Target', `${target.name} (${target.protocol})`], ['Login', target.login]);
+    if (target.database) facts.push(['Database', target.database]);
+  }
+  return [...facts, ['From', address], ['Asked', when(time)]];
+};
+
+const ended = (text) => {
+  write('denied-text', text);
+  show('denied');
+};
+
+// Ids that are over look all the same.
+const orGone = async (calling) => {
+  try {
+    return await calling;
+  } catch (error) {
+    throw error.code === 'not_found' ? gone(HINT) : error;
+  }
+};
+
+const touch = async ({ webauthn, pass }) => {
+  const assertion = await key.get(webauthn);
+  await orGone(call('approve/answer', { id, pass, assertion }));
+  show('approved');
+};
+
+const press = async (number) => {
+  let pressed;
+  try {
+    pressed = await orGone(call('approve/number', { id, number }));
+  } catch (error) {
+    if (error.code !== 'permission_denied') throw error;
+    ended(error.message);
+    return;
+  }
+  onSubmit('touch-form', () => touch(pressed));
+  show('touch');
+  await touch(pressed);
+};
+
+const deny = async () => {
+  await orGone(call('approve/deny', { id }));
+  ended('Nothing was approved. If it was not you who asked, somebody may know your password: tell your administrator.');
+};
+
+const button = (number) => {
+  const made = make('button', number);
+  made.type = 'button';
+  made.onclick = () => run([...at('numbers').children], () => press(number));
+  return made;
+};
+
+begin(async () => {
+  const asked = await orGone(call('approve/show', { id }));
+  write('cluster', asked.cluster);
+  write('ask-title', TITLES[asked.purpose] ?? 'Approve this?');
+  at('facts').replaceChildren(...factsOf(asked).flatMap(([word, value]) => [make('dt', word), make('dd', value)]));
+  at('numbers').replaceChildren(...asked.numbers.map(button));
+  onSubmit('deny-form', deny);
+  onSubmit('touch-deny-form', deny);
+  show('ask');
+});

@@ -1,0 +1,56 @@
+// Finishing an invitation: password, device, recovery codes.
+
+import { at, begin, gone, idOfPage, onSubmit, show, write } from './page.js';
+import { call } from './call.js';
+import { enroll } from './enroll.js';
+import { showCodes } from './codes.js';
+
+const HINT = 'Ask your administrator for a new invitation.';
+const token = idOfPage();
+
+const overIfGone = async (calling) => {
+  try {
+    return await calling;
+  } catch (error) {
+    throw error.code === 'not_found' ? gone(HINT) : error;
+  }
+};
+
+const choosePassword = () =>
+  new Promise((resolve) => {
+    onSubmit('password-form', async () => {
+      const password = at('password-input').value;
+      if (password !== at('password-again').value) {
+        at('password-again').focus();
+        throw new Error('The two passwords are not the same.');
+      }
+      resolve(password);
+    });
+    show('password');
+  });
+
+const accept = (password) => (device) => overIfGone(call('invite/accept', { token, password, device }));
+
+const addDevice = (invitation, password) => {
+  if (!invitation.webauthn && !invitation.totp) return accept(password)(null);
+  return enroll(invitation, {
+    title: 'Add your device',
+    why: 'You touch it, or read a code from it, when you log in and when you open a session.',
+    begin: (wish) => overIfGone(call('invite/begin', { token, ...wish })),
+    finish: accept(password),
+    skip: !invitation.device_required,
+  });
+};
+
+begin(async () => {
+  const invitation = await overIfGone(call('invite/show', { token }));
+  write('user', invitation.user);
+  write('cluster', invitation.cluster);
+  at('username').value = invitation.user;
+  const password = await choosePassword();
+  const { user, proxy, recovery_codes } = await addDevice(invitation, password);
+  await showCodes(recovery_codes);
+  write('done-text', `The account ${user} is yours.`);
+  write('done-command', `tsh login --proxy=${proxy} --user=${user}`);
+  show('done');
+});

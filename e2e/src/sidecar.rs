@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    Authd, Tctl,
+    Authd, Mariadb, Postgres, Tctl,
     authd::{STARTING, listening, logged},
     binaries,
     process::{Daemon, mortal, poll},
@@ -21,6 +21,8 @@ use crate::{
 /// What a sidecar is started with.
 #[derive(Clone, Debug)]
 pub struct SidecarOptions {
+    /// What the upstream speaks: `postgres` or `mysql`.
+    pub protocol: &'static str,
     /// Name of its target.
     pub name: String,
     /// Labels as on the command line: `env=dev,…`.
@@ -36,12 +38,12 @@ pub struct SidecarOptions {
 
 impl SidecarOptions {
     fn flags(&self, auth_server: &str, ca_pin: &str, token: Option<&str>, listen: &str) -> Vec<String> {
-        let Self { name, labels, uri, password_file, parameter_values: _ } = self;
+        let Self { protocol, name, labels, uri, password_file, parameter_values: _ } = self;
         let mut flags = vec![
             format!("--auth-server={auth_server}"),
             format!("--ca-pin={ca_pin}"),
             format!("--name={name}"),
-            "--protocol=postgres".to_owned(),
+            format!("--protocol={protocol}"),
             format!("--labels={labels}"),
             format!("--uri={uri}"),
             format!("--listen={listen}"),
@@ -60,7 +62,7 @@ impl SidecarOptions {
         token: Option<&str>,
         listen: &str,
     ) -> Result<String> {
-        let Self { name, labels, uri, password_file, parameter_values } = self;
+        let Self { protocol, name, labels, uri, password_file, parameter_values } = self;
         let mut text = format!("auth_server: {auth_server}\nca_pins: ['{ca_pin}']\n");
         if let Some(token) = token {
             let file = data_dir.with_extension("token");
@@ -70,13 +72,51 @@ impl SidecarOptions {
         }
         let labels = labels.replace('=', ": ");
         text += &format!(
-            "targets:\n- name: {name}\n  protocol: postgres\n  listen: {listen}\n  labels: {{ {labels} }}\n  \
+            "targets:\n- name: {name}\n  protocol: {protocol}\n  listen: {listen}\n  labels: {{ {labels} }}\n  \
              audit: {{ parameter_values: {parameter_values} }}\n  upstream:\n    uri: {uri}\n"
         );
         if let Some(file) = password_file {
             text += &format!("    password_file: {}\n", file.display());
         }
         Ok(text)
+    }
+}
+
+/// A database that a sidecar can stand in front of.
+pub trait Guarded {
+    /// The word for it in a sidecar's configuration.
+    const PROTOCOL: &'static str;
+
+    /// Where it listens with TLS: `HOST:PORT`, as its certificate says.
+    fn address(&self) -> String;
+}
+
+impl Guarded for Postgres {
+    const PROTOCOL: &'static str = "postgres";
+
+    fn address(&self) -> String {
+        self.address()
+    }
+}
+
+impl Guarded for Mariadb {
+    const PROTOCOL: &'static str = "mysql";
+
+    fn address(&self) -> String {
+        self.address()
+    }
+}
+
+/// Options of a sidecar that logs in to the database by client certificate.
+#[must_use]
+pub fn guard<D: Guarded>(name: &str, labels: &str, database: &D) -> SidecarOptions {
+    SidecarOptions {
+        protocol: D::PROTOCOL,
+        name: name.to_owned(),
+        labels: labels.to_owned(),
+        uri: database.address(),
+        password_file: None,
+        parameter_values: true,
     }
 }
 

@@ -8,10 +8,7 @@ use rustls_pki_types::{PrivateKeyDer, ServerName};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::session::Credential;
-
-/// TLS first, then PostgreSQL in the plain: what the sidecar offers to tunnels (`protocols::postgres`).
-pub const POSTGRES_ALPN: &[u8] = b"touchstone-postgres";
+use crate::{database::DatabaseProtocol, session::Credential};
 
 /// A sidecar that has not answered after this long is away.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,7 +60,9 @@ pub enum DialError {
 /// [`DialError`].
 pub async fn dial(credential: &Credential) -> Result<TlsStream<TcpStream>, DialError> {
     let address = credential.target.public_addr.clone();
-    let config = client_config(credential).map_err(DialError::Credential)?;
+    let protocol = DatabaseProtocol::parse(&credential.target.protocol)
+        .ok_or_else(|| DialError::Protocol { address: address.clone() })?;
+    let config = client_config(credential, protocol).map_err(DialError::Credential)?;
     let name = server_name(&credential.target.name)?;
     let tls = async {
         let socket = connect(&address).await?;
@@ -73,7 +72,7 @@ pub async fn dial(credential: &Credential) -> Result<TlsStream<TcpStream>, DialE
     };
     let stream =
         timeout(DIAL_DEADLINE, tls).await.map_err(|_| DialError::TimedOut { address: address.clone() })??;
-    if stream.get_ref().1.alpn_protocol() != Some(POSTGRES_ALPN) {
+    if stream.get_ref().1.alpn_protocol() != Some(protocol.tunnel_alpn()) {
         return Err(DialError::Protocol { address });
     }
     Ok(stream)
@@ -101,7 +100,7 @@ fn server_name(target: &str) -> Result<ServerName<'static>, DialError> {
     ServerName::try_from(target_server_name(&name)).map_err(|_| wrong())
 }
 
-fn client_config(credential: &Credential) -> Result<ClientConfig, rustls::Error> {
+fn client_config(credential: &Credential, protocol: DatabaseProtocol) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     for authority in &credential.authorities {
         roots.add(authority.clone())?;
@@ -114,7 +113,7 @@ fn client_config(credential: &Credential) -> Result<ClientConfig, rustls::Error>
             vec![credential.certificate.clone()],
             PrivateKeyDer::Pkcs8(credential.key.clone_key()),
         )?;
-    config.alpn_protocols = vec![POSTGRES_ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.tunnel_alpn().to_vec()];
     // A resumed session would skip the certificates on both sides.
     config.resumption = Resumption::disabled();
     Ok(config)

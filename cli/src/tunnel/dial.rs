@@ -1,4 +1,5 @@
-//! To the sidecar: TCP, TLS with the session certificate, and the proof that it guards this very target.
+//! To the sidecar: TCP, what MySQL says before TLS, TLS with the session certificate, and the proof that it guards this very
+//! target.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,6 +10,10 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{database::DatabaseProtocol, session::Credential};
+
+mod starttls;
+
+use self::starttls::Opened;
 
 /// A sidecar that has not answered after this long is away.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -35,6 +40,14 @@ pub enum DialError {
     TimedOut {
         /// What was dialled.
         address: String,
+    },
+    /// It said no before anybody proved anything, so these words may be anybody's.
+    #[error("{address} said: {message}")]
+    Refused {
+        /// What was dialled.
+        address: String,
+        /// Its words.
+        message: String,
     },
     /// TLS failed: not the sidecar of this target, or it turned the certificate down.
     #[error("{address} is not a sidecar of {target} that can be trusted")]
@@ -65,7 +78,14 @@ pub async fn dial(credential: &Credential) -> Result<TlsStream<TcpStream>, DialE
     let config = client_config(credential, protocol).map_err(DialError::Credential)?;
     let name = server_name(&credential.target.name)?;
     let tls = async {
-        let socket = connect(&address).await?;
+        let mut socket = connect(&address).await?;
+        if protocol == DatabaseProtocol::Mysql {
+            let opened = starttls::open(&mut socket).await;
+            let cut_off = |source| DialError::Unreachable { address: address.clone(), source };
+            if let Opened::Refused(message) = opened.map_err(cut_off)? {
+                return Err(DialError::Refused { address: address.clone(), message });
+            }
+        }
         let connected = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
         let target = credential.target.name.clone();
         connected.map_err(|source| DialError::Tls { address: address.clone(), target, source })

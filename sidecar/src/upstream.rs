@@ -127,9 +127,9 @@ impl Upstream {
             Source::Password(path) => (Credential::Password(read_password(path.clone()).await?), None),
             Source::Certificate(cache) => (Credential::None, Some(cache.config(db_user).await?)),
         };
-        let tls = self.tls.as_ref().map(|tls| UpstreamTls {
-            config: config.unwrap_or_else(|| Arc::clone(&tls.anonymous)),
-            server_name: tls.server_name.clone(),
+        let tls = self.tls.as_ref().map(|tls| {
+            let anonymous = tls.anonymous();
+            UpstreamTls { config: config.unwrap_or(anonymous.config), ..anonymous }
         });
         let setting =
             |(name, value): (&String, &String)| Setting { name: name.clone(), value: value.clone() };
@@ -139,8 +139,20 @@ impl Upstream {
             credential,
             settings: options.db_session_settings.iter().map(setting).collect(),
             replication_allowed: options.db_replication,
-            local_infile_allowed: false,
+            local_infile_allowed: options.db_local_infile,
         })
+    }
+
+    /// Enough to see what is there, and not to log in.
+    pub(crate) fn bare(&self) -> Endpoint {
+        Endpoint {
+            address: self.address.clone(),
+            tls: self.tls.as_ref().map(Tls::anonymous),
+            credential: Credential::None,
+            settings: Vec::new(),
+            replication_allowed: false,
+            local_infile_allowed: false,
+        }
     }
 
     /// Its client certificates, which somebody must keep fresh.
@@ -168,6 +180,10 @@ impl Tls {
         let make = TlsFactory { mode, roots };
         let anonymous = make.config(None).map_err(UpstreamError::Tls)?;
         Ok(Self { make, server_name, anonymous })
+    }
+
+    fn anonymous(&self) -> UpstreamTls {
+        UpstreamTls { config: Arc::clone(&self.anonymous), server_name: self.server_name.clone() }
     }
 }
 

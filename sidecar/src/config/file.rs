@@ -60,6 +60,8 @@ struct Target {
     public_addr: Option<String>,
     #[serde(default)]
     audit: TargetAudit,
+    #[serde(default)]
+    mysql: Mysql,
     upstream: Upstream,
 }
 
@@ -67,6 +69,12 @@ struct Target {
 #[serde(deny_unknown_fields)]
 struct TargetAudit {
     parameter_values: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mysql {
+    server_version: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +135,7 @@ impl Target {
                 None | Some(true) => Parameters::Recorded,
                 Some(false) => Parameters::Withheld,
             },
+            mysql_version: self.mysql.server_version,
             upstream,
         })
     }

@@ -105,6 +105,7 @@ pub mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod ledger;
+pub mod mysql;
 pub mod postgres;
 mod reader;
 mod refusal;

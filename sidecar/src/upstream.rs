@@ -139,6 +139,7 @@ impl Upstream {
             credential,
             settings: options.db_session_settings.iter().map(setting).collect(),
             replication_allowed: options.db_replication,
+            local_infile_allowed: false,
         })
     }
 

@@ -97,10 +97,12 @@ impl Protocol for Fake {
             Script::NoUpstream => Err(DialError::Connect(io::Error::other("no route to secret-host"))),
             Script::Rejected => Err(DialError::Rejected(protocols::UpstreamReport {
                 sql_state: protocols::SqlState::parse(b"28000"),
+                number: None,
                 message: "no pg_hba.conf entry for secret-host".to_owned(),
             })),
             Script::SettingsRejected => Err(DialError::SettingsRejected(protocols::UpstreamReport {
                 sql_state: protocols::SqlState::parse(b"22023"),
+                number: None,
                 message: "invalid value for parameter".to_owned(),
             })),
             _ => Ok(()),

@@ -1,0 +1,137 @@
+//! MySQL's client/server protocol, version 10, as MySQL 5.7 to 9 and MariaDB speak it (MySQL "Client/Server
+//! Protocol"; MariaDB "Client/Server Protocol").
+//!
+//! A session, as its packets go:
+//!
+//! ```text
+//! client                     sidecar                        upstream
+//!   │ ◀─── greeting (ours) ── │                               │
+//!   │ SSLRequest ───────────▶ │                               │
+//!   │ ═══ TLS, certificate ══▶│                               │
+//!   │ HandshakeResponse ────▶ │    accept() returns here      │
+//!   │                         │ ◀─────────────── greeting ──  │
+//!   │                         │ SSLRequest ─────────────────▶ │
+//!   │                         │ ══ TLS, own certificate ════▶ │
+//!   │                         │ HandshakeResponse ──────────▶ │
+//!   │                         │ ◀───────────── … auth … OK ─  │    dial() returns here
+//!   │ ◀────────── OK (its) ── │    relay() starts             │
+//!   │ COM_QUERY ────────────▶ tap ─────────────────────────▶  │
+//!   │ ◀──────────────────────────────────────── rows … OK     │
+//! ```
+//!
+//! **The tunnel of tsh** ([`TUNNEL_ALPN`]). In MySQL the server speaks first, so a listener cannot wait for a
+//! ClientHello without keeping every native client waiting. The tunnel therefore begins as any client does:
+//!
+//! ```text
+//! tsh                        sidecar
+//!   │ ◀─── greeting, plaintext, to be read and thrown away (or an ERR packet, to be shown)
+//!   │ SSLRequest ───────────▶ │     4 + 32 bytes, sequence 1: flags PROTOCOL_41 | SSL | SECURE_CONNECTION
+//!   │ ═══ TLS, ALPN `touchstone-mysql`, certificate ══▶
+//!   │ ◀─── a fresh greeting, sequence 0, without SSL ──│     from here on tsh carries bytes, both ways
+//!   │ HandshakeResponse of tsh's own client, sequence 1 ▶
+//! ```
+//! What follows TLS is a whole connection of its own, so tsh never rewrites a packet.
+//!
+//! **The greeting** is the upstream's own: version, charset, flags (module `greeting`). Ours are the connection
+//! id, from 2^31 up, so that it is never mistaken for one of the upstream's, and the scramble.
+//!
+//! **The client's password** is not looked at: the certificate is the proof. A client gets OK whatever it
+//! answered, and only once the upstream said OK.
+
+mod capabilities;
+mod client;
+mod connection_id;
+mod error_packet;
+mod front;
+mod greeting;
+mod handshake;
+mod packet;
+mod upstream;
+
+pub use capabilities::Capabilities;
+pub use client::MysqlClient;
+pub use greeting::{Greeting, UpstreamFacts};
+pub use upstream::MysqlUpstream;
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::endpoint::prepare;
+use crate::relay::Stream;
+use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, PeerCertificate, Protocol};
+
+use connection_id::ConnectionIds;
+use front::ClientStream;
+
+/// ALPN of tsh's tunnel: behind it, a MySQL connection that believes to be without TLS.
+pub const TUNNEL_ALPN: &[u8] = b"touchstone-mysql";
+
+/// The MySQL front of one target, its greeting, and the connection ids of its live sessions.
+///
+/// A KILL comes on a connection of its own: every listener of a target must use the same `Mysql`.
+pub struct Mysql {
+    tls: TlsAcceptor,
+    greeting: Greeting,
+    limits: Limits,
+    ids: Arc<ConnectionIds>,
+}
+
+impl std::fmt::Debug for Mysql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mysql").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Mysql {
+    /// `tls` offers [`TUNNEL_ALPN`], asks for a client certificate, and has resumption switched off.
+    #[must_use]
+    pub fn new(tls: Arc<ServerConfig>, greeting: Greeting, limits: Limits) -> Self {
+        Self { tls: TlsAcceptor::from(tls), greeting, limits, ids: ConnectionIds::new() }
+    }
+
+    /// What the upstream is known to be; clients are greeted with it.
+    #[must_use]
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
+    }
+
+    /// [`Protocol::accept`] on any stream.
+    ///
+    /// # Errors
+    /// As [`Protocol::accept`].
+    pub async fn accept_stream<S: Stream>(
+        &self,
+        stream: S,
+    ) -> Result<Option<Accepted<MysqlClient<S>>>, AcceptError> {
+        let deadline = self.limits.handshake;
+        let knock = front::knock(stream, &self.tls, &self.greeting, &self.ids, &self.limits);
+        timeout(deadline, knock).await.map_err(|_| AcceptError::Deadline(deadline))?
+    }
+}
+
+/// The chain that the client presented in the handshake that its private key signed.
+fn peer<S>(stream: &ClientStream<S>) -> PeerCertificate {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    PeerCertificate(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
+}
+
+impl Protocol for Mysql {
+    const NAME: &'static str = "mysql";
+    type Client = MysqlClient;
+    type Upstream = MysqlUpstream;
+
+    async fn accept(&self, socket: TcpStream) -> Result<Option<Accepted<MysqlClient>>, AcceptError> {
+        prepare(&socket).map_err(AcceptError::Client)?;
+        self.accept_stream(socket).await
+    }
+
+    async fn dial(&self, endpoint: &Endpoint, login: &Login) -> Result<MysqlUpstream, DialError> {
+        let upstream = upstream::dial(endpoint, login, self.limits.dial).await?;
+        self.greeting.learn(upstream.facts.clone());
+        Ok(upstream)
+    }
+}

@@ -36,8 +36,17 @@
 //! id, from 2^31 up, so that it is never mistaken for one of the upstream's, and the scramble.
 //!
 //! **The client's password** is not looked at: the certificate is the proof. A client gets OK whatever it
-//! answered, and only once the upstream said OK.
+//! answered (module `proof`), and only once the upstream said OK.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `front.rs`, `proof.rs` | what a client may say before it is known, and what it is asked |
+//! | `handshake.rs`, `login.rs` | the handshake response, read as the upstream reads it |
+//! | `greeting.rs`, `probe.rs` | what the upstream is, and how that is found out |
+//! | `capabilities.rs` | which flags both legs share |
+//! | `upstream.rs`, `auth.rs`, `settings.rs` | what we prove, what we refuse to tell, what holds in a session |
 
+mod auth;
 mod capabilities;
 mod client;
 mod connection_id;
@@ -45,7 +54,11 @@ mod error_packet;
 mod front;
 mod greeting;
 mod handshake;
+mod login;
 mod packet;
+mod probe;
+mod proof;
+mod settings;
 mod upstream;
 
 pub use capabilities::Capabilities;
@@ -99,6 +112,17 @@ impl Mysql {
         &self.greeting
     }
 
+    /// Asks the upstream what it is, without logging in, and learns it. To be called before the first client
+    /// comes, and every few minutes; sessions refresh it too.
+    ///
+    /// # Errors
+    /// The upstream cannot be reached, or is none. What was known before stays known.
+    pub async fn probe(&self, endpoint: &Endpoint) -> Result<Arc<UpstreamFacts>, DialError> {
+        let facts = Arc::new(probe::probe(endpoint, self.limits.dial).await?);
+        self.greeting.learn(Arc::clone(&facts));
+        Ok(facts)
+    }
+
     /// [`Protocol::accept`] on any stream.
     ///
     /// # Errors
@@ -130,8 +154,24 @@ impl Protocol for Mysql {
     }
 
     async fn dial(&self, endpoint: &Endpoint, login: &Login) -> Result<MysqlUpstream, DialError> {
-        let upstream = upstream::dial(endpoint, login, self.limits.dial).await?;
-        self.greeting.learn(upstream.facts.clone());
-        Ok(upstream)
+        upstream::dial(endpoint, login, &self.greeting, self.limits.dial).await
     }
+}
+
+/// A handshake response as a client may send it, whatever it was offered; and whatever becomes of its names.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_response(bytes: &[u8]) {
+    for flags in [u32::MAX, Capabilities::OURS.flags() | Capabilities::NEEDED.flags()] {
+        handshake::fuzz(bytes, Capabilities::new(flags, flags));
+    }
+    login::fuzz(bytes);
+}
+
+/// What an upstream may say before it is ready.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_login_answers(bytes: &[u8]) {
+    greeting::fuzz(bytes);
+    auth::fuzz(bytes);
+    settings::fuzz(bytes);
+    let _ = error_packet::parse(bytes);
 }

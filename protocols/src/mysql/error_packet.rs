@@ -43,12 +43,14 @@ fn number_and_state(code: RefusalCode) -> (u16, SqlState) {
 pub(super) fn refusal(refusal: &Refusal) -> Vec<u8> {
     let (number, state) = number_and_state(refusal.code);
     let (number, state) = (refusal.number.unwrap_or(number), refusal.sql_state.unwrap_or(state));
-    let mut payload = vec![ERR];
-    payload.extend_from_slice(&number.to_le_bytes());
-    payload.push(b'#');
-    payload.extend_from_slice(state.as_str().as_bytes());
-    payload.extend_from_slice(text(refusal).as_bytes());
-    payload
+    [&[ERR], &number.to_le_bytes()[..], b"#", state.as_str().as_bytes(), text(refusal).as_bytes()].concat()
+}
+
+/// The payload of the ERR packet that takes the place of the greeting. It has no SQLSTATE: a client does not know
+/// yet that we would send one, and takes it for text.
+pub(super) fn before_greeting(refusal: &Refusal) -> Vec<u8> {
+    let (number, _) = number_and_state(refusal.code);
+    [&[ERR], &number.to_le_bytes()[..], text(refusal).as_bytes()].concat()
 }
 
 /// Message and hint. Where they are too long, the message is cut: the hint says what to do next.
@@ -120,11 +122,34 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_a_number_below_those_of_clients_own() {
-        for code in [RefusalCode::NotAuthenticated, RefusalCode::IdleTimeout, RefusalCode::Shutdown] {
-            let (number, _) = number_and_state(code);
+    fn every_code_is_said_as_mysql_says_it_and_never_as_clients_themselves_do() {
+        for (code, number, state) in [
+            (RefusalCode::NotAuthenticated, 1045, "28000"),
+            (RefusalCode::AccessDenied, 1045, "28000"),
+            (RefusalCode::MfaRequired, 1105, "HY000"),
+            (RefusalCode::TlsRequired, 3159, "HY000"),
+            (RefusalCode::ProtocolViolation, 1835, "HY000"),
+            (RefusalCode::TooManyConnections, 1040, "08004"),
+            (RefusalCode::UpstreamUnavailable, 1105, "08S01"),
+            (RefusalCode::UpstreamRejected, 1045, "28000"),
+            (RefusalCode::SessionExpired, 1053, "08S01"),
+            (RefusalCode::IdleTimeout, 4031, "HY000"),
+            (RefusalCode::Shutdown, 1053, "08S01"),
+            (RefusalCode::Unsupported, 1235, "42000"),
+            (RefusalCode::Internal, 1105, "HY000"),
+        ] {
+            let said = refusal(&Refusal::new(code, "why"));
+            let expected = [&[ERR], &u16::to_le_bytes(number)[..], b"#", state.as_bytes(), b"why"].concat();
+            assert_eq!(said, expected, "{code:?}");
+            // 2013 and its like: "lost connection", which nobody sends.
             assert!(!(2000..3000).contains(&number), "{number} is what clients say themselves");
         }
+    }
+
+    #[test]
+    fn in_place_of_the_greeting_there_is_no_state() {
+        let unavailable = Refusal::new(RefusalCode::UpstreamUnavailable, "not yet").with_hint("try again");
+        assert_eq!(before_greeting(&unavailable), b"\xff\x51\x04not yet; try again");
     }
 
     #[test]

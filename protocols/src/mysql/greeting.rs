@@ -1,7 +1,10 @@
 //! What the upstream is, as its own greeting says it, and what of that clients are greeted with
 //! (MySQL `Protocol::HandshakeV10`).
 
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use aws_lc_rs::rand;
 
 use crate::reader::{Reader, Short};
 
@@ -59,9 +62,12 @@ impl Greeting {
     }
 
     /// The same, and this version is shown whatever the upstream says: configuration's `mysql.server_version`.
+    /// Control characters are left out, and whatever is beyond 100 bytes; nothing at all is no version.
     #[must_use]
     pub fn with_version(mut self, version: &str) -> Self {
-        self.version = Some(version.into());
+        let shown: String = version.chars().filter(|character| !character.is_control()).collect();
+        let shown = shown.get(..shown.floor_char_boundary(MAX_VERSION)).unwrap_or_default();
+        self.version = Some(shown.into()).filter(|shown: &Arc<str>| !shown.is_empty());
         self
     }
 
@@ -130,12 +136,28 @@ pub(super) fn parse(payload: &[u8]) -> Result<HandshakeV10, Short> {
     }
     let mut plugin = Vec::new();
     if capabilities.contains(Capabilities::PLUGIN_AUTH) {
-        // Some send no NUL behind it.
+        // MySQL 5.5.7 to 5.5.9 sent no NUL behind it.
         let rest = reader.rest();
         plugin = rest.split(|byte| *byte == 0).next().unwrap_or(rest).to_vec();
     }
     let facts = UpstreamFacts { version: version.to_owned(), capabilities, charset, status };
     Ok(HandshakeV10 { facts, thread_id, scramble, plugin })
+}
+
+/// What clients of such an upstream are offered, beside TLS.
+pub(super) fn offer(facts: &UpstreamFacts) -> Capabilities {
+    facts.capabilities.and(Capabilities::RELAYED) | Capabilities::NEEDED | Capabilities::OURS
+}
+
+/// Fresh random bytes for a scramble: seven bits each, and neither NUL, which ends it, nor `$`, which separates
+/// the fields of a stored password (as MySQL's `generate_user_salt`).
+pub(super) fn scramble() -> io::Result<[u8; SCRAMBLE]> {
+    let mut bytes = [0; SCRAMBLE];
+    rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
+    Ok(bytes.map(|byte| match byte & 0x7F {
+        taken @ (0 | b'$') => taken + 1,
+        byte => byte,
+    }))
 }
 
 /// A greeting of ours.
@@ -147,14 +169,14 @@ pub(super) fn encode(
     scramble: &[u8; SCRAMBLE],
 ) -> Vec<u8> {
     let (first, second) = scramble.split_at(8);
-    let [low @ .., c, d] = offered.flags().to_le_bytes();
+    let [a, b, c, d] = offered.flags().to_le_bytes();
     let mut payload = vec![10];
     payload.extend_from_slice(version.as_bytes());
     payload.push(0);
     payload.extend_from_slice(&connection.to_le_bytes());
     payload.extend_from_slice(first);
     payload.push(0);
-    payload.extend_from_slice(&low);
+    payload.extend_from_slice(&[a, b]);
     payload.push(facts.charset);
     payload.extend_from_slice(&facts.status.to_le_bytes());
     payload.extend_from_slice(&[c, d]);
@@ -168,3 +190,16 @@ pub(super) fn encode(
     payload.push(0);
     payload
 }
+
+/// Bytes as a greeting: what clients are shown of it can be shown.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let Ok(greeting) = parse(bytes) else { return };
+    let facts = greeting.facts;
+    let ours = encode(&facts.version, &facts, offer(&facts), 1 << 31, &[b'x'; SCRAMBLE]);
+    let read = parse(&ours).map(|read| read.facts);
+    assert!(read.is_ok_and(|read| read == UpstreamFacts { capabilities: offer(&facts), ..facts }));
+}
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,11 @@ impl Conversation {
         Self { sequence: 0, left: allowance }
     }
 
+    /// Bytes that the peer may still send.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
     /// The same allowance, and a sequence that begins again.
     pub(super) fn restart(&mut self) {
         self.sequence = 0;
@@ -157,4 +162,65 @@ async fn header<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<[u8; HEAD
         }
     }
     Ok(Some(header))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer that sends these bytes and closes is read as.
+    async fn received(bytes: &[u8], allowance: usize) -> Result<Option<Vec<u8>>, PacketError> {
+        let mut stream = bytes;
+        let payload = Conversation::new(allowance).receive_or_end(&mut stream).await?;
+        Ok(payload.map(|payload| payload.to_vec()))
+    }
+
+    #[tokio::test]
+    async fn a_packet_is_its_length_its_number_and_its_payload() {
+        let mut talk = Conversation::new(100);
+        let mut stream = &b"\x02\0\0\0ab\x01\0\0\x01c\0\0\0\x02"[..];
+        for expected in [&b"ab"[..], b"c", b""] {
+            assert_eq!(talk.receive(&mut stream).await.unwrap()[..], *expected);
+        }
+        assert_eq!((talk.sequence, talk.left()), (3, 100 - 15));
+        assert_eq!(talk.receive_or_end(&mut stream).await.unwrap(), None);
+        assert!(matches!(talk.receive(&mut stream).await, Err(PacketError::Io(_))));
+    }
+
+    #[tokio::test]
+    async fn a_packet_cut_short_at_any_byte_is_an_error() {
+        let whole = b"\x02\0\0\0ab";
+        assert_eq!(received(b"", 10).await.unwrap(), None);
+        for end in 1..whole.len() {
+            assert!(matches!(received(&whole[..end], 10).await, Err(PacketError::Io(_))), "{end}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_packet_with_another_number_is_refused() {
+        let error = received(b"\x01\0\0\x01a", 10).await.unwrap_err();
+        assert!(matches!(error, PacketError::OutOfOrder { expected: 0, found: 1 }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_the_allowance_however_it_is_cut() {
+        assert!(received(b"\x06\0\0\0abcdef", 10).await.is_ok());
+        for header in [&b"\x07\0\0\0"[..], b"\xff\xff\xff\0", b"\xfe\xff\xff\0"] {
+            assert!(matches!(received(header, 10).await, Err(PacketError::TooLong)));
+        }
+        assert!(matches!(received(b"\xff\xff\xff\0", usize::MAX).await, Err(PacketError::TooLong)));
+        let mut talk = Conversation::new(10);
+        let mut stream = &b"\0\0\0\0\0\0\0\x01\0\0\0\x02"[..];
+        assert!(talk.receive(&mut stream).await.is_ok() && talk.receive(&mut stream).await.is_ok());
+        assert!(matches!(talk.receive(&mut stream).await, Err(PacketError::TooLong)));
+    }
+
+    #[test]
+    fn a_payload_of_exactly_the_longest_packet_is_followed_by_an_empty_one() {
+        let (mut bytes, mut sequence) = (Vec::new(), 254);
+        append(&mut bytes, &mut sequence, &vec![7; MAX_PAYLOAD]);
+        assert_eq!(bytes[..4], [0xFF, 0xFF, 0xFF, 254]);
+        assert_eq!(bytes[HEADER + MAX_PAYLOAD..], [0, 0, 0, 255]);
+        assert_eq!(sequence, 0);
+    }
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod mariadb;
+pub(crate) mod mysql;
 pub(crate) mod postgresql;
 pub(crate) mod upstream;
 

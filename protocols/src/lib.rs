@@ -106,6 +106,7 @@ pub mod frame;
 pub mod fuzz;
 mod ledger;
 pub mod mysql;
+mod owner;
 pub mod postgres;
 mod reader;
 mod refusal;

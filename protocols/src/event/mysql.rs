@@ -153,8 +153,6 @@ pub enum KillFate {
     UnknownThread,
     /// Not forwarded: the session is somebody else's.
     NotOwner,
-    /// Not forwarded: several statements, or a prepared one, in which the number is not exchanged.
-    Hidden,
 }
 
 /// What becomes of an upstream's wish for a file.

@@ -53,6 +53,7 @@ fn split(bytes: &[u8], step: usize) -> Passed {
                     passed += count;
                 }
                 Ok(Step::Last(count)) => return (seen, passed + count, None),
+                Ok(step) => unreachable!("PostgreSQL never takes {step:?}"),
                 Err(malformed) => return (seen, passed, Some(malformed)),
             }
         }

@@ -45,20 +45,33 @@
 //! | `greeting.rs`, `probe.rs` | what the upstream is, and how that is found out |
 //! | `capabilities.rs` | which flags both legs share |
 //! | `upstream.rs`, `auth.rs`, `settings.rs` | what we prove, what we refuse to tell, what holds in a session |
+//! | `inspector.rs`, `commands.rs`, `statements.rs` | commands, cut out of the client's bytes, and what becomes of each |
+//! | `follower.rs`, `responses.rs` | where an answer ends in the upstream's bytes, and how it came out |
+//! | `desk.rs` | what the two know together: which commands wait for an answer |
+//! | `kill.rs`, `local_infile.rs` | the two statements that reach beyond their own session |
 
 mod auth;
 mod capabilities;
 mod client;
+mod commands;
 mod connection_id;
+mod desk;
 mod error_packet;
+mod follower;
+mod framing;
 mod front;
 mod greeting;
 mod handshake;
+mod inspector;
+mod kill;
+mod local_infile;
 mod login;
 mod packet;
 mod probe;
 mod proof;
+mod responses;
 mod settings;
+mod statements;
 mod upstream;
 
 pub use capabilities::Capabilities;
@@ -74,6 +87,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::endpoint::prepare;
+use crate::owner::same_key;
 use crate::relay::Stream;
 use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, PeerCertificate, Protocol};
 
@@ -82,6 +96,10 @@ use front::ClientStream;
 
 /// ALPN of tsh's tunnel: behind it, a MySQL connection that believes to be without TLS.
 pub const TUNNEL_ALPN: &[u8] = b"touchstone-mysql";
+
+/// Whether who presents the first certificate may kill a session of who presented the second, by our connection
+/// id. Both have signed a TLS handshake and have a session that policy allowed.
+pub type MayKill = dyn Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync;
 
 /// The MySQL front of one target, its greeting, and the connection ids of its live sessions.
 ///
@@ -103,7 +121,18 @@ impl Mysql {
     /// `tls` offers [`TUNNEL_ALPN`], asks for a client certificate, and has resumption switched off.
     #[must_use]
     pub fn new(tls: Arc<ServerConfig>, greeting: Greeting, limits: Limits) -> Self {
-        Self { tls: TlsAcceptor::from(tls), greeting, limits, ids: ConnectionIds::new() }
+        Self { tls: TlsAcceptor::from(tls), greeting, limits, ids: ConnectionIds::new(Box::new(same_key)) }
+    }
+
+    /// Judges a KILL of one of our connection ids; without this, only the very key of a session's own certificate
+    /// may kill it. To be called before the first client comes.
+    #[must_use]
+    pub fn with_may_kill(
+        mut self,
+        may_kill: impl Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.ids = ConnectionIds::new(Box::new(may_kill));
+        self
     }
 
     /// What the upstream is known to be; clients are greeted with it.

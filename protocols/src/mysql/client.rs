@@ -2,17 +2,23 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::relay::{self, Stream};
-use crate::{Client, End, Limits, Refusal, RelayError, RelayFault, Tap, Transferred};
+use crate::relay::{self, Outcome, Stream};
+use crate::{Answers, Client, End, Limits, Refusal, RelayError, RelayFault, Tap, Transferred};
 
 use super::capabilities::Capabilities;
 use super::connection_id::ConnectionId;
+use super::desk::Desk;
+use super::follower::Follower;
 use super::front::ClientStream;
+use super::inspector::{Charter, Inspector};
+use super::responses::Terms;
 use super::upstream::MysqlUpstream;
 use super::{error_packet, packet};
 
@@ -47,16 +53,49 @@ impl<S: Stream> Client for MysqlClient<S> {
 
     async fn relay(
         mut self,
-        upstream: MysqlUpstream,
-        _tap: impl Tap,
-        _ended: impl Future<Output = Refusal> + Send,
+        mut upstream: MysqlUpstream,
+        mut tap: impl Tap,
+        ended: impl Future<Output = Refusal> + Send,
     ) -> Result<Transferred, RelayError> {
         self.welcome(&upstream).await?;
-        Ok(Transferred::default())
+        let close = self.limits.close;
+        let desk = Desk::new();
+        let halves = self.halves(&desk, &upstream, tap.answers());
+        let outcome = relay::run(&mut *self.stream, &mut upstream.stream, halves, tap, ended, close).await;
+        let stop = stop_upstream(&mut upstream, &outcome, desk.is_busy(), close);
+        let last = outcome.farewell.as_deref().unwrap_or_default();
+        // A client that said goodbye has nothing more to say, and one that failed no means to.
+        let heard_out = if outcome.transferred.end == End::Client { 0 } else { relay::HEARD_OUT };
+        let farewell = relay::close(&mut *self.stream, last, close, heard_out);
+        // Neither side waits for the other's goodbye. A client that went away before ours does not change
+        // what happened.
+        let _ = tokio::join!(stop, farewell);
+        outcome.into_result()
     }
 }
 
 impl<S: Stream> MysqlClient<S> {
+    /// Both halves of a session that begins now.
+    fn halves(
+        &self,
+        desk: &Arc<Desk>,
+        upstream: &MysqlUpstream,
+        answers: Option<Box<dyn Answers>>,
+    ) -> (Inspector, Follower) {
+        let peer = Arc::new(super::peer(&self.stream));
+        self.connection.begins(upstream.thread_id, Arc::clone(&peer));
+        let terms = Terms::of(upstream.capabilities);
+        let charter = Charter {
+            terms,
+            replication_allowed: upstream.endpoint.replication_allowed,
+            settings: upstream.settings.clone(),
+            ids: Arc::clone(self.connection.all()),
+            peer,
+        };
+        let files = upstream.endpoint.local_infile_allowed;
+        (Inspector::new(Arc::clone(desk), charter), Follower::new(Arc::clone(desk), terms, files, answers))
+    }
+
     /// "You are logged in": the upstream's own OK, under the number that comes next here.
     pub(super) async fn welcome(&mut self, upstream: &MysqlUpstream) -> Result<(), RelayError> {
         let mut welcome = Vec::new();
@@ -74,4 +113,18 @@ impl<S: Stream> MysqlClient<S> {
             fault: RelayFault::Client(error),
         })
     }
+}
+
+/// Closes the upstream. When we are the ones who end the session, what still runs there is killed first: MySQL
+/// notices a closed connection only when it next has something to say. A client that went away by itself kills
+/// nothing, as without us.
+async fn stop_upstream(upstream: &mut MysqlUpstream, outcome: &Outcome, busy: bool, close: Duration) {
+    if let End::Refused(_) = outcome.transferred.end
+        && busy
+        && let Err(error) = upstream.kill(close).await
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "could not kill what a session was running");
+    }
+    // It may be gone already.
+    let _ = timeout(close, upstream.stream.shutdown()).await;
 }

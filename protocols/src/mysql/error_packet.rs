@@ -53,6 +53,12 @@ pub(super) fn before_greeting(refusal: &Refusal) -> Vec<u8> {
     [&[ERR], &number.to_le_bytes()[..], text(refusal).as_bytes()].concat()
 }
 
+/// The payload of an ERR packet in MySQL's own words.
+pub(super) fn error(number: u16, state: &'static [u8; 5], message: &str) -> Vec<u8> {
+    let said = Refusal::new(RefusalCode::Internal, message).with_number(number);
+    refusal(&said.with_sql_state(SqlState::known(state)))
+}
+
 /// Message and hint. Where they are too long, the message is cut: the hint says what to do next.
 fn text(refusal: &Refusal) -> String {
     let hint = refusal.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();

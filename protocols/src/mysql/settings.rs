@@ -28,14 +28,18 @@ pub(super) fn query(settings: &[Setting], capabilities: Capabilities) -> Result<
     if settings.is_empty() {
         return Ok(None);
     }
+    let assignments: Vec<_> = settings.iter().map(assignment).collect();
+    Ok(Some(plain_query(&format!("SET {}", assignments.join(", ")), capabilities)))
+}
+
+/// A COM_QUERY without attributes, in a session with these flags: the payload.
+pub(super) fn plain_query(text: &str, capabilities: Capabilities) -> Vec<u8> {
     let mut payload = vec![COM_QUERY];
     if capabilities.contains(Capabilities::QUERY_ATTRIBUTES) {
         payload.extend_from_slice(&NO_ATTRIBUTES);
     }
-    let assignments: Vec<_> = settings.iter().map(assignment).collect();
-    payload.extend_from_slice(b"SET ");
-    payload.extend_from_slice(assignments.join(", ").as_bytes());
-    Ok(Some(payload))
+    payload.extend_from_slice(text.as_bytes());
+    payload
 }
 
 /// Whether these can be said at all.

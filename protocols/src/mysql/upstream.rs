@@ -28,6 +28,9 @@ const ALLOWANCE: usize = 256 * 1024;
 /// ER_CON_COUNT_ERROR, and its text.
 const TOO_MANY: (u16, &str) = (1040, "Too many connections");
 
+/// ER_NO_SUCH_THREAD.
+const NO_SUCH_THREAD: u16 = 1094;
+
 /// A connection to a MySQL upstream that is logged in: it waits for a command.
 #[derive(Debug)]
 pub struct MysqlUpstream {
@@ -48,6 +51,26 @@ pub struct MysqlUpstream {
     pub(super) endpoint: Endpoint,
     /// What the client asked to be.
     pub(super) login: Login,
+}
+
+impl MysqlUpstream {
+    /// Kills the session at the upstream, on a connection of its own, within `deadline` each way.
+    pub(super) async fn kill(&self, deadline: Duration) -> Result<(), DialError> {
+        let endpoint = Endpoint { settings: Vec::new(), ..self.endpoint.clone() };
+        let mut second = dial(&endpoint, &self.login, &Greeting::default(), deadline).await?;
+        let query = settings::plain_query(&format!("KILL {}", self.thread_id), second.capabilities);
+        let answer = async {
+            let mut talk = Conversation::new(ALLOWANCE);
+            talk.send(&mut second.stream, &query).await.map_err(DialError::Connect)?;
+            receive(&mut second.stream, &mut talk).await
+        };
+        let answer = timeout(deadline, answer).await.unwrap_or(Err(DialError::Deadline(deadline)))?;
+        // It may have ended by itself.
+        match rejected(&answer) {
+            Ok(report) if report.number != Some(NO_SUCH_THREAD) => Err(DialError::Rejected(report)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Opens a connection and logs in, within `deadline`. What the upstream says of itself on the way is learned.

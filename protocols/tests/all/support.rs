@@ -167,7 +167,7 @@ impl Answers for Memory {
     fn answered(&mut self, answer: Answer<'_>) {
         let text = match answer {
             Answer::Completed { tag } => tag.escape_ascii().to_string(),
-            Answer::Failed { sql_state: Some(state) } => state.to_string(),
+            Answer::Failed { sql_state: Some(state), .. } => state.to_string(),
             Answer::Ready { .. } => "Ready".to_owned(),
             other => format!("{other:?}"),
         };

@@ -153,6 +153,14 @@ impl Mariadb {
         self.server.command()
     }
 
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.stop().map(drop)
+    }
+
     /// Its log.
     #[must_use]
     pub fn log(&self) -> Vec<String> {

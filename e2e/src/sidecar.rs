@@ -34,11 +34,14 @@ pub struct SidecarOptions {
     /// Whether bound values are recorded. Only a configuration file can say that they are not: without them, the sidecar
     /// is started from one.
     pub parameter_values: bool,
+    /// The version that MySQL clients are greeted with, in place of the database's own.
+    pub mysql_server_version: Option<String>,
 }
 
 impl SidecarOptions {
     fn flags(&self, auth_server: &str, ca_pin: &str, token: Option<&str>, listen: &str) -> Vec<String> {
-        let Self { protocol, name, labels, uri, password_file, parameter_values: _ } = self;
+        let Self { protocol, name, labels, uri, password_file, parameter_values: _, mysql_server_version } =
+            self;
         let mut flags = vec![
             format!("--auth-server={auth_server}"),
             format!("--ca-pin={ca_pin}"),
@@ -50,6 +53,7 @@ impl SidecarOptions {
         ];
         flags.extend(token.map(|token| format!("--token={token}")));
         flags.extend(password_file.iter().map(|file| format!("--upstream-password-file={}", file.display())));
+        flags.extend(mysql_server_version.iter().map(|version| format!("--mysql-server-version={version}")));
         flags
     }
 
@@ -62,7 +66,8 @@ impl SidecarOptions {
         token: Option<&str>,
         listen: &str,
     ) -> Result<String> {
-        let Self { protocol, name, labels, uri, password_file, parameter_values } = self;
+        let Self { protocol, name, labels, uri, password_file, parameter_values, mysql_server_version } =
+            self;
         let mut text = format!("auth_server: {auth_server}\nca_pins: ['{ca_pin}']\n");
         if let Some(token) = token {
             let file = data_dir.with_extension("token");
@@ -73,8 +78,12 @@ impl SidecarOptions {
         let labels = labels.replace('=', ": ");
         text += &format!(
             "targets:\n- name: {name}\n  protocol: {protocol}\n  listen: {listen}\n  labels: {{ {labels} }}\n  \
-             audit: {{ parameter_values: {parameter_values} }}\n  upstream:\n    uri: {uri}\n"
+             audit: {{ parameter_values: {parameter_values} }}\n"
         );
+        if let Some(version) = mysql_server_version {
+            text += &format!("  mysql: {{ server_version: '{version}' }}\n");
+        }
+        text += &format!("  upstream:\n    uri: {uri}\n");
         if let Some(file) = password_file {
             text += &format!("    password_file: {}\n", file.display());
         }
@@ -117,6 +126,7 @@ pub fn guard<D: Guarded>(name: &str, labels: &str, database: &D) -> SidecarOptio
         uri: database.address(),
         password_file: None,
         parameter_values: true,
+        mysql_server_version: None,
     }
 }
 
@@ -137,14 +147,32 @@ impl Sidecar {
     /// # Errors
     /// When it does not get there.
     pub fn start(data_dir: &Path, authd: &Authd, tctl: &Tctl, options: SidecarOptions) -> Result<Self> {
-        let token = tctl.join_token()?;
-        let ca_pin = tctl.ca_pin()?;
+        let sidecar = Self::start_unready(data_dir, authd, tctl, options)?;
+        sidecar.wait_until_ready()?;
+        Ok(sidecar)
+    }
+
+    /// The same without waiting until a session could start: the database may not be there yet.
+    ///
+    /// # Errors
+    /// When it does not join.
+    pub fn start_unready(
+        data_dir: &Path,
+        authd: &Authd,
+        tctl: &Tctl,
+        options: SidecarOptions,
+    ) -> Result<Self> {
+        let (token, ca_pin) = (tctl.join_token()?, tctl.ca_pin()?);
         let sidecar =
             Self::launch(data_dir, &authd.public_addr(), &ca_pin, Some(&token), options, "127.0.0.1:0")?;
         sidecar
             .daemon
             .wait_for("the sidecar to announce itself", STARTING, |line| logged(line, "announced"))?;
         Ok(sidecar)
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        poll("the sidecar to be ready", STARTING, || Ok(self.is_ready().then_some(())))
     }
 
     fn launch(
@@ -169,7 +197,7 @@ impl Sidecar {
         let address =
             daemon.wait_for("the sidecar to listen", STARTING, |line| listening(line, &options.name))?;
         let diag = daemon.wait_for("its diagnostics to listen", STARTING, |line| listening(line, "diag"))?;
-        let sidecar = Self {
+        Ok(Self {
             daemon,
             options,
             data_dir: data_dir.to_owned(),
@@ -177,9 +205,7 @@ impl Sidecar {
             ca_pin: ca_pin.to_owned(),
             address,
             diag,
-        };
-        poll("the sidecar to be ready", STARTING, || Ok(sidecar.is_ready().then_some(())))?;
-        Ok(sidecar)
+        })
     }
 
     /// Starts it again on the same address, with what lies in its data directory: no token is needed.
@@ -190,7 +216,7 @@ impl Sidecar {
         let listen = self.address.to_string();
         let Self { data_dir, auth_server, ca_pin, options, .. } = self;
         *self = Self::launch(data_dir, auth_server, ca_pin, None, options.clone(), &listen)?;
-        Ok(())
+        self.wait_until_ready()
     }
 
     /// The command line that started it.

@@ -151,7 +151,9 @@ impl<'a> Doors<'a> {
                     Some(version) => Greeting::unknown().with_version(version),
                     None => Greeting::unknown(),
                 };
-                let protocol = Mysql::new(Arc::clone(&self.mysql), greeting, limits);
+                let judge = self.judge(target);
+                let protocol = Mysql::new(Arc::clone(&self.mysql), greeting, limits)
+                    .with_may_kill(move |killer, owner| judge.may_cancel(killer, owner));
                 AnyDoor::Mysql(Arc::new(self.door(target, protocol)?))
             }
             // Refused by the configuration's own check.

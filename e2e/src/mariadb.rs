@@ -63,14 +63,19 @@ impl Mariadb {
 
         let mut install = owner.command(&binaries::mariadb("mariadb-install-db")?, "KILL");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        install.args(ENGINE).arg(format!("--datadir={}", data.display())).current_dir(dir);
+        install
+            .args(ENGINE)
+            .args(own_tables(dir))
+            .arg(format!("--datadir={}", data.display()))
+            .current_dir(dir);
         process::run(install, "", STARTING)?.output()?;
 
         // The port is free until somebody else takes it between our look and the server's start: then another is tried.
         for _ in 0..5 {
             let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
             let mut command = owner.command(&binaries::mariadb("mariadbd")?, "KILL");
-            command.args(server_options(dir, port)).args(ENGINE).args(options).current_dir(dir);
+            command.args(server_options(dir, port)).args(ENGINE).args(own_tables(dir)).args(options);
+            command.current_dir(dir);
             let server = Daemon::start("mariadbd", command)?;
             let ready = |line: &str| {
                 let ready = line.contains("ready for connections");
@@ -166,6 +171,12 @@ impl Mariadb {
     pub fn log(&self) -> Vec<String> {
         self.server.log()
     }
+}
+
+/// Temporary tables are named by process id alone: two servers that share a temporary directory, and not their process ids
+/// (containers), take each other's.
+fn own_tables(dir: &Path) -> [String; 1] {
+    [format!("--tmpdir={}", dir.display())]
 }
 
 /// Names of hosts are not looked up, so that a client on loopback is `127.0.0.1` and never the `localhost` of the socket.

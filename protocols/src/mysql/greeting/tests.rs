@@ -5,19 +5,19 @@ use mysql_common::proto::MyDeserialize;
 
 use super::*;
 
-/// MariaDB 10.11.14 of Debian 12, as captured.
-const MARIADB: &[u8] = b"\x0a5.5.5-10.11.14-MariaDB-0+deb12u2\0\x1f\0\0\0\x60\x6f\x3d\x5b\x28\x2a\x4e\x79\0\xfe\xf7\x2d\x02\0\xff\x81\x15\0\0\0\0\0\0\x3d\0\0\0\x71\x60\x5c\x4a\x3a\x46\x2f\x31\x33\x5d\x78\x50\0mysql_native_password\0";
+/// MariaDB 10.11.19 of Debian 12, as captured.
+const MARIADB: &[u8] = b"\x0a5.5.5-10.11.19-MariaDB-0+deb12u1\0\x03\0\0\0a[$@VpP~\0\xfe\xff-\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0MEPDEie=An)}\0mysql_native_password\0";
 
-/// As MySQL 8.4.6 has it.
+/// Made by hand, as MySQL 8.4 lays it out.
 const MYSQL: &[u8] = b"\x0a8.4.6\0\x0b\0\0\0\x11\x22\x33\x44\x55\x66\x77\x18\0\xff\xff\xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0\x21\x32\x43\x54\x65\x76\x07\x18\x29\x3a\x4b\x5c\0caching_sha2_password\0";
 
 #[test]
 fn a_mariadb_is_known_by_its_greeting() {
     let greeting = parse(MARIADB).unwrap();
-    assert_eq!(greeting.facts.version, "5.5.5-10.11.14-MariaDB-0+deb12u2");
+    assert_eq!(greeting.facts.version, "5.5.5-10.11.19-MariaDB-0+deb12u1");
     assert!(greeting.facts.is_mariadb());
     assert!(greeting.facts.capabilities.contains(Capabilities::MARIADB_BULK | Capabilities::SSL));
-    assert_eq!((greeting.facts.charset, greeting.facts.status, greeting.thread_id), (45, 2, 31));
+    assert_eq!((greeting.facts.charset, greeting.facts.status, greeting.thread_id), (45, 2, 3));
     assert_eq!((greeting.scramble.len(), &greeting.plugin[..]), (SCRAMBLE, &b"mysql_native_password"[..]));
 }
 

@@ -52,18 +52,23 @@ impl Mariadb {
         std::fs::write(path.join("ca.crt"), authority.pem()).unwrap();
         give_away(path);
         give_away(&path.join("server.key"));
-        let datadir = format!("--datadir={}", path.join("data").display());
+        // Temporary tables of two servers that are made at the same time have the same names.
+        std::fs::create_dir(path.join("tmp")).unwrap();
+        give_away(&path.join("tmp"));
+        let file = |option: &str, name: &str| format!("--{option}={}", path.join(name).display());
+        let places = [file("datadir", "data"), file("tmpdir", "tmp")];
         let installed = unprivileged("mariadb-install-db")
-            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", &datadir])
+            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .args(&places)
             .args(ENGINE)
             .current_dir(path)
             .output()
             .unwrap();
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
         let port = free_port();
-        let file = |option: &str, name: &str| format!("--{option}={}", path.join(name).display());
         let child = unprivileged("mariadbd")
-            .args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", &datadir])
+            .args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"])
+            .args(&places)
             .args([file("socket", "mysqld.sock"), file("pid-file", "pid"), format!("--port={port}")])
             .args([file("ssl-cert", "server.crt"), file("ssl-key", "server.key"), file("ssl-ca", "ca.crt")])
             .args(["--plugin-load-add=auth_ed25519", "--character-set-server=utf8mb4"])

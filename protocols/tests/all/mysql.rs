@@ -3,3 +3,4 @@
 mod dial;
 mod front;
 mod real;
+mod session;

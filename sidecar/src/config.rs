@@ -118,6 +118,9 @@ pub struct UpstreamConfig {
     pub server_name: Option<ServerName<'static>>,
     /// What the sidecar proves to it.
     pub credential: CredentialSource,
+    /// MySQL without TLS: the password may go encrypted with whatever RSA key the other side sends. By name only: nobody
+    /// proves whose key that is.
+    pub danger_any_rsa_key: bool,
 }
 
 /// How the upstream must prove itself.
@@ -217,6 +220,9 @@ impl TargetConfig {
             }
             (Protocol::Postgres | Protocol::Mysql, _) => {}
         }
+        if self.upstream.danger_any_rsa_key && self.protocol != Protocol::Mysql {
+            return Err(self.wrong("upstream.danger_any_rsa_key goes with protocol: mysql"));
+        }
         self.upstream.check().map_err(|what| self.wrong(what))
     }
 
@@ -241,7 +247,7 @@ impl UpstreamConfig {
             None if tls == TlsMode::Plaintext => CredentialSource::None,
             None => CredentialSource::ClientCertificate,
         };
-        Self { address, tls, ca_file: None, server_name: None, credential }
+        Self { address, tls, ca_file: None, server_name: None, credential, danger_any_rsa_key: false }
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -257,6 +263,12 @@ impl UpstreamConfig {
         }
         if plaintext && self.credential == CredentialSource::ClientCertificate {
             return Err("a client certificate needs TLS");
+        }
+        let by_password = matches!(self.credential, CredentialSource::PasswordFile(_));
+        if self.danger_any_rsa_key && !(plaintext && by_password) {
+            return Err(
+                "upstream.danger_any_rsa_key means nothing but with a password and tls: insecure-plaintext",
+            );
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ struct Tls {
 
 enum Source {
     None,
-    Password(PathBuf),
+    Password { file: PathBuf, seal: fn(Secret) -> Credential },
     Certificate(Arc<CertificateCache>),
 }
 
@@ -103,7 +103,13 @@ impl Upstream {
             mode => Some(Tls::new(config, mode, roots)?),
         };
         let credential = match (&config.credential, &tls) {
-            (CredentialSource::PasswordFile(path), _) => Source::Password(path.clone()),
+            (CredentialSource::PasswordFile(file), _) => {
+                let seal = match config.danger_any_rsa_key {
+                    true => Credential::PasswordEvenByUnknownKey,
+                    false => Credential::Password,
+                };
+                Source::Password { file: file.clone(), seal }
+            }
             (CredentialSource::ClientCertificate, Some(tls)) => {
                 Source::Certificate(CertificateCache::new(target.clone(), issuer, tls.make.clone()))
             }
@@ -124,7 +130,7 @@ impl Upstream {
     ) -> Result<Endpoint, CredentialError> {
         let (credential, config) = match &self.credential {
             Source::None => (Credential::None, None),
-            Source::Password(path) => (Credential::Password(read_password(path.clone()).await?), None),
+            Source::Password { file, seal } => (seal(read_password(file.clone()).await?), None),
             Source::Certificate(cache) => (Credential::None, Some(cache.config(db_user).await?)),
         };
         let tls = self.tls.as_ref().map(|tls| {
@@ -159,7 +165,7 @@ impl Upstream {
     pub(crate) fn certificates(&self) -> Option<Arc<CertificateCache>> {
         match &self.credential {
             Source::Certificate(cache) => Some(Arc::clone(cache)),
-            Source::None | Source::Password(_) => None,
+            Source::None | Source::Password { .. } => None,
         }
     }
 

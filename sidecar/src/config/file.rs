@@ -86,6 +86,8 @@ struct Upstream {
     server_name: Option<Name>,
     credential: Option<Credential>,
     password_file: Option<PathBuf>,
+    #[serde(default)]
+    danger_any_rsa_key: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -159,6 +161,7 @@ impl Upstream {
             Some(Credential::None) => upstream.credential = CredentialSource::None,
             Some(Credential::Password) | None => {}
         }
+        upstream.danger_any_rsa_key = self.danger_any_rsa_key;
         upstream.ca_file = self.ca_file;
         upstream.server_name = self.server_name.map(|name| name.0);
         Ok(upstream)

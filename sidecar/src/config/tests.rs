@@ -111,6 +111,26 @@ fn upstream_settings_that_exclude_each_other_are_refused() {
 }
 
 #[test]
+fn a_password_for_an_unproven_key_is_asked_for_by_name_and_where_it_can_matter() {
+    let with = |protocol: &str, extra: &str| {
+        let text = MINIMAL.replace("protocol: postgres", &format!("protocol: {protocol}"));
+        parse(&text.replace(
+            "localhost:5432",
+            &format!("localhost:3306\n      {extra}\n      danger_any_rsa_key: true"),
+        ))
+    };
+    let password = "password_file: /password";
+    let plaintext = format!("tls: insecure-plaintext\n      {password}");
+    assert!(with("mysql", &plaintext).unwrap().targets[0].upstream.danger_any_rsa_key);
+    assert!(with("postgres", &plaintext).unwrap_err().contains("goes with protocol: mysql"));
+    for extra in [password, "tls: insecure-plaintext"] {
+        assert!(with("mysql", extra).unwrap_err().contains("danger_any_rsa_key means nothing"), "{extra}");
+    }
+    let without = MINIMAL.replace("localhost:5432", &format!("localhost:5432\n      {plaintext}"));
+    assert!(!parse(&without).unwrap().targets[0].upstream.danger_any_rsa_key);
+}
+
+#[test]
 fn limits_that_would_let_nobody_in_are_refused() {
     assert!(parse(&format!("limits: {{max_unknown: 0}}\n{MINIMAL}")).unwrap_err().contains("max_unknown"));
     assert!(parse(&format!("audit: {{max_spool: 1MiB}}\n{MINIMAL}")).unwrap_err().contains("max_spool"));

@@ -248,3 +248,6 @@ fn change_user<'a>(mut reader: Reader<'a>) -> Result<(MysqlEvent<'a>, Fate), Sho
     );
     Ok((MysqlEvent::ChangeUser { user: shown(user), database: shown(database) }, Fate::Refuse(refused)))
 }
+
+#[cfg(test)]
+mod tests;

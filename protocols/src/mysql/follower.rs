@@ -351,3 +351,6 @@ impl Follow for Follower {
         self.desk.follower_called()
     }
 }
+
+#[cfg(test)]
+mod tests;

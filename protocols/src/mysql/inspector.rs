@@ -297,3 +297,6 @@ impl Inspect for Inspector {
         self.desk.inspector_called()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -331,3 +331,6 @@ pub(super) fn number_and_state(lead: &[u8]) -> (Option<u16>, Option<SqlState>) {
     let state = reader.take(6).ok().and_then(|marked| marked.strip_prefix(b"#")).and_then(SqlState::parse);
     (number, state)
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ impl House {
     }
 
     async fn run(&self, options: &[&str], sql: &str) -> Output {
-        self.client().args(options).args(["-e", sql, "prod"]).output().await.unwrap()
+        self.client().args(["-e", sql]).args(options).arg("prod").output().await.unwrap()
     }
 
     /// What the client prints.

@@ -8,6 +8,7 @@ use e2e::{
 mod live;
 mod refused;
 mod story;
+mod terms;
 mod upstream;
 mod ways;
 

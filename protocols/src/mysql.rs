@@ -60,6 +60,8 @@ mod error_packet;
 mod follower;
 mod framing;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod greeting;
 mod handshake;
 mod inspector;

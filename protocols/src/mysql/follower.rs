@@ -116,13 +116,14 @@ impl Follower {
     fn front(&mut self, rest: &[u8], first: bool) -> Result<Front, Wrong> {
         let Some(header) = Header::read(rest) else { return Ok(Front::NotYet) };
         let payload = rest.get(HEADER..).unwrap_or_default();
+        let payload = payload.get(..header.length).unwrap_or(payload);
         let desk = Arc::clone(&self.desk);
         let mut state = desk.lock();
         if self.answering.is_none() {
             match state.waiting.front() {
                 Some(Waiting::Client(reply, _)) => self.begin(*reply, Audience::Client),
                 Some(Waiting::Settings) => self.begin(Reply::One, Audience::Nobody),
-                None if payload.is_empty() => return Ok(Front::NotYet),
+                None if payload.is_empty() && header.length > 0 => return Ok(Front::NotYet),
                 // An error of its own accord: it is about to close.
                 None if payload.first() == Some(&error_packet::ERR) => {
                     self.begin(Reply::One, Audience::Client)

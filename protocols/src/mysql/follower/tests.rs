@@ -115,11 +115,7 @@ fn a_row_of_sixteen_mebibytes_and_more_is_one_row() {
 
 #[test]
 fn our_own_answers_come_in_their_turn() {
-    let mut session = Session::new(false);
-    session.asks(Reply::One, &[]);
     let said = framing::packet(1, ERR);
-    session.desk.lock().waiting.push_back(Waiting::Said(said.clone()));
-    session.asks(Reply::One, &[]);
     let bytes = answer(&[OK]).repeat(2);
     for chunk in [1, bytes.len()] {
         let mut session = Session::new(false);
@@ -152,6 +148,16 @@ fn what_nobody_asked_for_is_not_forwarded_but_an_error_is() {
     assert!(Session::new(false).hears(&answer(&[OK]), 99).is_err());
     let shutdown = answer(&[b"\xff\x1d\x04#08S01Server shutdown in progress"]);
     assert_eq!(Session::new(false).hears(&shutdown, 3), Ok(shutdown));
+}
+
+/// Found by the fuzzer: the front of the next packet was taken for that of an empty one.
+#[test]
+fn an_empty_packet_among_rows_is_wrong_whatever_follows() {
+    for chunk in [1, 99] {
+        let mut session = Session::new(false);
+        session.asks(Reply::Rows, &[]);
+        assert!(session.hears(&answer(&[b"\x011", b"", EOF]), chunk).is_err());
+    }
 }
 
 /// The wish for a file, and the fate that the tap is shown.

@@ -31,6 +31,20 @@ fn a_lock_ends_a_live_session_within_a_second() -> Result<()> {
 }
 
 #[test]
+fn ctrl_c_stops_the_statement_and_not_the_session() -> Result<()> {
+    let world = MariadbWorld::jerry_and_olga()?;
+    let mut mysql = sleeper(&world)?;
+    let began = Instant::now();
+    mysql.interrupt()?;
+    mysql.expect("query killed")?;
+    mysql.expect("[(none)]> ")?;
+    ensure!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    mysql.send("SELECT CONCAT('still ', 'here');")?;
+    mysql.expect("still here")?;
+    Ok(())
+}
+
+#[test]
 fn a_policy_change_ends_the_sessions_that_it_forbids() -> Result<()> {
     let world = MariadbWorld::jerry_and_olga()?;
     let mut mysql = sleeper(&world)?;

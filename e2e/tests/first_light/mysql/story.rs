@@ -80,3 +80,21 @@ fn a_stolen_session_opens_its_own_target_only() -> Result<()> {
     ensure!(error.contains("the certificate is for database user \"jerry\" and database \"app\""), "{error}");
     Ok(())
 }
+
+#[test]
+fn olga_asks_why_and_databases_do_not_count() -> Result<()> {
+    let world = MariadbWorld::jerry_and_olga()?;
+    let explain = |user: &str, name: &str| {
+        let (user, name) = (format!("--db-user={user}"), format!("--db-name={name}"));
+        let args = ["access", "explain", "--user=jerry", "--target=prod-mysql-instance", &user, &name];
+        world.tctl.ok(&args)
+    };
+    for name in ["app", "a database that no role names"] {
+        let said = explain("jerry", name)?;
+        ensure!(said.contains("Decision:   allowed, with MFA for this session"), "{said}");
+        ensure!(said.contains("Decided by: role \"access-prod\""), "{said}");
+    }
+    let said = explain("olga", "app")?;
+    ensure!(said.contains("Decision:   denied"), "{said}");
+    Ok(())
+}

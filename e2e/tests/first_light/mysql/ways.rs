@@ -1,6 +1,6 @@
 //! The ways in: tsh's client, tsh's tunnel for any other, and native TLS with what `tsh db login` kept.
 
-use std::{process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use e2e::{ACCESS_DEV, MariadbClient, MariadbWorld, run};
@@ -61,6 +61,27 @@ fn a_native_client_connects_with_what_db_login_kept() -> Result<()> {
     ensure!(said.contains("Logged out of database"), "{said}");
     let options = std::fs::read_to_string(world.jerry.home().join(".my.cnf"))?;
     ensure!(!options.contains("dev-mysql-instance"), "{options}");
+    Ok(())
+}
+
+#[test]
+fn a_port_without_a_tunnel_carries_the_clients_own_tls() -> Result<()> {
+    let world = MariadbWorld::jerry_and_olga()?;
+    world.jerry.run(&["db", "login", "dev-mysql-instance"])?.output()?;
+    let mut proxy = world.jerry.at_terminal(&["proxy", "db", "dev-mysql-instance"])?;
+    proxy.expect("Started DB proxy on 127.0.0.1:")?;
+    let port = proxy.expect("\n")?.trim().to_owned();
+    let mut file = |name: &str| -> Result<PathBuf> {
+        proxy.expect(&format!("{name}="))?;
+        Ok(proxy.expect("\n")?.trim().into())
+    };
+    let (authorities, certificate, key) = (file("ca_file")?, file("cert_file")?, file("key_file")?);
+    let client = MariadbClient::to(&format!("localhost:{port}"), &authorities);
+    let sql = "SELECT CURRENT_USER()";
+    assert_eq!(client.clone().certificate(&certificate, &key).query(sql)?.output()?, "jerry@%\n");
+    // Whoever reaches the port has nothing without the files.
+    let error = client.query(sql)?.error()?;
+    ensure!(error.contains("ERROR 1045 (28000): a client certificate is required"), "{error}");
     Ok(())
 }
 

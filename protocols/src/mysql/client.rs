@@ -12,7 +12,6 @@ use tokio::time::timeout;
 use crate::relay::{self, Outcome, Stream};
 use crate::{Answers, Client, End, Limits, Refusal, RelayError, RelayFault, Tap, Transferred};
 
-use super::capabilities::Capabilities;
 use super::connection_id::ConnectionId;
 use super::desk::Desk;
 use super::follower::Follower;
@@ -29,10 +28,6 @@ const FAST_AUTHENTICATED: [u8; 2] = [0x01, 0x03];
 #[derive(Debug)]
 pub struct MysqlClient<S = TcpStream> {
     pub(super) stream: Box<ClientStream<S>>,
-    /// What was negotiated with it: everything that both legs do alike, and its own compression.
-    pub(super) capabilities: Capabilities,
-    /// The level of zstd that it asked for, where it did.
-    pub(super) zstd_level: u8,
     /// It waits for [`FAST_AUTHENTICATED`] in front of OK.
     pub(super) fast_authenticated: bool,
     /// The number of the next packet to it.

@@ -5,6 +5,7 @@
 //! be taken for that, whoever made the ids says (`MayKill`). The upstream then decides as it would without us.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -83,8 +84,8 @@ impl ConnectionIds {
             state.last = (state.last + 1) % FIRST;
             let number = FIRST + state.last;
             // Ends: far fewer connections than 2^31 can be open.
-            if !state.live.contains_key(&number) {
-                state.live.insert(number, None);
+            if let Entry::Vacant(vacant) = state.live.entry(number) {
+                vacant.insert(None);
                 return ConnectionId { number, ids: Arc::clone(self) };
             }
         }

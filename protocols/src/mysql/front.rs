@@ -115,8 +115,6 @@ async fn inside<S: Stream>(
         Proof::Switch(plugin) => switch(&mut *stream, &mut talk, plugin, limits).await?,
     };
     let client = MysqlClient {
-        capabilities: response.settings.capabilities,
-        zstd_level: response.zstd_level,
         fast_authenticated: waiting == Waiting::FastThenOk,
         sequence: talk.sequence,
         stream,

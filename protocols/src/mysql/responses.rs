@@ -230,7 +230,7 @@ impl Tracker {
         reader.u8()?;
         let (statement, columns, parameters) = (reader.u32_le()?, reader.u16_le()?, reader.u16_le()?);
         reader.take(3)?;
-        let follow = !self.terms.says_prepared_metadata || reader.u8().map_or(true, |follow| follow != 0);
+        let follow = !self.terms.says_prepared_metadata || reader.u8() != Ok(0);
         let columns = Then::Columns { count: columns.into(), follow };
         let next = match parameters {
             0 => self.enter(columns),

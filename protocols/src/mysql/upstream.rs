@@ -41,8 +41,6 @@ pub struct MysqlUpstream {
     pub(super) welcome: Vec<u8>,
     /// Its own number for this connection.
     pub(super) thread_id: u32,
-    /// What its greeting said.
-    pub(super) facts: Arc<UpstreamFacts>,
     /// The COM_QUERY that sets the session settings again after COM_RESET_CONNECTION: the payload; `None`
     /// when there are none. The answer is one OK, or an ERR.
     pub(super) settings: Option<Vec<u8>>,
@@ -57,7 +55,7 @@ impl MysqlUpstream {
     /// Kills the session at the upstream, on a connection of its own, within `deadline` each way.
     pub(super) async fn kill(&self, deadline: Duration) -> Result<(), DialError> {
         let endpoint = Endpoint { settings: Vec::new(), ..self.endpoint.clone() };
-        let mut second = dial(&endpoint, &self.login, &Greeting::default(), deadline).await?;
+        let mut second = dial(&endpoint, &self.login, &Greeting::unknown(), deadline).await?;
         let query = settings::plain_query(&format!("KILL {}", self.thread_id), second.capabilities);
         let answer = async {
             let mut talk = Conversation::new(ALLOWANCE);
@@ -116,7 +114,6 @@ async fn log_in(endpoint: &Endpoint, login: &Login, greeting: &Greeting) -> Resu
         capabilities,
         welcome,
         thread_id: hello.thread_id,
-        facts,
         settings: query,
         endpoint: endpoint.clone(),
         login: login.clone(),

@@ -210,3 +210,44 @@ fn goodbye_is_heard_even_while_an_answer_is_awaited() {
     pass(&mut inspector, &command(b"\x12\x04\0\0\0\0\0\x01\0\0\0"), 99);
     assert!(matches!(inspector.step(&command(b"\x01")), Ok(Step::Last(5))));
 }
+
+/// What the tap is shown of a wish for a file, and what the upstream gets for it; and what comes next.
+fn errands(fate: FileFate) -> (Vec<u8>, Option<String>, FileState) {
+    let desk = Desk::new();
+    let mut inspector = Inspector::new(Arc::clone(&desk), charter(None));
+    desk.lock().file = FileState::Wished { name: b"/etc/passwd".to_vec(), sequence: 1, fate };
+    let sent = match inspector.errand() {
+        Some(Errand::Show(
+            Event::Mysql(MysqlEvent::LocalInfile { name: b"/etc/passwd", fate: shown }),
+            sent,
+        )) => {
+            assert_eq!(shown, fate);
+            sent
+        }
+        other => panic!("{other:?}"),
+    };
+    inspector.errand_done();
+    let end = match inspector.errand() {
+        Some(Errand::End(refusal)) => Some(refusal.message),
+        Some(other) => panic!("{other:?}"),
+        None => None,
+    };
+    let file = std::mem::replace(&mut desk.lock().file, FileState::None);
+    (sent, end, file)
+}
+
+#[test]
+fn every_wish_for_a_file_is_shown_to_the_tap_before_anybody_else_hears_of_it() {
+    let (sent, end, file) = errands(FileFate::Asked);
+    assert_eq!((sent, end, file), (Vec::new(), None, FileState::Seen(FileFate::Asked)));
+    let (sent, end, file) = errands(FileFate::NotAllowed);
+    let empty = b"\0\0\0\x02".to_vec();
+    assert_eq!((sent, end, file), (empty, None, FileState::Seen(FileFate::NotAllowed)));
+}
+
+#[test]
+fn a_session_whose_upstream_asks_for_another_file_ends() {
+    let (sent, end, _) = errands(FileFate::NotNamed);
+    assert!(sent.is_empty());
+    assert_eq!(end.unwrap(), "the upstream asked for a file that the statement does not name");
+}

@@ -5,14 +5,15 @@ use std::process::{Output, Stdio};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{ClientIdentity, Conn, OptsBuilder, Params, SslOpts, Value};
-use protocols::{Client, Endpoint, Protocol};
+use protocols::{Client, Endpoint, Protocol, Refusal, RefusalCode};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::support::Memory;
 use crate::support::mariadb::Mariadb;
 use crate::support::mysql::MysqlSidecar;
-use crate::support::{Memory, never};
 
 /// A sidecar that serves everybody, and the files that its clients need.
 struct House {
@@ -20,6 +21,7 @@ struct House {
     files: TempDir,
     port: u16,
     tap: Memory,
+    end: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
@@ -33,8 +35,9 @@ impl House {
         sidecar.authority.leaf("alice").write(files.path(), "alice");
         std::fs::write(files.path().join("ca.crt"), sidecar.authority.pem()).unwrap();
         let (tap, port) = (Memory::default(), sidecar.port());
-        let serving = tokio::spawn(serve(sidecar, endpoint, tap.clone()));
-        Some(Self { upstream, files, port, tap, serving })
+        let (end, ended) = watch::channel(false);
+        let serving = tokio::spawn(serve(sidecar, endpoint, tap.clone(), ended));
+        Some(Self { upstream, files, port, tap, end, serving })
     }
 
     /// MariaDB's own client.
@@ -91,14 +94,22 @@ impl Drop for House {
     }
 }
 
-async fn serve(sidecar: MysqlSidecar, endpoint: Endpoint, tap: Memory) {
+async fn serve(sidecar: MysqlSidecar, endpoint: Endpoint, tap: Memory, ended: watch::Receiver<bool>) {
     loop {
         let socket = sidecar.socket().await;
         let (mysql, endpoint, tap) = (sidecar.mysql.clone(), endpoint.clone(), tap.clone());
+        let mut ended = ended.clone();
         tokio::spawn(async move {
             let Ok(Some(accepted)) = mysql.accept(socket).await else { return };
             match mysql.dial(&endpoint, &accepted.login).await {
-                Ok(upstream) => drop(accepted.client.relay(upstream, tap, never()).await),
+                Ok(upstream) => {
+                    let over = async move {
+                        let _ = ended.wait_for(|ended| *ended).await;
+                        Refusal::new(RefusalCode::SessionExpired, "the permit is over")
+                            .with_hint("run: tsh login")
+                    };
+                    drop(accepted.client.relay(upstream, tap, over).await);
+                }
                 Err(error) => panic!("{error:?}"),
             }
         });
@@ -239,6 +250,25 @@ async fn a_kill_by_our_number_reaches_the_right_thread() {
     let error = second.query_drop("KILL 4000000000").await.unwrap_err();
     assert!(error.to_string().contains("1094"), "{error}");
     second.query_drop("select 1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ended_session_says_why_and_leaves_nothing_running() {
+    let Some(house) = House::open(|endpoint| endpoint).await else { return };
+    let (mut idle, mut busy) = (house.driver().await, house.driver().await);
+    let running = tokio::spawn(async move { busy.query_drop("select sleep(60)").await });
+    let count = "select count(*) from information_schema.processlist where info = 'select sleep(60)'";
+    while !house.upstream.administer(count).stdout.starts_with(b"1") {
+        tokio::task::yield_now().await;
+    }
+    house.end.send(true).unwrap();
+    let told = running.await.unwrap().unwrap_err().to_string();
+    assert!(told.contains("ERROR 1053 (08S01): the permit is over; run: tsh login"), "{told}");
+    let told = idle.query_drop("select 1").await.unwrap_err().to_string();
+    assert!(told.contains("1053") || told.contains("closed"), "{told}");
+    while !house.upstream.administer(count).stdout.starts_with(b"0") {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,8 +12,8 @@ DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Play Jerry and Olga's story on a real PostgreSQL; KEEP=1 leaves it running
-	@scripts/install.sh cc postgresql
+demo: ## Play Jerry and Olga's story on a real PostgreSQL and a real MariaDB; KEEP=1 leaves it running
+	@scripts/install.sh cc postgresql mariadb
 	@cargo build --quiet $(SELECTION)
 	@KEEP=$(KEEP) target/debug/demo
 
@@ -22,7 +22,7 @@ build: ## Build everything, tests included
 	cargo build $(SELECTION) --all-targets
 
 test: build ## Run every test: units, documentation, and whole stories with the built programs
-	@scripts/install.sh cc postgresql clients nextest
+	@scripts/install.sh cc postgresql mariadb clients nextest
 	cargo test $(SELECTION) --doc --quiet
 	cargo nextest run $(SELECTION)
 
@@ -40,6 +40,6 @@ FUZZ_SECONDS ?= 60
 
 fuzz: ## Fuzz what clients and upstreams send, FUZZ_SECONDS each (make test replays the seeds and mutates them a little)
 	@scripts/install.sh cc cargo-fuzz
-	@for target in startup client upstream; do \
+	@for target in startup client upstream mysql_login mysql_client mysql_upstream; do \
 	  (cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=200000) || exit 1; \
 	done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql clients nextest`. Nothing is done for what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb clients nextest`. Nothing is done for what is there already.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -40,6 +40,14 @@ has_postgresql() {
     done
 }
 
+# The server may be off an ordinary user's search path.
+has_mariadb() {
+    local program
+    for program in mariadbd mariadb-install-db mariadb; do
+        command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || return 1
+    done
+}
+
 # PostgreSQL's clients in other languages, pinned below e2e/clients, installed below target/clients. A stamp names what
 # was installed: another version in a pinned list installs anew.
 clients() {
@@ -68,6 +76,7 @@ for wanted in "$@"; do
         command -v setsid >/dev/null && command -v setpriv >/dev/null || apt "util-linux" util-linux
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
+    mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

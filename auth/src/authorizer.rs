@@ -4,7 +4,7 @@
 //!
 //! 1. the replica is complete;
 //! 2. the certificate: genuine, a user's, of this cluster, in date ([`x509::verify_user`]);
-//! 3. the route, where it has one: this target, this protocol, this login, exactly;
+//! 3. the route, where it has one: this target, this protocol, and a login that it covers ([`Route::covers`]: this one);
 //! 4. the MFA evidence, where it has any: a registered device of this user; a receipt that proves the touch for this session;
 //!    a one-time code only where the cluster takes codes. Evidence that proves nothing is refused even where none is needed;
 //! 5. what may also change while the session lives: no lock in force; every role known; the replica not stale, where
@@ -159,7 +159,8 @@ fn certificate(
 /// A session certificate opens the session that it is for. A login certificate is for none in particular; what it may
 /// open, policy says.
 fn check_route(identity: &Identity, request: &SessionRequest) -> Result<(), DenyReason> {
-    let Some(Route { target, protocol, login }) = &identity.route else { return Ok(()) };
+    let Some(route) = &identity.route else { return Ok(()) };
+    let Route { target, protocol, login } = route;
     if *target != request.target.name {
         let (certificate_for, asked) = (target.clone(), request.target.name.clone());
         return Err(DenyReason::OtherTarget { certificate_for, asked });
@@ -168,7 +169,7 @@ fn check_route(identity: &Identity, request: &SessionRequest) -> Result<(), Deny
         let (certificate_for, asked) = (*protocol, request.target.protocol);
         return Err(DenyReason::OtherProtocol { certificate_for, asked });
     }
-    if *login != request.login {
+    if !route.covers(&request.login) {
         let (certificate_for, asked) = (login.clone(), request.login.clone());
         return Err(DenyReason::OtherLogin { certificate_for, asked });
     }

@@ -200,7 +200,7 @@ pub enum Login {
     Database {
         /// Database user, compared byte for byte.
         user: String,
-        /// Database name; empty only for MySQL.
+        /// Database name; empty only for MySQL, where a session may begin in none.
         name: String,
     },
     /// At an SSH host.
@@ -219,6 +219,23 @@ pub struct Route {
     pub protocol: Protocol,
     /// What the session may ask to be.
     pub login: Login,
+}
+
+impl Route {
+    /// Whether the session that this is for may ask to be `asked`: exactly what the route says.
+    ///
+    /// At MySQL the name of a database says where a session begins and is no boundary: `USE` and queries across databases
+    /// cannot be prevented, and policy does not look at it. So a route without a name leaves it open, and any session may
+    /// begin in no database. Another database than the route's is refused all the same: nobody touched a key for it.
+    #[must_use]
+    pub fn covers(&self, asked: &Login) -> bool {
+        match (self.protocol, &self.login, asked) {
+            (Protocol::Mysql, Login::Database { user, name }, Login::Database { user: who, name: place }) => {
+                user == who && (name == place || name.is_empty() || place.is_empty())
+            }
+            (_, login, asked) => login == asked,
+        }
+    }
 }
 
 /// What a certificate says about MFA. Only a security key leaves proof that a sidecar can check by itself.
@@ -264,4 +281,49 @@ pub struct Identity {
     pub login_ip: Option<IpAddr>,
     /// End of the certificate's life.
     pub not_after: SystemTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(user: &str, name: &str) -> Login {
+        Login::Database { user: user.to_owned(), name: name.to_owned() }
+    }
+
+    fn covers(protocol: Protocol, route: &Login, asked: &Login) -> bool {
+        let target = TargetName::new("target").unwrap();
+        Route { target, protocol, login: route.clone() }.covers(asked)
+    }
+
+    #[test]
+    fn a_route_covers_its_own_login_alone() {
+        let login = Login::Node { login: "root".to_owned() };
+        assert!(covers(Protocol::Ssh, &login, &login));
+        assert!(!covers(Protocol::Ssh, &login, &Login::Node { login: "Root".to_owned() }));
+        for protocol in [Protocol::Postgres, Protocol::Mysql] {
+            assert!(covers(protocol, &at("app", "shop"), &at("app", "shop")));
+            for other in [
+                at("root", "shop"),
+                at("App", "shop"),
+                at("app", "payroll"),
+                at("app", "Shop"),
+                at("", "shop"),
+            ] {
+                assert!(!covers(protocol, &at("app", "shop"), &other), "{protocol}: {other:?}");
+            }
+            assert!(!covers(protocol, &at("root", "root"), &login), "{protocol}");
+        }
+    }
+
+    #[test]
+    fn a_mysql_route_without_a_database_leaves_it_open_and_never_the_user() {
+        assert!(covers(Protocol::Mysql, &at("app", ""), &at("app", "shop")));
+        assert!(covers(Protocol::Mysql, &at("app", ""), &at("app", "")));
+        assert!(!covers(Protocol::Mysql, &at("app", ""), &at("root", "shop")));
+        assert!(covers(Protocol::Mysql, &at("app", "shop"), &at("app", "")), "it may begin in none");
+        assert!(!covers(Protocol::Mysql, &at("app", "shop"), &at("root", "")));
+        assert!(!covers(Protocol::Postgres, &at("app", "shop"), &at("app", "")));
+        assert!(!covers(Protocol::Postgres, &at("app", ""), &at("app", "shop")));
+    }
 }

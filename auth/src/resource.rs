@@ -3,8 +3,8 @@
 //! The shapes are Teleport's (`kind`, `version`, `metadata`, `spec`), so that its users' files load. Reading is strict:
 //! a field that we do not know is an error that names the field and the line. A field that Teleport knows and we do
 //! not act on is kept, reported as a notice, and written out again; unless leaving it unheeded would widen
-//! somebody's rights, in which case the file is refused. Two options of a role are ours and not Teleport's:
-//! `db_session_settings` and `db_replication`.
+//! somebody's rights, in which case the file is refused. Three options of a role are ours and not
+//! Teleport's: `db_session_settings`, `db_replication` and `db_local_infile`.
 //!
 //! ```
 //! let parsed = auth::resource::parse_documents(

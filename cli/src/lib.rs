@@ -9,9 +9,11 @@
 //!    `ERROR: …` line on standard error.
 //!
 //! People are asked through [`terminal::Terminal`]: the controlling terminal, so that a pipe into `tsh db connect`
-//! belongs to psql alone. Names and texts that come from elsewhere pass [`output::printable`] before they are shown.
+//! belongs to the client alone. Names and texts that come from elsewhere pass [`output::printable`] before they are shown.
 
+pub mod client;
 pub mod connect;
+pub mod database;
 pub mod files;
 pub mod home;
 pub mod logging;
@@ -19,7 +21,6 @@ pub mod mfa;
 pub mod output;
 pub mod profile;
 pub mod proxy_address;
-pub mod psql;
 pub mod report;
 pub mod session;
 pub mod tctl;

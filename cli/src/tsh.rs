@@ -39,7 +39,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Db(DbCommand::Logout(which)) => db::logout::run(&context, which.name.as_deref()),
         Command::Db(DbCommand::Connect(connect)) => Box::pin(db::connect::run(&context, &connect)).await,
         Command::Db(DbCommand::Env(which)) => db::environment::run(&context, which.name.as_deref()),
-        Command::Db(DbCommand::Config(config)) => db::config::run(&context, &config),
+        Command::Db(DbCommand::Config(config)) => db::config::run(&context, &config).await,
         Command::Proxy(ProxyCommand::Db(proxy)) => Box::pin(proxy::run(&context, &proxy)).await,
         Command::Version => Ok(()),
     }

@@ -2,8 +2,8 @@
 //!
 //! Bytes are pumped as they come, both ways, each direction closing by itself. Whoever reaches the port has the session, so
 //! it listens on 127.0.0.1 alone and, where the operating system tells (Linux), serves only processes of the same user
-//! (`peer`); other users of the machine are refused. Of a client that has hung up already only a CancelRequest is passed on (`cancel`). A connection that cannot be served hears why in PostgreSQL's own
-//! words (`refusal`).
+//! (`peer`); other users of the machine are refused. Of a PostgreSQL client that has hung up already only a CancelRequest
+//! is passed on (`cancel`). A connection that cannot be served hears why in its protocol's own words (`refusal`).
 
 use std::{
     future::Future,
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{output::printable, report};
+use crate::{database::DatabaseProtocol, output::printable, report};
 
 mod cancel;
 mod dial;
@@ -30,7 +30,7 @@ mod peer;
 mod refusal;
 mod renewal;
 
-pub use dial::{DialError, POSTGRES_ALPN, dial, dial_plain};
+pub use dial::{DialError, dial, dial_plain};
 pub use peer::{PeerError, require_same_user};
 pub use renewal::Renewal;
 
@@ -51,6 +51,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// The same for a connection that must not make anybody be asked: `None` where there is no way without asking, or the
     /// target cannot be reached.
     fn connect_without_asking(&self) -> impl Future<Output = Option<Self::Stream>> + Send;
+
+    /// What is spoken at the other end.
+    fn protocol(&self) -> DatabaseProtocol;
 
     /// True where whoever connects has what the certificate opens, so that other users must be kept out.
     const GIVES_ACCESS: bool;
@@ -147,6 +150,7 @@ async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address
         && let Err(error) = require_same_user(peer, address).await
     {
         if matches!(error, PeerError::Unknown)
+            && upstream.protocol() == DatabaseProtocol::Postgres
             && let Some(request) = cancel::left_behind(&mut socket).await
             && let Some(target) = upstream.connect_without_asking().await
         {
@@ -164,7 +168,7 @@ async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address
         Err(error) => {
             let reason = printable(&report::one_line(&error));
             eprint_line(&format!("Failed to connect to the database: {reason}"));
-            if let Err(error) = refusal::refuse(&mut socket, &reason).await {
+            if let Err(error) = refusal::refuse(&mut socket, upstream.protocol(), &reason).await {
                 tracing::debug!(%peer, %error, "the client did not wait for the reason");
             }
         }

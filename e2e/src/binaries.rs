@@ -1,4 +1,4 @@
-//! Where the programs are: ours beside the running test, PostgreSQL's where Debian or the search path has them.
+//! Where the programs are: ours beside the running test, the databases' where Debian or the search path has them.
 
 use std::{
     env, fs,
@@ -42,6 +42,17 @@ pub(crate) fn postgres(name: &str) -> Result<PathBuf> {
         Some(version) => Ok(versions.join(version.to_string()).join("bin").join(name)),
         None => bail!("{name} is not installed: install PostgreSQL (on Debian: apt-get install postgresql)"),
     }
+}
+
+/// One of MariaDB's programs. The server itself may be off an ordinary user's search path.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn mariadb(name: &str) -> Result<PathBuf> {
+    let system = Path::new("/usr/sbin").join(name);
+    on_search_path(name).or_else(|| system.is_file().then_some(system)).with_context(|| {
+        format!("{name} is not installed: install MariaDB (on Debian: apt-get install mariadb-server)")
+    })
 }
 
 fn on_search_path(name: &str) -> Option<PathBuf> {

@@ -3,18 +3,17 @@
 use std::{
     fs,
     net::TcpListener,
-    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::{User, geteuid};
 
 use crate::{
     Tctl, binaries,
-    process::{self, Daemon, mortal, poll},
+    owner::Owner,
+    process::{self, Daemon, poll},
 };
 
 /// Longest that `initdb` or the server's start may take on a busy machine.
@@ -44,7 +43,7 @@ impl Postgres {
         let out = format!("--out={}", dir.join("server").display());
         tctl.ok(&["auth", "sign", "--format=db", "--host=localhost,127.0.0.1", &out])?;
         fs::create_dir(&socket_dir)?;
-        let owner = Owner::choose()?;
+        let owner = Owner::choose("postgres")?;
         owner.give(dir)?;
         owner.give(&socket_dir)?;
         for file in ["server.crt", "server.key", "server.cas"] {
@@ -151,49 +150,6 @@ impl Postgres {
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.server.log()
-    }
-}
-
-/// Whose server it is: PostgreSQL refuses to run as root.
-enum Owner {
-    Ourselves,
-    Account(User),
-}
-
-impl Owner {
-    fn choose() -> Result<Self> {
-        if !geteuid().is_root() {
-            return Ok(Self::Ourselves);
-        }
-        for name in ["postgres", "nobody"] {
-            if let Some(user) = User::from_name(name)? {
-                return Ok(Self::Account(user));
-            }
-        }
-        bail!("running as root, and there is no account `postgres` to run PostgreSQL as")
-    }
-
-    fn give(&self, path: &Path) -> Result<()> {
-        if let Self::Account(user) = self {
-            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                .with_context(|| format!("give {} to {}", path.display(), user.name))?;
-        }
-        let mode = if path.is_dir() { 0o700 } else { 0o600 };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        Ok(())
-    }
-
-    /// A command that dies with us, run as the owner.
-    fn command(&self, program: &Path, signal: &str) -> Command {
-        let Self::Account(user) = self else { return mortal(program, signal) };
-        // Losing privileges clears the parent-death signal, so it is set in a second step.
-        let mut command = Command::new("setpriv");
-        command
-            .arg(format!("--reuid={}", user.name))
-            .arg(format!("--regid={}", user.gid))
-            .arg("--clear-groups");
-        command.args(["--", "setpriv"]).arg(format!("--pdeathsig={signal}")).arg("--").arg(program);
-        command
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    Authd, Tctl,
+    Authd, Mariadb, Postgres, Tctl,
     authd::{STARTING, listening, logged},
     binaries,
     process::{Daemon, mortal, poll},
@@ -21,6 +21,8 @@ use crate::{
 /// What a sidecar is started with.
 #[derive(Clone, Debug)]
 pub struct SidecarOptions {
+    /// What the upstream speaks: `postgres` or `mysql`.
+    pub protocol: &'static str,
     /// Name of its target.
     pub name: String,
     /// Labels as on the command line: `env=dev,…`.
@@ -32,22 +34,26 @@ pub struct SidecarOptions {
     /// Whether bound values are recorded. Only a configuration file can say that they are not: without them, the sidecar
     /// is started from one.
     pub parameter_values: bool,
+    /// The version that MySQL clients are greeted with, in place of the database's own.
+    pub mysql_server_version: Option<String>,
 }
 
 impl SidecarOptions {
     fn flags(&self, auth_server: &str, ca_pin: &str, token: Option<&str>, listen: &str) -> Vec<String> {
-        let Self { name, labels, uri, password_file, parameter_values: _ } = self;
+        let Self { protocol, name, labels, uri, password_file, parameter_values: _, mysql_server_version } =
+            self;
         let mut flags = vec![
             format!("--auth-server={auth_server}"),
             format!("--ca-pin={ca_pin}"),
             format!("--name={name}"),
-            "--protocol=postgres".to_owned(),
+            format!("--protocol={protocol}"),
             format!("--labels={labels}"),
             format!("--uri={uri}"),
             format!("--listen={listen}"),
         ];
         flags.extend(token.map(|token| format!("--token={token}")));
         flags.extend(password_file.iter().map(|file| format!("--upstream-password-file={}", file.display())));
+        flags.extend(mysql_server_version.iter().map(|version| format!("--mysql-server-version={version}")));
         flags
     }
 
@@ -60,7 +66,8 @@ impl SidecarOptions {
         token: Option<&str>,
         listen: &str,
     ) -> Result<String> {
-        let Self { name, labels, uri, password_file, parameter_values } = self;
+        let Self { protocol, name, labels, uri, password_file, parameter_values, mysql_server_version } =
+            self;
         let mut text = format!("auth_server: {auth_server}\nca_pins: ['{ca_pin}']\n");
         if let Some(token) = token {
             let file = data_dir.with_extension("token");
@@ -70,13 +77,56 @@ impl SidecarOptions {
         }
         let labels = labels.replace('=', ": ");
         text += &format!(
-            "targets:\n- name: {name}\n  protocol: postgres\n  listen: {listen}\n  labels: {{ {labels} }}\n  \
-             audit: {{ parameter_values: {parameter_values} }}\n  upstream:\n    uri: {uri}\n"
+            "targets:\n- name: {name}\n  protocol: {protocol}\n  listen: {listen}\n  labels: {{ {labels} }}\n  \
+             audit: {{ parameter_values: {parameter_values} }}\n"
         );
+        if let Some(version) = mysql_server_version {
+            text += &format!("  mysql: {{ server_version: '{version}' }}\n");
+        }
+        text += &format!("  upstream:\n    uri: {uri}\n");
         if let Some(file) = password_file {
             text += &format!("    password_file: {}\n", file.display());
         }
         Ok(text)
+    }
+}
+
+/// A database that a sidecar can stand in front of.
+pub trait Guarded {
+    /// The word for it in a sidecar's configuration.
+    const PROTOCOL: &'static str;
+
+    /// Where it listens with TLS: `HOST:PORT`, as its certificate says.
+    fn address(&self) -> String;
+}
+
+impl Guarded for Postgres {
+    const PROTOCOL: &'static str = "postgres";
+
+    fn address(&self) -> String {
+        self.address()
+    }
+}
+
+impl Guarded for Mariadb {
+    const PROTOCOL: &'static str = "mysql";
+
+    fn address(&self) -> String {
+        self.address()
+    }
+}
+
+/// Options of a sidecar that logs in to the database by client certificate.
+#[must_use]
+pub fn guard<D: Guarded>(name: &str, labels: &str, database: &D) -> SidecarOptions {
+    SidecarOptions {
+        protocol: D::PROTOCOL,
+        name: name.to_owned(),
+        labels: labels.to_owned(),
+        uri: database.address(),
+        password_file: None,
+        parameter_values: true,
+        mysql_server_version: None,
     }
 }
 
@@ -97,14 +147,32 @@ impl Sidecar {
     /// # Errors
     /// When it does not get there.
     pub fn start(data_dir: &Path, authd: &Authd, tctl: &Tctl, options: SidecarOptions) -> Result<Self> {
-        let token = tctl.join_token()?;
-        let ca_pin = tctl.ca_pin()?;
+        let sidecar = Self::start_unready(data_dir, authd, tctl, options)?;
+        sidecar.wait_until_ready()?;
+        Ok(sidecar)
+    }
+
+    /// The same without waiting until a session could start: the database may not be there yet.
+    ///
+    /// # Errors
+    /// When it does not join.
+    pub fn start_unready(
+        data_dir: &Path,
+        authd: &Authd,
+        tctl: &Tctl,
+        options: SidecarOptions,
+    ) -> Result<Self> {
+        let (token, ca_pin) = (tctl.join_token()?, tctl.ca_pin()?);
         let sidecar =
             Self::launch(data_dir, &authd.public_addr(), &ca_pin, Some(&token), options, "127.0.0.1:0")?;
         sidecar
             .daemon
             .wait_for("the sidecar to announce itself", STARTING, |line| logged(line, "announced"))?;
         Ok(sidecar)
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        poll("the sidecar to be ready", STARTING, || Ok(self.is_ready().then_some(())))
     }
 
     fn launch(
@@ -129,7 +197,7 @@ impl Sidecar {
         let address =
             daemon.wait_for("the sidecar to listen", STARTING, |line| listening(line, &options.name))?;
         let diag = daemon.wait_for("its diagnostics to listen", STARTING, |line| listening(line, "diag"))?;
-        let sidecar = Self {
+        Ok(Self {
             daemon,
             options,
             data_dir: data_dir.to_owned(),
@@ -137,9 +205,7 @@ impl Sidecar {
             ca_pin: ca_pin.to_owned(),
             address,
             diag,
-        };
-        poll("the sidecar to be ready", STARTING, || Ok(sidecar.is_ready().then_some(())))?;
-        Ok(sidecar)
+        })
     }
 
     /// Starts it again on the same address, with what lies in its data directory: no token is needed.
@@ -150,7 +216,7 @@ impl Sidecar {
         let listen = self.address.to_string();
         let Self { data_dir, auth_server, ca_pin, options, .. } = self;
         *self = Self::launch(data_dir, auth_server, ca_pin, None, options.clone(), &listen)?;
-        Ok(())
+        self.wait_until_ready()
     }
 
     /// The command line that started it.

@@ -72,6 +72,16 @@ impl Tctl {
         self.ok(&["auth", "export", "--type", authority])
     }
 
+    /// `tctl users add`: the invitation's URL.
+    ///
+    /// # Errors
+    /// When the user cannot be added.
+    pub fn invite(&self, user: &str, roles: &str) -> Result<String> {
+        let said = self.ok(&["users", "add", &format!("--roles={roles}"), user])?;
+        let url = said.lines().map(str::trim).find(|line| line.starts_with("https://"));
+        Ok(url.with_context(|| format!("no URL in:\n{said}"))?.to_owned())
+    }
+
     /// A join token for database sidecars.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::{Authd, Postgres, Psql, Sidecar, SidecarOptions, Tctl, Tsh};
+use crate::{Authd, Postgres, Psql, Sidecar, Tctl, Tsh, guard};
 
 /// The role for development databases: no touch.
 pub const ACCESS_DEV: &str = include_str!("../story/access-dev.yaml");
@@ -57,11 +57,7 @@ impl World {
     pub fn before_jerry() -> Result<Self> {
         let dir = directory()?;
         let path = dir.path();
-        let authd = Authd::start(&path.join("authd"))?;
-        let tctl = Tctl::new(authd.data_dir());
-        for resource in [PREFERENCE, ACCESS_DEV, ACCESS_PROD] {
-            tctl.create(resource)?;
-        }
+        let (authd, tctl) = cluster(path)?;
         let postgres = Postgres::start(&path.join("postgres"), &tctl)?;
         let dev = Sidecar::start(&path.join("dev-pg"), &authd, &tctl, guard("dev-pg", "env=dev", &postgres))?;
         let prod =
@@ -75,9 +71,7 @@ impl World {
     /// # Errors
     /// When the user cannot be added.
     pub fn invite(&self, user: &str, roles: &str) -> Result<String> {
-        let said = self.tctl.ok(&["users", "add", &format!("--roles={roles}"), user])?;
-        let url = said.lines().map(str::trim).find(|line| line.starts_with("https://"));
-        Ok(url.with_context(|| format!("no URL in:\n{said}"))?.to_owned())
+        self.tctl.invite(user, roles)
     }
 
     /// Somebody else, with a home of their own.
@@ -107,11 +101,7 @@ impl World {
     /// # Errors
     /// When authd does not tell them.
     pub fn host_authorities(&self) -> Result<PathBuf> {
-        let file = self.path().join("host-authorities.pem");
-        if !file.exists() {
-            std::fs::write(&file, self.tctl.export("tls-host")?)?;
-        }
-        Ok(file)
+        host_authorities(self.path(), &self.tctl)
     }
 
     /// psql to a sidecar over native TLS with Jerry's login: what somebody has who copied his disk.
@@ -140,16 +130,23 @@ impl World {
     }
 }
 
-/// Options of a sidecar that logs in to the database by client certificate.
-#[must_use]
-pub fn guard(name: &str, labels: &str, postgres: &Postgres) -> SidecarOptions {
-    SidecarOptions {
-        name: name.to_owned(),
-        labels: labels.to_owned(),
-        uri: postgres.address(),
-        password_file: None,
-        parameter_values: true,
+/// Olga's cluster below `path`, with her roles.
+pub(crate) fn cluster(path: &Path) -> Result<(Authd, Tctl)> {
+    let authd = Authd::start(&path.join("authd"))?;
+    let tctl = Tctl::new(authd.data_dir());
+    for resource in [PREFERENCE, ACCESS_DEV, ACCESS_PROD] {
+        tctl.create(resource)?;
     }
+    Ok((authd, tctl))
+}
+
+/// The host authorities in a file below `path`, as a native client needs them to check a sidecar.
+pub(crate) fn host_authorities(path: &Path, tctl: &Tctl) -> Result<PathBuf> {
+    let file = path.join("host-authorities.pem");
+    if !file.exists() {
+        std::fs::write(&file, tctl.export("tls-host")?)?;
+    }
+    Ok(file)
 }
 
 /// A directory whose parts belong to different accounts: each part is closed, the directory itself can be passed through.

@@ -17,6 +17,16 @@ pub enum Answer<'a> {
         /// Its command tag, which ends with the number of rows where there is one (`SELECT 5`).
         tag: &'a [u8],
     },
+    /// A statement is done, which changed or returned so many rows (MySQL).
+    Done {
+        /// The rows.
+        rows: u64,
+    },
+    /// A statement is prepared, under this number (MySQL).
+    Prepared {
+        /// The number.
+        statement: u32,
+    },
     /// A statement without a word in it is done.
     Empty,
     /// A portal gave as many rows as it was asked for, and has more.
@@ -27,6 +37,8 @@ pub enum Answer<'a> {
     Failed {
         /// Why, if the upstream said so in the first [`CAPTURED`] bytes.
         sql_state: Option<SqlState>,
+        /// MySQL's error number, which it has beside the SQLSTATE.
+        number: Option<u16>,
     },
     /// A statement takes COPY data from the client until [`crate::Event::CopyEnd`].
     CopyIn,
@@ -53,10 +65,15 @@ pub enum Transaction {
 }
 
 impl Answer<'_> {
-    /// The number of rows that a command tag says; `None` for an answer, or a command, without one.
+    /// The number of rows that were changed or returned, by a command tag or by itself; `None` for an answer,
+    /// or a command, without one.
     #[must_use]
     pub fn rows(&self) -> Option<u64> {
-        let Self::Completed { tag } = self else { return None };
+        let tag = match self {
+            Self::Completed { tag } => tag,
+            Self::Done { rows } => return Some(*rows),
+            _ => return None,
+        };
         let number = tag.rsplit(|byte| *byte == b' ').next()?;
         std::str::from_utf8(number).ok()?.parse().ok()
     }

@@ -55,6 +55,9 @@ pub enum Credential {
     Password(Secret),
     /// The same, and MD5 is good enough where the upstream asks for it.
     PasswordEvenByMd5(Secret),
+    /// The same, and where there is no TLS, it may go encrypted with whatever RSA key the other side sends
+    /// (MySQL): nobody proves whose key that is.
+    PasswordEvenByUnknownKey(Secret),
 }
 
 /// Everything needed to open a connection to the upstream.
@@ -71,6 +74,9 @@ pub struct Endpoint {
     /// Whether a login that asks for replication may be dialled at all: whoever forgets to decide about
     /// [`crate::Login::replication`] lets nobody in.
     pub replication_allowed: bool,
+    /// Whether the upstream may ask the client for a file (MySQL `LOAD DATA LOCAL INFILE`): whoever forgets to
+    /// decide about it hands out nothing.
+    pub local_infile_allowed: bool,
 }
 
 /// A setting of the upstream's session: `statement_timeout` = `30s`.

@@ -58,6 +58,16 @@ pub enum DialError {
         /// Why we do not.
         reason: &'static str,
     },
+    /// The upstream asks for an authentication that is not known here.
+    #[error("the upstream asks for {method:?}, which is not spoken here")]
+    UnknownMethod {
+        /// What it asks for: printable, at most 64 characters.
+        method: String,
+    },
+    /// The upstream is not what the client was greeted with: it was replaced since it was last seen. The next
+    /// client is greeted rightly.
+    #[error("the upstream cannot do any more what the client was promised")]
+    Changed,
     /// The upstream did not prove that it knows the password.
     #[error("SCRAM with the upstream failed")]
     Scram(#[source] io::Error),
@@ -93,12 +103,17 @@ pub enum DialError {
 pub struct UpstreamReport {
     /// Its SQLSTATE; `None` when it sent none that is one.
     pub sql_state: Option<SqlState>,
+    /// Its error number, which MySQL has beside the SQLSTATE.
+    pub number: Option<u16>,
     /// Its message, at most 1,000 characters, control characters removed.
     pub message: String,
 }
 
 impl std::fmt::Display for UpstreamReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(number) = self.number {
+            write!(f, "{number} ")?;
+        }
         match self.sql_state {
             Some(state) => write!(f, "{state} {}", self.message),
             None => f.write_str(&self.message),
@@ -140,10 +155,13 @@ impl DialError {
     #[must_use]
     pub fn disclosable(&self) -> Option<&UpstreamReport> {
         match self {
-            Self::Rejected(report)
-                if report.sql_state.is_some_and(|state| is_disclosable(state.as_str())) =>
-            {
-                Some(report)
+            Self::Rejected(report) => {
+                let may_know = match (report.number, report.sql_state) {
+                    (Some(number), _) => is_disclosable_number(number),
+                    (None, Some(state)) => is_disclosable(state.as_str()),
+                    (None, None) => false,
+                };
+                may_know.then_some(report)
             }
             _ => None,
         }
@@ -155,4 +173,10 @@ impl DialError {
 fn is_disclosable(state: &str) -> bool {
     const STATES: [&str; 6] = ["3D000", "42501", "42704", "53300", "57P03", "55000"];
     STATES.contains(&state) || state.starts_with("22")
+}
+
+/// MySQL's: no right on a database, an unknown one, too many sessions (of all, of this user, in this hour),
+/// stopping.
+fn is_disclosable_number(number: u16) -> bool {
+    matches!(number, 1040 | 1044 | 1049 | 1053 | 1203 | 1226)
 }

@@ -7,6 +7,10 @@
 use crate::reader::Reader;
 use crate::refusal::Refusal;
 
+pub(crate) mod mysql;
+
+pub use mysql::MysqlEvent;
+
 /// One thing that a client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -14,7 +18,8 @@ pub enum Event<'a> {
     Query {
         /// The text.
         text: &'a [u8],
-        /// Bytes of the text that are not shown.
+        /// Bytes of the text that are not shown, at least: MySQL does not say beforehand how long a statement of
+        /// 16 MiB and more will be.
         cut: u64,
     },
     /// A statement is prepared.
@@ -68,8 +73,8 @@ pub enum Event<'a> {
         /// It gives up: the upstream is to fail the statement.
         failed: bool,
     },
-    /// The text that was shown cut, by the [`Event::Query`] or [`Event::Parse`] just before this event, is
-    /// complete. Shown before the last bytes of its message are forwarded: the upstream cannot run what was
+    /// The text that was shown cut, by the [`Event::Query`], [`Event::Parse`] or [`MysqlEvent::Prepare`] just
+    /// before this event, is complete. Shown before the last bytes of its message are forwarded: the upstream cannot run what was
     /// not allowed here.
     TextEnd {
         /// SHA-256 of the whole text, its shown part included.
@@ -77,6 +82,8 @@ pub enum Event<'a> {
         /// Bytes of the whole text.
         length: u64,
     },
+    /// A command of MySQL's protocol.
+    Mysql(MysqlEvent<'a>),
     /// The client broke the protocol. The message is not forwarded, and the session ends.
     Malformed {
         /// How.
@@ -110,6 +117,17 @@ pub enum Malformed {
     /// A field inside the message runs past its end, or bytes are left behind the last one.
     #[error("message of type 0x{0:02x} does not hold what it says")]
     Content(u8),
+    /// A packet out of order (MySQL).
+    #[error("packet number {found} where {expected} comes next")]
+    Sequence {
+        /// The number that comes next.
+        expected: u8,
+        /// The number that came.
+        found: u8,
+    },
+    /// A command that is refused, or not known, and longer than any honest one (MySQL).
+    #[error("a command 0x{0:02x} that is too long")]
+    TooLong(u8),
 }
 
 /// What the tap decides about an event.

@@ -4,16 +4,19 @@
 //! length. What it shows does not depend on how the bytes were split on their way: a frame is shown when it
 //! is complete, or when exactly [`SHOWN`] bytes of a longer one are there; a text that is longer than that is
 //! hashed as it passes, and its hash shown before its last bytes are forwarded. Upstream frames pass a
-//! [`Boundaries`], which knows where one ends, and hears the few that say how a statement came out.
+//! [`Boundaries`], which knows where one ends, and hears the few that say how a statement came out. Protocols
+//! whose two directions depend on each other bring halves of their own ([`Inspect`], [`Follow`]).
 
 use crate::Malformed;
 use crate::answer::{Answer, Answers, CAPTURED};
 use crate::event::Event;
 use crate::refusal::Refusal;
 
+mod halves;
 mod text;
 
-use text::LongText;
+pub use halves::{Course, Errand, Follow, Inspect, Step};
+pub(crate) use text::LongText;
 
 /// Bytes of a frame that are shown at most, header included; also the size of a relay buffer.
 pub const SHOWN: usize = 64 * 1024;
@@ -90,19 +93,6 @@ pub struct Frame<'a> {
     pub cut: u64,
 }
 
-/// The next step through a batch of client bytes.
-#[derive(Debug)]
-pub enum Step<'a> {
-    /// The rest is the beginning of a frame: more bytes are needed.
-    Starved,
-    /// So many bytes may be forwarded.
-    Pass(usize),
-    /// The event must be allowed; then so many bytes may be forwarded.
-    Show(Event<'a>, usize),
-    /// So many bytes may be forwarded; nothing follows.
-    Last(usize),
-}
-
 /// Walks through client bytes, frame by frame.
 #[derive(Debug)]
 pub struct Splitter<F> {
@@ -117,11 +107,6 @@ impl<F: Framing> Splitter<F> {
     /// At the beginning of a frame.
     pub fn new(framing: F) -> Self {
         Self { framing, passing: 0, text: None }
-    }
-
-    /// How it cuts.
-    pub fn framing(&self) -> &F {
-        &self.framing
     }
 
     /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved,
@@ -293,6 +278,26 @@ impl<F: Framing> Boundaries<F> {
             }
             self.capture = None;
         }
+    }
+}
+
+impl<F: Framing> Inspect for Splitter<F> {
+    fn step<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
+        Self::step(self, bytes)
+    }
+
+    fn farewell(&self, refusal: &Refusal) -> Vec<u8> {
+        self.framing.farewell(refusal)
+    }
+}
+
+impl<F: Framing> Follow for Boundaries<F> {
+    fn follow(&mut self, bytes: &[u8]) -> Course {
+        Course::Forward { bytes: bytes.len(), boundary: Self::follow(self, bytes) }
+    }
+
+    fn at_boundary(&self) -> bool {
+        Self::at_boundary(self)
     }
 }
 

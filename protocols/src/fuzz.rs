@@ -4,6 +4,7 @@
 
 use crate::answer::{Answer, Answers};
 use crate::frame::{Boundaries, Splitter, Step};
+use crate::mysql::{self, Capabilities};
 use crate::postgres::{self, Messages};
 use crate::{Event, Ledger, Malformed};
 
@@ -35,6 +36,42 @@ pub fn upstream(bytes: &[u8]) {
     postgres::fuzz_login_answers(bytes);
 }
 
+/// MySQL's login: what a client answers to our greeting, and what an upstream may say before it is ready.
+pub fn mysql_login(bytes: &[u8]) {
+    mysql::fuzz_response(bytes);
+    mysql::fuzz_login_answers(bytes);
+}
+
+/// MySQL's commands: the tap sees the same, and the upstream gets the same, however the bytes are split on their
+/// way; with attributes in front of queries, and without.
+pub fn mysql_client(bytes: &[u8]) {
+    let step = 1 + usize::from(bytes.first().copied().unwrap_or(0)) % 97;
+    for flags in [Capabilities::NONE, Capabilities::QUERY_ATTRIBUTES] {
+        let whole = mysql::fuzz::ask(flags, bytes, bytes.len().max(1));
+        let stepped = mysql::fuzz::ask(flags, bytes, step);
+        assert!((&stepped.seen, stepped.malformed) == (&whole.seen, whole.malformed), "in steps of {step}");
+        assert!(
+            whole.malformed.is_some()
+                || (&stepped.forwarded, stepped.decided) == (&whole.forwarded, whole.decided),
+            "the upstream gets something else in steps of {step}"
+        );
+    }
+}
+
+/// MySQL's answers: what the client hears, and how each came out, is the same however the bytes are split.
+pub fn mysql_upstream(bytes: &[u8]) {
+    let step = 1 + usize::from(bytes.first().copied().unwrap_or(0)) % 97;
+    for flags in [
+        Capabilities::NONE,
+        Capabilities::DEPRECATE_EOF,
+        Capabilities::DEPRECATE_EOF | Capabilities::OPTIONAL_METADATA,
+        Capabilities::MARIADB_CACHE_METADATA | Capabilities::MARIADB_PROGRESS,
+    ] {
+        let whole = mysql::fuzz::answer(flags, bytes, bytes.len().max(1));
+        assert_eq!(mysql::fuzz::answer(flags, bytes, step), whole, "{flags} in steps of {step}");
+    }
+}
+
 /// Events as text, bytes passed, and how it ended.
 type Passed = (Vec<String>, usize, Option<Malformed>);
 
@@ -53,6 +90,7 @@ fn split(bytes: &[u8], step: usize) -> Passed {
                     passed += count;
                 }
                 Ok(Step::Last(count)) => return (seen, passed + count, None),
+                Ok(step) => unreachable!("PostgreSQL never takes {step:?}"),
                 Err(malformed) => return (seen, passed, Some(malformed)),
             }
         }

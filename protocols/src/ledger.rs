@@ -1,7 +1,8 @@
 //! Which statement an answer belongs to: what a client asked and what the upstream answered, paired.
 //!
 //! A client may ask on without waiting (a pipeline), and PostgreSQL answers in order, except that an error
-//! skips what lies behind it, up to the end of its round. The ledger follows both, from what a tap sees and
+//! skips what lies behind it, up to the end of its round. MySQL answers one command after the other, each as a
+//! simple query is answered. The ledger follows both, from what a tap sees and
 //! hears, so that duration, rows and outcome come to the right statement; and it knows whether the upstream
 //! is at work, so that an idle timeout kills no running query.
 //!
@@ -78,13 +79,15 @@ impl<T> Ledger<T> {
     }
 
     /// The client asks. Must be called before the event's message is forwarded. `note` is called for a Query,
-    /// an Execute or a FunctionCall that will be answered.
+    /// an Execute, a FunctionCall or a command of MySQL's that will be answered.
     ///
     /// A client with more than 8,192 statements on their way, or one that sends a simple query in the middle
     /// of a round of the extended protocol which then fails, sets the ledger adrift; it comes back when
     /// everything that was asked is answered.
     pub fn asked(&mut self, event: &Event<'_>, note: impl FnOnce() -> T) {
-        let ends_round = matches!(event, Event::Query { .. } | Event::FunctionCall { .. } | Event::Sync);
+        let is_command = matches!(event, Event::Mysql(command) if command.is_answered());
+        let ends_round =
+            is_command || matches!(event, Event::Query { .. } | Event::FunctionCall { .. } | Event::Sync);
         match (self.mood, event) {
             (Mood::Adrift(rounds), _) => self.mood = Mood::Adrift(rounds + u64::from(ends_round)),
             (Mood::Skipping, Event::Sync) => self.push(Asked::Sync, Mood::Following),
@@ -93,12 +96,18 @@ impl<T> Ledger<T> {
             (mood, Event::Query { .. } | Event::FunctionCall { .. }) => {
                 self.push(Asked::Query { note: note(), mixed: self.extended }, mood);
             }
+            (mood, Event::Mysql(_)) if is_command => {
+                self.push(Asked::Query { note: note(), mixed: false }, mood);
+            }
             (mood, Event::Execute { .. }) => self.push(Asked::Execute(note()), mood),
             (mood, Event::Sync) => self.push(Asked::Sync, mood),
             // Nobody asked for it, and PostgreSQL ignores it; or the upstream has not said yet that it waits.
             (mood, Event::CopyEnd { .. }) if !self.asked.is_empty() => self.push(Asked::CopyEnd, mood),
             (_, Event::Parse { .. } | Event::Bind { .. } | Event::Close { .. }) => self.extended = true,
-            (_, Event::CopyEnd { .. } | Event::TextEnd { .. } | Event::Malformed { .. }) => {}
+            (
+                _,
+                Event::CopyEnd { .. } | Event::TextEnd { .. } | Event::Mysql(_) | Event::Malformed { .. },
+            ) => {}
         }
         if let Event::Execute { .. } = event {
             self.extended = true;

@@ -105,6 +105,8 @@ pub mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod ledger;
+pub mod mysql;
+mod owner;
 pub mod postgres;
 mod reader;
 mod refusal;
@@ -115,7 +117,8 @@ mod starttls;
 pub use answer::{Answer, Answers, CAPTURED, Transaction};
 pub use endpoint::{Credential, Endpoint, Setting, UpstreamAddress, UpstreamTls};
 pub use error::{AcceptError, DialError, RelayError, RelayFault, UpstreamReport};
-pub use event::{Event, Malformed, Parameter, Parameters, PreparedKind, Verdict};
+pub use event::mysql::{FileFate, KillFate, Value, Values};
+pub use event::{Event, Malformed, MysqlEvent, Parameter, Parameters, PreparedKind, Verdict};
 pub use ledger::Ledger;
 pub use refusal::{Refusal, RefusalCode, SqlState};
 pub use secret::Secret;

@@ -43,9 +43,9 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use x509_parser::parse_x509_certificate;
 
 use crate::endpoint::prepare;
+use crate::owner::same_key;
 use crate::reader::Reader;
 use crate::relay::{self, Stream};
 use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, PeerCertificate, Protocol};
@@ -172,15 +172,6 @@ impl Postgres {
             Door::Tls(mut stream) => relay::close(&mut *stream, b"", close, 0).await,
         };
     }
-}
-
-/// Without a better judge: the very key that the session's own certificate is for.
-fn same_key(canceller: &PeerCertificate, owner: &PeerCertificate) -> bool {
-    let key = |peer: &PeerCertificate| {
-        let (_, certificate) = parse_x509_certificate(peer.0.first()?).ok()?;
-        Some(certificate.public_key().raw.to_vec())
-    };
-    key(canceller).is_some_and(|canceller| key(owner) == Some(canceller))
 }
 
 /// The chain that the client presented in the handshake that its private key signed.

@@ -36,6 +36,33 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
+    /// Little-endian, like every number of MySQL's protocol.
+    pub(crate) fn u16_le(&mut self) -> Result<u16, Short> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    /// Little-endian.
+    pub(crate) fn u32_le(&mut self) -> Result<u32, Short> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// MySQL's number of variable length (`int<lenenc>`).
+    pub(crate) fn lenenc(&mut self) -> Result<u64, Short> {
+        let mut ahead = *self;
+        let number = match ahead.u8()? {
+            0xFC => u64::from(ahead.u16_le()?),
+            0xFD => {
+                let [a, b, c] = ahead.array()?;
+                u64::from(u32::from_le_bytes([a, b, c, 0]))
+            }
+            0xFE => u64::from_le_bytes(ahead.array()?),
+            0xFB | 0xFF => return Err(Short),
+            small => u64::from(small),
+        };
+        *self = ahead;
+        Ok(number)
+    }
+
     pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], Short> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(Short)?;
         self.rest = rest;
@@ -75,6 +102,25 @@ mod tests {
         assert_eq!(reader.text(), Err(Short));
         assert_eq!(reader.u8(), Ok(7));
         assert_eq!(reader.finish(), Ok(()));
+    }
+
+    #[test]
+    fn a_number_of_variable_length_is_whole_or_takes_nothing() {
+        for (bytes, number) in [
+            (&[250][..], 250),
+            (&[0xFC, 1, 2], 0x0201),
+            (&[0xFD, 1, 2, 3], 0x03_0201),
+            (&[0xFE, 1, 2, 3, 4, 5, 6, 7, 8], 0x0807_0605_0403_0201),
+        ] {
+            assert_eq!(Reader::new(bytes).lenenc(), Ok(number));
+            for end in 0..bytes.len() {
+                let mut reader = Reader::new(&bytes[..end]);
+                assert_eq!(reader.lenenc(), Err(Short));
+                assert_eq!(reader.rest().len(), end);
+            }
+        }
+        assert_eq!(Reader::new(&[0xFB]).lenenc(), Err(Short));
+        assert_eq!(Reader::new(&[0xFF]).lenenc(), Err(Short));
     }
 
     #[test]

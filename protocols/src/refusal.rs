@@ -76,12 +76,14 @@ pub struct Refusal {
     /// The upstream's own SQLSTATE in place of the code's, where the client may know it
     /// (`3D000`: that database does not exist).
     pub sql_state: Option<SqlState>,
+    /// MySQL's error number in place of the code's, where the client may know it (1049: unknown database).
+    pub number: Option<u16>,
 }
 
 impl Refusal {
     /// A refusal without a hint.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, sql_state: None }
+        Self { code, message: message.into(), hint: None, sql_state: None, number: None }
     }
 
     /// The same, saying what to do next.
@@ -95,6 +97,13 @@ impl Refusal {
     #[must_use]
     pub fn with_sql_state(mut self, state: SqlState) -> Self {
         self.sql_state = Some(state);
+        self
+    }
+
+    /// The same, with MySQL's own error number.
+    #[must_use]
+    pub fn with_number(mut self, number: u16) -> Self {
+        self.number = Some(number);
         self
     }
 }

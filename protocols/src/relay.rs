@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::frame::{Framing, Splitter, Step};
+use crate::frame::{Errand, Follow, Inspect, Step};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::{End, Malformed, RelayError, RelayFault, Tap, TapClosed, Transferred, Verdict};
 
@@ -79,10 +79,10 @@ enum Stop {
 
 /// Carries the session until a side, the tap or `ended` ends it. Waits at most `close` for a last message to
 /// get through.
-pub(crate) async fn run<C, U, F>(
+pub(crate) async fn run<C, U>(
     client: &mut C,
     upstream: &mut U,
-    framing: F,
+    (mut inspector, follower): (impl Inspect, impl Follow),
     mut tap: impl Tap,
     ended: impl Future<Output = Refusal> + Send,
     close: Duration,
@@ -90,16 +90,14 @@ pub(crate) async fn run<C, U, F>(
 where
     C: Stream,
     U: Stream,
-    F: Framing,
 {
     let (client, upstream) = (Shared::new(client), Shared::new(upstream));
-    let mut splitter = Splitter::new(framing);
-    let mut downstream = Downstream::<F>::new(tap.answers());
+    let mut downstream = Downstream::new(follower);
     let mut from_client = 0;
     let mut ended = pin!(ended);
 
     let mut stop = tokio::select! {
-        stop = forward(&client, &upstream, &mut splitter, &mut tap, &mut from_client) => Stop::Client(stop),
+        stop = forward(&client, &upstream, &mut inspector, &mut tap, &mut from_client) => Stop::Client(stop),
         result = downstream.pump(&upstream, &client) => Stop::Upstream(result),
         refusal = &mut ended => Stop::Ended(refusal),
     };
@@ -133,17 +131,17 @@ where
     if let Some(refusal) = &refusal
         && let Ok(true) = timeout(close, downstream.finish_message(&upstream, &client)).await
     {
-        farewell = Some(splitter.framing().farewell(refusal));
+        farewell = Some(inspector.farewell(refusal));
     }
     let transferred = Transferred { from_client, from_upstream: downstream.forwarded(), end };
     Outcome { transferred, farewell, fault }
 }
 
 /// What to tell the client, and what to tell the sidecar.
-async fn judge<C: Stream, U: Stream, F: Framing>(
+async fn judge<C: Stream, U: Stream>(
     stop: Stop,
     close: Duration,
-    downstream: &mut Downstream<F>,
+    downstream: &mut Downstream<impl Follow>,
     upstream: &Shared<'_, U>,
     client: &Shared<'_, C>,
 ) -> (Option<Refusal>, End, Option<RelayFault>) {
@@ -184,64 +182,147 @@ fn lost(error: io::Error) -> (Option<Refusal>, End, Option<RelayFault>) {
     (Some(refusal), End::Upstream, Some(RelayFault::Upstream(error)))
 }
 
+/// What a look at the batch came to.
+enum Looked {
+    /// More bytes are needed.
+    Starved,
+    /// The inspector calls when it goes on.
+    Busy,
+    /// In the place of so many bytes, these go to the upstream.
+    Instead(usize, Vec<u8>),
+    /// So many bytes are dropped, and the client is told this.
+    Refuse(usize, Vec<u8>),
+    /// Nothing follows.
+    Stop(ClientStop),
+}
+
+/// What the client's pump does next.
+enum Next {
+    Read,
+    Wait,
+    Look,
+}
+
 /// The client's pump: one read, every complete frame past the tap, one write.
-async fn forward<C: Stream, U: Stream, F: Framing>(
+async fn forward<C: Stream, U: Stream>(
     client: &Shared<'_, C>,
     upstream: &Shared<'_, U>,
-    splitter: &mut Splitter<F>,
+    inspector: &mut impl Inspect,
     tap: &mut impl Tap,
     forwarded: &mut u64,
 ) -> ClientStop {
-    let mut held: Option<Buffer> = None;
+    let (mut held, mut next): (Option<Buffer>, _) = (None, Next::Read);
     loop {
-        match client.fill(&mut held).await {
-            Ok(Filled::More) => {}
-            Ok(Filled::End) => return ClientStop::Closed,
-            Err(error) => return ClientStop::Read(error),
+        if let Err(stop) = errands(upstream, inspector, tap, forwarded).await {
+            return stop;
         }
-        let Some(batch) = &mut held else { continue };
-        let (allowed, stop) = inspect(batch.filled(), splitter, tap).await;
+        match next {
+            Next::Read => tokio::select! {
+                filled = client.fill(&mut held) => match filled {
+                    Ok(Filled::More) => {}
+                    Ok(Filled::End) => return ClientStop::Closed,
+                    Err(error) => return ClientStop::Read(error),
+                },
+                () = inspector.called() => continue,
+            },
+            Next::Wait => {
+                inspector.called().await;
+                next = Next::Look;
+                continue;
+            }
+            Next::Look => {}
+        }
+        let Some(batch) = &mut held else {
+            next = Next::Read;
+            continue;
+        };
+        let (allowed, looked) = inspect(batch.filled(), inspector, tap).await;
         if let Err(error) = send(batch, allowed, upstream, forwarded).await {
             return ClientStop::Write(error);
         }
-        if let Some(stop) = stop {
-            return stop;
-        }
+        next = match looked {
+            Looked::Starved => Next::Read,
+            Looked::Busy => Next::Wait,
+            Looked::Instead(skip, bytes) => {
+                batch.consume(skip);
+                if let Err(error) = send_all(&bytes, upstream, forwarded).await {
+                    return ClientStop::Write(error);
+                }
+                Next::Look
+            }
+            Looked::Refuse(skip, answer) => {
+                batch.consume(skip);
+                inspector.say(answer);
+                Next::Look
+            }
+            Looked::Stop(stop) => return stop,
+        };
         if batch.is_empty() {
-            held = None;
+            (held, next) = (None, Next::Read);
         }
     }
 }
 
-/// How many bytes of the batch may be forwarded, and why nothing may follow them, if so.
-async fn inspect<F: Framing>(
-    batch: &[u8],
-    splitter: &mut Splitter<F>,
-    tap: &mut impl Tap,
-) -> (usize, Option<ClientStop>) {
+/// How many bytes of the batch may be forwarded, and what comes behind them.
+async fn inspect(batch: &[u8], inspector: &mut impl Inspect, tap: &mut impl Tap) -> (usize, Looked) {
     let mut allowed = 0;
     loop {
         let rest = batch.get(allowed..).unwrap_or_default();
-        match splitter.step(rest) {
-            Ok(Step::Starved) => return (allowed, None),
+        match inspector.step(rest) {
+            Ok(Step::Starved) => return (allowed, Looked::Starved),
+            Ok(Step::Busy) => return (allowed, Looked::Busy),
             Ok(Step::Pass(bytes)) => allowed += bytes,
-            Ok(Step::Last(bytes)) => return (allowed + bytes, Some(ClientStop::Goodbye)),
-            Ok(Step::Show(event, bytes)) => match tap.observe(event).await {
-                Ok(Verdict::Forward) => allowed += bytes,
-                Ok(Verdict::End(refusal)) => return (allowed, Some(ClientStop::Refused(refusal))),
-                Err(TapClosed) => return (allowed, Some(ClientStop::TapClosed)),
+            Ok(Step::Last(bytes)) => return (allowed + bytes, Looked::Stop(ClientStop::Goodbye)),
+            Ok(Step::Show(event, bytes)) => match show(event, tap).await {
+                Ok(()) => allowed += bytes,
+                Err(stop) => return (allowed, Looked::Stop(stop)),
+            },
+            Ok(Step::Instead(event, skip, bytes)) => match show(event, tap).await {
+                Ok(()) => return (allowed, Looked::Instead(skip, bytes)),
+                Err(stop) => return (allowed, Looked::Stop(stop)),
+            },
+            Ok(Step::Refuse(event, skip, answer)) => match show(event, tap).await {
+                Ok(()) => return (allowed, Looked::Refuse(skip, answer)),
+                Err(stop) => return (allowed, Looked::Stop(stop)),
             },
             Err(reason) => {
                 // It ends the session whatever the tap says; a closed tap must not be mistaken for a broken
                 // client.
-                let stop = match tap.observe(crate::Event::Malformed { reason }).await {
-                    Err(TapClosed) => ClientStop::TapClosed,
-                    Ok(Verdict::End(refusal)) => ClientStop::Refused(refusal),
-                    Ok(Verdict::Forward) => ClientStop::Malformed(reason),
-                };
-                return (allowed, Some(stop));
+                let shown = show(crate::Event::Malformed { reason }, tap).await;
+                return (allowed, Looked::Stop(shown.err().unwrap_or(ClientStop::Malformed(reason))));
             }
         }
+    }
+}
+
+/// What the upstream's half wants done.
+async fn errands<U: Stream>(
+    upstream: &Shared<'_, U>,
+    inspector: &mut impl Inspect,
+    tap: &mut impl Tap,
+    forwarded: &mut u64,
+) -> Result<(), ClientStop> {
+    while let Some(errand) = inspector.errand() {
+        let bytes = match errand {
+            Errand::Show(event, bytes) => {
+                show(event, tap).await?;
+                bytes
+            }
+            Errand::Send(bytes) => bytes,
+            Errand::End(refusal) => return Err(ClientStop::Refused(refusal)),
+        };
+        send_all(&bytes, upstream, forwarded).await.map_err(ClientStop::Write)?;
+        inspector.errand_done();
+    }
+    Ok(())
+}
+
+/// Asks the tap.
+async fn show(event: crate::Event<'_>, tap: &mut impl Tap) -> Result<(), ClientStop> {
+    match tap.observe(event).await {
+        Ok(Verdict::Forward) => Ok(()),
+        Ok(Verdict::End(refusal)) => Err(ClientStop::Refused(refusal)),
+        Err(TapClosed) => Err(ClientStop::TapClosed),
     }
 }
 
@@ -261,6 +342,21 @@ async fn send<U: Stream>(
         left -= written;
     }
     if allowed > 0 { upstream.flush().await } else { Ok(()) }
+}
+
+/// Writes bytes that are not the client's own.
+async fn send_all<U: Stream>(
+    mut bytes: &[u8],
+    upstream: &Shared<'_, U>,
+    forwarded: &mut u64,
+) -> io::Result<()> {
+    let any = !bytes.is_empty();
+    while !bytes.is_empty() {
+        let written = upstream.write(bytes).await?;
+        bytes = bytes.get(written..).unwrap_or_default();
+        *forwarded += written as u64;
+    }
+    if any { upstream.flush().await } else { Ok(()) }
 }
 
 #[cfg(test)]

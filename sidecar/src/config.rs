@@ -99,6 +99,8 @@ pub struct TargetConfig {
     pub public_addr: Option<String>,
     /// Whether the audit trail holds the values of bound parameters.
     pub parameters: Parameters,
+    /// The version that MySQL clients are greeted with, in place of the upstream's own.
+    pub mysql_version: Option<String>,
     /// What is guarded.
     pub upstream: UpstreamConfig,
 }
@@ -116,6 +118,9 @@ pub struct UpstreamConfig {
     pub server_name: Option<ServerName<'static>>,
     /// What the sidecar proves to it.
     pub credential: CredentialSource,
+    /// MySQL without TLS: the password may go encrypted with whatever RSA key the other side sends. By name only: nobody
+    /// proves whose key that is.
+    pub danger_any_rsa_key: bool,
 }
 
 /// How the upstream must prove itself.
@@ -136,9 +141,9 @@ pub enum TlsMode {
 pub enum CredentialSource {
     /// A client certificate for the database user, issued by the cluster's db-client authority.
     ClientCertificate,
-    /// A password, spoken by SCRAM. Read for each session, so that it can be changed in place.
+    /// A password: by SCRAM, or by whichever of MySQL's methods the upstream asks for. Read for each session, so that it can be changed in place.
     PasswordFile(PathBuf),
-    /// Nothing: `peer` or `trust` on a Unix socket.
+    /// Nothing: on a Unix socket, `peer` or `trust`, `auth_socket` or `unix_socket`.
     None,
 }
 
@@ -203,11 +208,32 @@ impl Config {
 
 impl TargetConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        if self.protocol != Protocol::Postgres {
-            return Err(ConfigError::Protocol { target: self.name.clone(), protocol: self.protocol });
+        match (self.protocol, &self.mysql_version) {
+            (Protocol::Ssh, _) => {
+                return Err(ConfigError::Protocol { target: self.name.clone(), protocol: self.protocol });
+            }
+            (Protocol::Postgres, Some(_)) => {
+                return Err(self.wrong("mysql.server_version goes with protocol: mysql"));
+            }
+            (Protocol::Mysql, Some(version)) if !is_version(version) => {
+                return Err(self.wrong("mysql.server_version is 1 to 100 printable ASCII characters"));
+            }
+            (Protocol::Postgres | Protocol::Mysql, _) => {}
         }
-        self.upstream.check().map_err(|what| ConfigError::Upstream { target: self.name.clone(), what })
+        if self.upstream.danger_any_rsa_key && self.protocol != Protocol::Mysql {
+            return Err(self.wrong("upstream.danger_any_rsa_key goes with protocol: mysql"));
+        }
+        self.upstream.check().map_err(|what| self.wrong(what))
     }
+
+    fn wrong(&self, what: &'static str) -> ConfigError {
+        ConfigError::Upstream { target: self.name.clone(), what }
+    }
+}
+
+/// What a greeting can hold: clients read it up to a NUL, and show it on terminals.
+fn is_version(text: &str) -> bool {
+    (1..=100).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 impl UpstreamConfig {
@@ -221,13 +247,13 @@ impl UpstreamConfig {
             None if tls == TlsMode::Plaintext => CredentialSource::None,
             None => CredentialSource::ClientCertificate,
         };
-        Self { address, tls, ca_file: None, server_name: None, credential }
+        Self { address, tls, ca_file: None, server_name: None, credential, danger_any_rsa_key: false }
     }
 
     fn check(&self) -> Result<(), &'static str> {
         let plaintext = self.tls == TlsMode::Plaintext;
         if matches!(self.address, UpstreamAddress::Unix(_)) && !plaintext {
-            return Err("PostgreSQL does not speak TLS on a Unix socket: leave upstream.tls out");
+            return Err("TLS is not spoken on a Unix socket: leave upstream.tls out");
         }
         if plaintext && (self.ca_file.is_some() || self.server_name.is_some()) {
             return Err("upstream.ca_file and upstream.server_name mean nothing without TLS");
@@ -237,6 +263,12 @@ impl UpstreamConfig {
         }
         if plaintext && self.credential == CredentialSource::ClientCertificate {
             return Err("a client certificate needs TLS");
+        }
+        let by_password = matches!(self.credential, CredentialSource::PasswordFile(_));
+        if self.danger_any_rsa_key && !(plaintext && by_password) {
+            return Err(
+                "upstream.danger_any_rsa_key means nothing but with a password and tls: insecure-plaintext",
+            );
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! - `/healthz`: 200 while the process runs.
 //! - `/readyz`: 200 while a session could start. 503 and the reason while the replica is not complete, the audit spool
-//!   cannot be written, or the sidecar drains.
+//!   cannot be written, no client could be greeted at any target (module `probe`), or the sidecar drains.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,6 +33,8 @@ pub(crate) enum NotReady {
     Replica,
     /// The audit spool cannot be written, or is full.
     Audit,
+    /// No target's database has been seen yet, and none can be served before it was.
+    Upstream,
     /// The sidecar is stopping.
     Draining,
 }
@@ -42,6 +44,7 @@ impl NotReady {
         match self {
             Self::Replica => "not ready: the replica is not complete\n",
             Self::Audit => "not ready: the audit spool cannot be written\n",
+            Self::Upstream => "not ready: no database has been reached yet\n",
             Self::Draining => "not ready: draining\n",
         }
     }

@@ -19,6 +19,7 @@
 //! | `refusal` | what a client may read when it is turned away: one exhaustive match |
 //! | `listener`, `admission` | accepting; a silent client costs only its own connection |
 //! | `seats` | how many sessions each user has here |
+//! | `probe` | what MySQL clients are greeted with: the upstream's own version |
 //! | `upstream` | what we prove to the upstream, and how it proves itself |
 //! | `audit` | start, statements and end, on disk before they happen; how statements came out; shipped to authd for ever |
 //! | `tls` | a handshake that proves a key and judges nothing |
@@ -56,6 +57,7 @@ mod join;
 mod link;
 mod listener;
 mod metrics;
+mod probe;
 mod process;
 mod refusal;
 mod seats;

@@ -45,7 +45,7 @@ enum Command {
 #[derive(Args)]
 struct Start {
     /// Configuration file; with it, no flag that describes a target is taken.
-    #[arg(short, long, conflicts_with_all = ["auth_server", "ca_pins", "token", "token_file", "name", "protocol", "uri", "labels", "listen", "public_addr", "upstream_password_file", "upstream_tls"])]
+    #[arg(short, long, conflicts_with_all = ["auth_server", "ca_pins", "token", "token_file", "name", "protocol", "uri", "labels", "listen", "public_addr", "upstream_password_file", "upstream_tls", "mysql_server_version"])]
     config: Option<PathBuf>,
     /// authd, HOST:PORT.
     #[arg(long, required_unless_present = "config")]
@@ -62,7 +62,7 @@ struct Start {
     /// Name of the target.
     #[arg(long, required_unless_present = "config")]
     name: Option<TargetNameArg>,
-    /// What it speaks: postgres (mysql and ssh are not built yet in this version).
+    /// What it speaks: postgres or mysql, which is MariaDB too (ssh is not built yet in this version).
     #[arg(long, value_enum, required_unless_present = "config")]
     protocol: Option<ProtocolArg>,
     /// The upstream: HOST:PORT or unix:PATH of its socket.
@@ -83,12 +83,15 @@ struct Start {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long)]
     diag_addr: Option<SocketAddr>,
-    /// Log in to the upstream with this password (SCRAM) in place of a client certificate.
+    /// Log in to the upstream with the password in this file in place of a client certificate.
     #[arg(long)]
     upstream_password_file: Option<PathBuf>,
     /// verify-full, verify-ca, insecure, or insecure-plaintext.
     #[arg(long)]
     upstream_tls: Option<Tls>,
+    /// Greet MySQL clients with this version in place of the upstream's own.
+    #[arg(long)]
+    mysql_server_version: Option<String>,
     /// How long live sessions may go on after SIGTERM: 30s.
     #[arg(long, value_parser = parse_duration)]
     drain_timeout: Option<Duration>,
@@ -213,6 +216,7 @@ impl Start {
             listen,
             public_addr: self.public_addr.clone(),
             parameters: Parameters::Recorded,
+            mysql_version: self.mysql_server_version.clone(),
             upstream: UpstreamConfig::new(
                 uri.0.clone(),
                 self.upstream_tls.as_ref().map(|tls| tls.0),

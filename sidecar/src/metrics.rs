@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     durations: HistogramVec,
     bytes: IntCounterVec,
     cancels: IntCounterVec,
+    probes: IntCounterVec,
     /// Denied events that were counted and not written.
     pub(crate) audit_suppressed: IntCounter,
     /// Events that could not be recorded, wherever they came from; most refuse or end a session.
@@ -112,6 +113,13 @@ pub(crate) struct TargetMetrics {
     ended: IntCounterVec,
 }
 
+/// The looks at one target's upstream, by how they went.
+#[derive(Clone, Debug)]
+pub(crate) struct ProbeMetrics {
+    pub(crate) seen: IntCounter,
+    pub(crate) failed: IntCounter,
+}
+
 impl TargetMetrics {
     pub(crate) fn decided(&self, outcome: Outcome) {
         if let Some(counter) = self.decisions.get(outcome as usize) {
@@ -170,6 +178,11 @@ impl Metrics {
                 "Cancel requests with the right key and a certificate, by what the certificate was found to be.",
                 &per("outcome"),
             )?,
+            probes: make.counters(
+                "touchstone_upstream_probes_total",
+                "Looks at an upstream whose version clients must be greeted with.",
+                &per("outcome"),
+            )?,
             audit_suppressed: make.counter(
                 "touchstone_audit_suppressed_events_total",
                 "Denied events of unknown clients that were only counted.",
@@ -226,6 +239,12 @@ impl Metrics {
     /// The cancels of one target, resolved.
     pub(crate) fn cancels(&self, name: &str, protocol: &'static str) -> CancelMetrics {
         CancelMetrics::new(&self.cancels, [name, protocol])
+    }
+
+    /// The looks at one target's upstream, resolved.
+    pub(crate) fn probes(&self, name: &str, protocol: &'static str) -> ProbeMetrics {
+        let of = |outcome| self.probes.with_label_values(&[name, protocol, outcome]);
+        ProbeMetrics { seen: of("seen"), failed: of("failed") }
     }
 
     /// In the Prometheus text format.

@@ -11,19 +11,16 @@ use std::{
 };
 
 use auth::{
-    authorizer::Authorizer,
     clock::Clock,
     identity::TargetName,
-    policy::{Target, TargetKind},
     replica::{self, Replica},
 };
-use protocols::{Limits, UpstreamAddress, postgres::Postgres};
-use rustls::ServerConfig;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 mod address;
+mod doors;
 mod error;
 mod files;
 mod status;
@@ -31,29 +28,25 @@ mod status;
 pub use self::error::StartError;
 use self::{
     address::{Bound, announcement, bind, hosts},
+    doors::Doors,
     files::{lock, read_token},
     status::Status,
 };
 use crate::{
-    admission::Admission,
     announce,
     audit::{Audit, AuditSpool, Shipper},
     backoff::Backoff,
     chain::Chain,
-    config::{Config, TargetConfig, TlsMode},
+    config::Config,
     health,
     join::{self, Identity, Invitation, Names},
     link::Link,
-    listener::{self, Stops},
+    listener::Stops,
     metrics::Metrics,
     seats::Seats,
-    session::{CancelJudge, Door},
-    tls::{self, ServerCertificate},
-    upstream::{Roots, Upstream},
+    tls::ServerCertificate,
 };
 
-/// From accept to the whole login request.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// After the drain timeout: for sessions to say goodbye, and for audit to reach authd.
 const LAST_DEADLINE: Duration = Duration::from_secs(10);
 const SHIP_DEADLINE: Duration = Duration::from_secs(5);
@@ -110,8 +103,8 @@ impl Sidecar {
         );
         let link = Link::new(config.auth_server.clone(), Arc::clone(&identity));
         core.follow(&config, &link, &identity, &server, &bound, spool);
-        let tls = tls::server_config(server).map_err(StartError::Tls)?;
-        let addresses = core.open_doors(&config, bound, &link, &identity, &tls)?;
+        let addresses =
+            Doors::new(&core, &link, &identity, &server)?.open(&config.targets, bound, config.room)?;
         Ok(Self { addresses, diag, core, drain_timeout: config.drain_timeout })
     }
 
@@ -162,6 +155,7 @@ impl Core {
             draining: stops.accepting.clone(),
             shipped: Arc::default(),
             certificates: OnceLock::new(),
+            doors: OnceLock::new(),
         });
         let core = Self {
             clock,
@@ -236,84 +230,5 @@ impl Core {
         self.tasks.spawn(async move { join::keep_fresh(identity, &data_dir, &link_, &server, stop_).await });
         let shipper = Shipper::new(spool, Arc::clone(link), Arc::clone(&self.status.shipped));
         self.shipper.spawn(shipper.run(stop()));
-    }
-
-    fn open_doors(
-        &self,
-        config: &Config,
-        bound: Vec<Bound>,
-        link: &Arc<Link>,
-        identity: &Identity,
-        tls: &Arc<ServerConfig>,
-    ) -> Result<Vec<(TargetName, SocketAddr)>, StartError> {
-        let server_id = identity.sidecar.id.to_string();
-        let authorizer =
-            Authorizer::for_sidecar(Arc::clone(&self.replica), self.clock.clone(), Some(server_id.clone()));
-        let (mut addresses, mut certificates, mut doors) = (Vec::new(), Vec::new(), Vec::new());
-        for (target, bound) in config.targets.iter().zip(bound) {
-            let door = self.door(target, link, &authorizer, &server_id, tls)?;
-            certificates.extend(door.upstream.certificates());
-            addresses.push((target.name.clone(), bound.address));
-            doors.push((bound, Arc::new(door)));
-        }
-        for cache in &certificates {
-            let (cache, stop) = (Arc::clone(cache), self.background.clone());
-            self.tasks.spawn(async move { cache.keep_fresh(stop).await });
-        }
-        let _ = self.status.certificates.set(certificates);
-        for (bound, door) in doors {
-            info!(addr = %bound.address, listener = %door.target.name, "listening");
-            let admission = Admission::new(config.room);
-            let (tasks, stops) = (self.sessions.clone(), self.stops.clone());
-            self.tasks.spawn(listener::serve(bound.listener, door, admission, tasks, stops));
-        }
-        Ok(addresses)
-    }
-
-    fn door(
-        &self,
-        target: &TargetConfig,
-        link: &Arc<Link>,
-        authorizer: &Authorizer,
-        server_id: &str,
-        tls: &Arc<ServerConfig>,
-    ) -> Result<Door<Postgres>, StartError> {
-        match (target.upstream.tls, &target.upstream.address) {
-            (TlsMode::VerifyFull, _) | (TlsMode::Plaintext, UpstreamAddress::Unix(_)) => {}
-            (tls, _) => {
-                warn!(target = %target.name, ?tls, "nobody verifies that the upstream is the one that was meant")
-            }
-        }
-        let roots = Roots::Cluster(Arc::clone(&self.replica));
-        let upstream = Upstream::new(&target.upstream, &target.name, roots, Arc::new(Arc::clone(link)))
-            .map_err(|source| StartError::Upstream { target: target.name.clone(), source })?;
-        let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
-        let (name, protocol) = (target.name.as_str(), target.protocol.as_str());
-        let judge = CancelJudge {
-            replica: Arc::clone(&self.replica),
-            clock: self.clock.clone(),
-            metrics: self.metrics.cancels(name, protocol),
-        };
-        Ok(Door {
-            protocol: Postgres::new(Arc::clone(tls), limits)
-                .with_may_cancel(move |canceller, owner| judge.may_cancel(canceller, owner)),
-            target: Arc::new(Target {
-                kind: TargetKind::Database,
-                name: target.name.clone(),
-                protocol: target.protocol,
-                labels: target.labels.clone(),
-            }),
-            authorizer: authorizer.clone(),
-            replica: Arc::clone(&self.replica),
-            upstream,
-            audit: self.audit.clone(),
-            clock: self.clock.clone(),
-            metrics: self.metrics.target(name, protocol),
-            process_metrics: self.metrics.clone(),
-            seats: Arc::clone(&self.seats),
-            parameters: target.parameters,
-            server_id: server_id.to_owned(),
-            closing: self.closing.clone(),
-        })
     }
 }

@@ -265,9 +265,15 @@ fn dial_answer(error: &DialError) -> Answer {
         DialError::Deadline(_) => unavailable("upstream_deadline"),
         DialError::TlsRefused | DialError::EarlyPlaintext | DialError::Tls(_) => unavailable("upstream_tls"),
         DialError::Protocol(_) => unavailable("upstream_protocol"),
-        DialError::NoCredential { .. } | DialError::AuthenticationRefused { .. } | DialError::Scram(_) => {
-            rejected("upstream_authentication")
-        }
+        DialError::Changed => plain(
+            RefusalCode::UpstreamUnavailable,
+            "upstream_changed",
+            "the database has changed since it was last seen: connect again",
+        ),
+        DialError::NoCredential { .. }
+        | DialError::AuthenticationRefused { .. }
+        | DialError::UnknownMethod { .. }
+        | DialError::Scram(_) => rejected("upstream_authentication"),
         DialError::Login => rejected("upstream_login"),
         // Refused before, with the user's name on record: the endpoint allows what the roles allow.
         DialError::ReplicationNotAllowed => {
@@ -279,10 +285,7 @@ fn dial_answer(error: &DialError) -> Answer {
         DialError::Rejected(_) => match error.disclosable() {
             Some(report) => {
                 let refusal = Refusal::new(RefusalCode::UpstreamRejected, report.message.clone());
-                let refusal = match report.sql_state {
-                    Some(state) => refusal.with_sql_state(state),
-                    None => refusal,
-                };
+                let refusal = Refusal { sql_state: report.sql_state, number: report.number, ..refusal };
                 Answer { refusal, reason: "upstream_rejected", outcome: None }
             }
             None => rejected("upstream_rejected"),

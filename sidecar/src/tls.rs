@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use protocols::postgres;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -72,16 +71,20 @@ impl ResolvesServerCert for ServerCertificate {
     }
 }
 
-/// TLS 1.2 and 1.3 for PostgreSQL clients and for tsh's tunnel.
+/// TLS 1.2 and 1.3 for the clients of one protocol, native ones and tsh's tunnel: `alpn` is what they may ask for. A client
+/// that asks for another protocol is told by TLS itself.
 ///
 /// # Errors
 /// Those of rustls; none with the provider that is compiled in.
-pub(crate) fn server_config(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>, Error> {
+pub(crate) fn server_config(
+    certificate: Arc<ServerCertificate>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_client_cert_verifier(Arc::new(SignatureOnly { provider: provider() }))
         .with_cert_resolver(certificate);
-    config.alpn_protocols = vec![postgres::ALPN.to_vec(), postgres::TUNNEL_ALPN.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;

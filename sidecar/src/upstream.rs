@@ -63,7 +63,7 @@ struct Tls {
 
 enum Source {
     None,
-    Password(PathBuf),
+    Password { file: PathBuf, seal: fn(Secret) -> Credential },
     Certificate(Arc<CertificateCache>),
 }
 
@@ -103,7 +103,13 @@ impl Upstream {
             mode => Some(Tls::new(config, mode, roots)?),
         };
         let credential = match (&config.credential, &tls) {
-            (CredentialSource::PasswordFile(path), _) => Source::Password(path.clone()),
+            (CredentialSource::PasswordFile(file), _) => {
+                let seal = match config.danger_any_rsa_key {
+                    true => Credential::PasswordEvenByUnknownKey,
+                    false => Credential::Password,
+                };
+                Source::Password { file: file.clone(), seal }
+            }
             (CredentialSource::ClientCertificate, Some(tls)) => {
                 Source::Certificate(CertificateCache::new(target.clone(), issuer, tls.make.clone()))
             }
@@ -124,12 +130,12 @@ impl Upstream {
     ) -> Result<Endpoint, CredentialError> {
         let (credential, config) = match &self.credential {
             Source::None => (Credential::None, None),
-            Source::Password(path) => (Credential::Password(read_password(path.clone()).await?), None),
+            Source::Password { file, seal } => (seal(read_password(file.clone()).await?), None),
             Source::Certificate(cache) => (Credential::None, Some(cache.config(db_user).await?)),
         };
-        let tls = self.tls.as_ref().map(|tls| UpstreamTls {
-            config: config.unwrap_or_else(|| Arc::clone(&tls.anonymous)),
-            server_name: tls.server_name.clone(),
+        let tls = self.tls.as_ref().map(|tls| {
+            let anonymous = tls.anonymous();
+            UpstreamTls { config: config.unwrap_or(anonymous.config), ..anonymous }
         });
         let setting =
             |(name, value): (&String, &String)| Setting { name: name.clone(), value: value.clone() };
@@ -139,14 +145,27 @@ impl Upstream {
             credential,
             settings: options.db_session_settings.iter().map(setting).collect(),
             replication_allowed: options.db_replication,
+            local_infile_allowed: options.db_local_infile,
         })
+    }
+
+    /// Enough to see what is there, and not to log in.
+    pub(crate) fn bare(&self) -> Endpoint {
+        Endpoint {
+            address: self.address.clone(),
+            tls: self.tls.as_ref().map(Tls::anonymous),
+            credential: Credential::None,
+            settings: Vec::new(),
+            replication_allowed: false,
+            local_infile_allowed: false,
+        }
     }
 
     /// Its client certificates, which somebody must keep fresh.
     pub(crate) fn certificates(&self) -> Option<Arc<CertificateCache>> {
         match &self.credential {
             Source::Certificate(cache) => Some(Arc::clone(cache)),
-            Source::None | Source::Password(_) => None,
+            Source::None | Source::Password { .. } => None,
         }
     }
 
@@ -167,6 +186,10 @@ impl Tls {
         let make = TlsFactory { mode, roots };
         let anonymous = make.config(None).map_err(UpstreamError::Tls)?;
         Ok(Self { make, server_name, anonymous })
+    }
+
+    fn anonymous(&self) -> UpstreamTls {
+        UpstreamTls { config: Arc::clone(&self.anonymous), server_name: self.server_name.clone() }
     }
 }
 

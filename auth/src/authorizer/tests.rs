@@ -147,6 +147,28 @@ fn a_session_certificate_opens_no_other_login() {
     }
 }
 
+#[test]
+fn a_mysql_session_may_begin_in_no_database_and_in_none_but_its_own() {
+    let world = World::new();
+    let mysql = |route: &mut Route, name: &str| {
+        route.protocol = Protocol::Mysql;
+        route.login = Login::Database { user: "app".to_owned(), name: name.to_owned() };
+    };
+    let authorize = |bound: &str, asked: &str| {
+        let mut identity = world.routed("dev-pg");
+        mysql(identity.route.as_mut().unwrap(), bound);
+        let mut request = request("dev-pg");
+        request.target = Arc::new(Target { protocol: Protocol::Mysql, ..Target::clone(&request.target) });
+        request.login = Login::Database { user: "app".to_owned(), name: asked.to_owned() };
+        world.authorizer.authorize(&[world.certify(&identity)], &request)
+    };
+    for (bound, asked) in [("shop", "shop"), ("shop", ""), ("", "shop"), ("", "")] {
+        assert!(authorize(bound, asked).is_ok(), "{bound:?} {asked:?}");
+    }
+    let denied = authorize("shop", "payroll").unwrap_err();
+    assert!(matches!(denied.reason, DenyReason::OtherLogin { .. }), "{:?}", denied.reason);
+}
+
 // MFA
 
 #[test]

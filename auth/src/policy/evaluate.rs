@@ -77,7 +77,7 @@ enum NoMatch<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// `None`: the login is not of the kind that the target has, or a name that the target would cut. Nothing can allow it.
+    /// `None`: the login is not of the kind that the target has, or a name that the target would read as another. Nothing can allow it.
     fn of(access: &'a Access) -> Option<Self> {
         let target = access.target.as_ref();
         let login = match (target.kind, target.protocol, &access.login) {
@@ -89,7 +89,7 @@ impl<'a> Wanted<'a> {
             }
             // Queries across databases cannot be prevented, so a check of the name would be a promise not kept.
             (TargetKind::Database, Protocol::Mysql, Login::Database { user, .. })
-                if user.chars().count() <= MYSQL_USER =>
+                if user.chars().count() <= MYSQL_USER && !is_quoted(user) =>
             {
                 WantedLogin::Database { user, name: None }
             }
@@ -133,6 +133,11 @@ impl<'a> Wanted<'a> {
             ],
         }
     }
+}
+
+/// Whether MySQL and MariaDB would take the quotes off a user's name at login, and let `root` in as `'root'`.
+fn is_quoted(user: &str) -> bool {
+    user.len() > 1 && user.starts_with('\'') && user.ends_with('\'')
 }
 
 struct Value<'s> {

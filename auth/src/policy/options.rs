@@ -50,6 +50,8 @@ pub struct SessionOptions {
     pub db_session_settings: BTreeMap<String, String>,
     /// Replication connections to PostgreSQL, and reading the binary log of MySQL. One role that gives it suffices.
     pub db_replication: bool,
+    /// `LOAD DATA LOCAL` of MySQL. One role that gives it suffices.
+    pub db_local_infile: bool,
 }
 
 impl SessionOptions {
@@ -90,6 +92,7 @@ impl SessionOptions {
             record_ssh_session: recording(|o| o.record_session.as_ref().and_then(|r| r.ssh.or(r.default))),
             db_session_settings,
             db_replication: any(|o| o.db_replication, false),
+            db_local_infile: any(|o| o.db_local_infile, false),
         })
     }
 }

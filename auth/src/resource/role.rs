@@ -14,7 +14,7 @@
 //! (`max_sessions`, a `record_session` that is `strict`, `port_forwarding: false`, `ssh_file_copy: false`) is reported as
 //! what is kept is.
 //!
-//! Two options are ours and not Teleport's: `db_session_settings` and `db_replication`.
+//! Three options are ours and not Teleport's: `db_session_settings`, `db_replication` and `db_local_infile`.
 
 mod conditions;
 mod db_settings;

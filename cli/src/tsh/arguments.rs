@@ -136,9 +136,9 @@ pub(super) enum DbCommand {
     Login(Database),
     /// Remove the certificate of one database, or of all
     Logout(SavedDatabase),
-    /// Connect to a database with psql
+    /// Connect to a database with psql, mariadb or mysql
     ///
-    /// Opens a tunnel inside this process and runs psql through it. The session's key stays in memory. The tunnel
+    /// Opens a tunnel inside this process and runs the database's own client through it. The session's key stays in memory. The tunnel
     /// listens on 127.0.0.1 and, on Linux, serves only processes of your own user.
     Connect(Connect),
     /// Print environment variables for a database of `tsh db login`
@@ -169,7 +169,7 @@ pub(super) struct DatabaseLogin {
     /// Database user [default: the only one your roles allow]
     #[arg(short = 'u', long, value_name = "USER")]
     pub(super) db_user: Option<String>,
-    /// Database name [default: the only one your roles allow, else the database user]
+    /// Database name [default: the only one your roles allow, else the database user; for MySQL none]
     #[arg(short = 'n', long, value_name = "NAME")]
     pub(super) db_name: Option<String>,
 }
@@ -184,8 +184,8 @@ pub(super) struct SavedDatabase {
 pub(super) struct Connect {
     #[command(flatten)]
     pub(super) database: Database,
-    /// Passed on to psql
-    #[arg(last = true, value_name = "PSQL ARGUMENTS")]
+    /// Passed on to psql, mariadb or mysql
+    #[arg(last = true, value_name = "CLIENT ARGUMENTS")]
     pub(super) arguments: Vec<OsString>,
 }
 
@@ -204,7 +204,7 @@ pub(super) enum ConfigFormat {
     /// For people.
     #[default]
     Text,
-    /// The command line of psql.
+    /// The client's command line.
     Cmd,
     /// JSON.
     Json,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_two_dashes_is_psqls() {
+    fn what_follows_two_dashes_is_the_clients() {
         let line = ["tsh", "db", "connect", "prod-pg", "--db-user=alice", "--", "-c", "select 1"];
         let Command::Db(DbCommand::Connect(connect)) = Arguments::parse_from(line).command else { panic!() };
         assert_eq!(connect.database.name, "prod-pg");

@@ -6,6 +6,8 @@ pub(super) mod environment;
 pub(super) mod list;
 pub(super) mod login;
 pub(super) mod logout;
+mod my_cnf;
+mod mysql_options;
 mod pg_service;
 pub(super) mod saved;
 pub(super) mod target;

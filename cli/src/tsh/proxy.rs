@@ -11,13 +11,13 @@ use super::{
     db::{
         login,
         saved::SavedFiles,
-        target::{self, POSTGRES_NAME},
+        target,
         tunnel::{PassThrough, Sessions},
     },
 };
 use crate::{
+    client::{self, Local},
     output::print_text,
-    psql,
     tunnel::{LocalPort, Tunnel, Upstream},
 };
 
@@ -35,10 +35,17 @@ async fn with_tunnel(context: &Context, arguments: &ProxyDb) -> anyhow::Result<(
     let route = target::route(context, &target, &arguments.database, None)?;
     let cluster = connection.login.profile.cluster.to_string();
     let (user, name) = (route.login.clone(), route.db_name.clone());
+    let protocol = target::protocol(&target)?;
     let port = LocalPort::bind(arguments.port).await?;
-    let tunnel = Tunnel::new(port, Sessions::open(context, connection, route).await?);
-    let url = psql::url(&user, tunnel.address().port(), &name);
-    print_text(&tunnel_text(&target.name, &cluster, tunnel.address(), arguments.port == 0, &url))?;
+    let tunnel = Tunnel::new(port, Sessions::open(context, connection, protocol, route).await?);
+    let local = Local { port: tunnel.address().port(), user: &user, database: &name };
+    let shown = Shown {
+        kind: protocol.display_name(),
+        name: &target.name,
+        cluster: &cluster,
+        client: &client::shown(protocol, local).await,
+    };
+    print_text(&tunnel_text(&shown, tunnel.address(), arguments.port == 0))?;
     serve(tunnel).await
 }
 
@@ -49,7 +56,8 @@ async fn passing_through(context: &Context, arguments: &ProxyDb) -> anyhow::Resu
     let saved = login::ensure(context, &connection, &arguments.database, &command).await?;
     let files = saved.files(&context.home, &connection.login.profile);
     let address = target::find(&connection.channel, name).await?.public_addr;
-    let tunnel = Tunnel::new(LocalPort::bind(arguments.port).await?, PassThrough { address });
+    let way = PassThrough { address, protocol: saved.protocol };
+    let tunnel = Tunnel::new(LocalPort::bind(arguments.port).await?, way);
     print_text(&pass_through_text(name, tunnel.address(), arguments.port == 0, &files))?;
     serve(tunnel).await
 }
@@ -70,14 +78,25 @@ async fn serve<U: Upstream>(tunnel: Tunnel<U>) -> anyhow::Result<()> {
 const PORT_HINT: &str =
     "To avoid port randomization, you can choose the listening port using the --port flag.\n";
 
-fn tunnel_text(name: &str, cluster: &str, address: SocketAddr, random_port: bool, url: &str) -> String {
+/// What is said about a tunnel.
+struct Shown<'a> {
+    /// `PostgreSQL`
+    kind: &'a str,
+    name: &'a str,
+    cluster: &'a str,
+    /// The client's command line.
+    client: &'a str,
+}
+
+fn tunnel_text(shown: &Shown<'_>, address: SocketAddr, random_port: bool) -> String {
+    let Shown { kind, name, cluster, client } = shown;
     let hint = if random_port { PORT_HINT } else { "" };
     format!(
         "\
-Started authenticated tunnel for the {POSTGRES_NAME} database \"{name}\" in cluster \"{cluster}\" on {address}.
+Started authenticated tunnel for the {kind} database \"{name}\" in cluster \"{cluster}\" on {address}.
 {hint}
 Use the following command to connect to the database or to the address above using other database GUI/CLI clients:
-  $ psql {url}
+  $ {client}
 "
     )
 }
@@ -107,6 +126,10 @@ mod tests {
         "127.0.0.1:62652".parse().unwrap()
     }
 
+    fn text(random_port: bool, kind: &str, client: &str) -> String {
+        tunnel_text(&Shown { kind, name: "prod", cluster: "main", client }, address(), random_port)
+    }
+
     #[test]
     fn the_tunnel_text_is_teleports() {
         let expected = "\
@@ -116,13 +139,15 @@ To avoid port randomization, you can choose the listening port using the --port 
 Use the following command to connect to the database or to the address above using other database GUI/CLI clients:
   $ psql postgres://alice@localhost:62652/postgres
 ";
-        let url = psql::url("alice", 62652, "postgres");
-        assert_eq!(tunnel_text("prod", "main", address(), true, &url), expected);
+        assert_eq!(text(true, "PostgreSQL", "psql postgres://alice@localhost:62652/postgres"), expected);
+        let mysql = text(true, "MySQL", "mariadb --user alice");
+        assert!(mysql.starts_with("Started authenticated tunnel for the MySQL database \"prod\""), "{mysql}");
+        assert!(mysql.ends_with("  $ mariadb --user alice\n"), "{mysql}");
     }
 
     #[test]
     fn a_chosen_port_needs_no_hint() {
-        let text = tunnel_text("prod", "main", address(), false, "url");
+        let text = text(false, "PostgreSQL", "psql");
         assert!(!text.contains("randomization"));
         assert!(text.contains("62652.\n\nUse the following"), "{text}");
     }

@@ -1,4 +1,5 @@
-//! To the sidecar: TCP, TLS with the session certificate, and the proof that it guards this very target.
+//! To the sidecar: TCP, what MySQL says before TLS, TLS with the session certificate, and the proof that it guards this very
+//! target.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +9,11 @@ use rustls_pki_types::{PrivateKeyDer, ServerName};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::session::Credential;
+use crate::{database::DatabaseProtocol, session::Credential};
 
-/// TLS first, then PostgreSQL in the plain: what the sidecar offers to tunnels (`protocols::postgres`).
-pub const POSTGRES_ALPN: &[u8] = b"touchstone-postgres";
+mod starttls;
+
+use self::starttls::Opened;
 
 /// A sidecar that has not answered after this long is away.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,6 +41,14 @@ pub enum DialError {
         /// What was dialled.
         address: String,
     },
+    /// It said no before anybody proved anything, so these words may be anybody's.
+    #[error("{address} said: {message}")]
+    Refused {
+        /// What was dialled.
+        address: String,
+        /// Its words.
+        message: String,
+    },
     /// TLS failed: not the sidecar of this target, or it turned the certificate down.
     #[error("{address} is not a sidecar of {target} that can be trusted")]
     Tls {
@@ -63,17 +73,26 @@ pub enum DialError {
 /// [`DialError`].
 pub async fn dial(credential: &Credential) -> Result<TlsStream<TcpStream>, DialError> {
     let address = credential.target.public_addr.clone();
-    let config = client_config(credential).map_err(DialError::Credential)?;
+    let protocol = DatabaseProtocol::parse(&credential.target.protocol)
+        .ok_or_else(|| DialError::Protocol { address: address.clone() })?;
+    let config = client_config(credential, protocol).map_err(DialError::Credential)?;
     let name = server_name(&credential.target.name)?;
     let tls = async {
-        let socket = connect(&address).await?;
+        let mut socket = connect(&address).await?;
+        if protocol == DatabaseProtocol::Mysql {
+            let opened = starttls::open(&mut socket).await;
+            let cut_off = |source| DialError::Unreachable { address: address.clone(), source };
+            if let Opened::Refused(message) = opened.map_err(cut_off)? {
+                return Err(DialError::Refused { address: address.clone(), message });
+            }
+        }
         let connected = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
         let target = credential.target.name.clone();
         connected.map_err(|source| DialError::Tls { address: address.clone(), target, source })
     };
     let stream =
         timeout(DIAL_DEADLINE, tls).await.map_err(|_| DialError::TimedOut { address: address.clone() })??;
-    if stream.get_ref().1.alpn_protocol() != Some(POSTGRES_ALPN) {
+    if stream.get_ref().1.alpn_protocol() != Some(protocol.tunnel_alpn()) {
         return Err(DialError::Protocol { address });
     }
     Ok(stream)
@@ -101,7 +120,7 @@ fn server_name(target: &str) -> Result<ServerName<'static>, DialError> {
     ServerName::try_from(target_server_name(&name)).map_err(|_| wrong())
 }
 
-fn client_config(credential: &Credential) -> Result<ClientConfig, rustls::Error> {
+fn client_config(credential: &Credential, protocol: DatabaseProtocol) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     for authority in &credential.authorities {
         roots.add(authority.clone())?;
@@ -114,7 +133,7 @@ fn client_config(credential: &Credential) -> Result<ClientConfig, rustls::Error>
             vec![credential.certificate.clone()],
             PrivateKeyDer::Pkcs8(credential.key.clone_key()),
         )?;
-    config.alpn_protocols = vec![POSTGRES_ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.tunnel_alpn().to_vec()];
     // A resumed session would skip the certificates on both sides.
     config.resumption = Resumption::disabled();
     Ok(config)

@@ -21,9 +21,13 @@ impl Upstream for ToTest {
     async fn connect_without_asking(&self) -> Option<DuplexStream> {
         self.connect().await.ok()
     }
+
+    fn protocol(&self) -> DatabaseProtocol {
+        DatabaseProtocol::Postgres
+    }
 }
 
-struct Away;
+struct Away(DatabaseProtocol);
 
 impl Upstream for Away {
     type Stream = DuplexStream;
@@ -35,6 +39,10 @@ impl Upstream for Away {
 
     async fn connect_without_asking(&self) -> Option<DuplexStream> {
         None
+    }
+
+    fn protocol(&self) -> DatabaseProtocol {
+        self.0
     }
 }
 
@@ -100,7 +108,7 @@ async fn nothing_else_of_a_client_that_hung_up_is_passed_on() {
 
 #[tokio::test]
 async fn a_client_that_cannot_be_served_is_told_why() {
-    let (address, _shutdown) = serving(Away).await;
+    let (address, _shutdown) = serving(Away(DatabaseProtocol::Postgres)).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"\x00\x00\x00\x08\x00\x03\x00\x00").await.unwrap();
     let mut heard = Vec::new();
@@ -109,8 +117,18 @@ async fn a_client_that_cannot_be_served_is_told_why() {
 }
 
 #[tokio::test]
+async fn a_mysql_client_is_told_before_it_says_anything() {
+    let (address, _shutdown) = serving(Away(DatabaseProtocol::Mysql)).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard[3..7], [0, 0xff, 0x51, 0x04], "ERR 1105 where the greeting would be");
+    assert!(String::from_utf8_lossy(&heard).contains("access to resource requires MFA"));
+}
+
+#[tokio::test]
 async fn the_port_is_on_the_loopback_interface_alone() {
-    let tunnel = Tunnel::new(LocalPort::bind(0).await.unwrap(), Away);
+    let tunnel = Tunnel::new(LocalPort::bind(0).await.unwrap(), Away(DatabaseProtocol::Postgres));
     assert_eq!(tunnel.address().ip(), Ipv4Addr::LOCALHOST);
 }
 

@@ -7,7 +7,8 @@ use std::{env, fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, sync::A
 
 use anyhow::{Context, Result};
 use auth::proto::{
-    CreateChallengeRequest, IssueSessionCertificateRequest, MfaChallenge, MfaResponse, PingRequest, Route,
+    CreateChallengeRequest, IssueSessionCertificateRequest, ListTargetsRequest, MfaChallenge, MfaResponse,
+    PingRequest, Route,
     create_challenge_request::{Scope, Session},
     mfa_response::Response,
     public_client::PublicClient,
@@ -27,7 +28,8 @@ fn main() -> Result<()> {
     let route = Route {
         target_kind: "database".to_owned(),
         target_name: next("TARGET")?,
-        protocol: "postgres".to_owned(),
+        // What it speaks, authd tells.
+        protocol: String::new(),
         login: next("DB_USER")?,
         db_name: next("DB_NAME")?,
     };
@@ -35,9 +37,13 @@ fn main() -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(steal(route, &prefix))
 }
 
-async fn steal(route: Route, prefix: &str) -> Result<()> {
+async fn steal(mut route: Route, prefix: &str) -> Result<()> {
     let connection = connect(&Home::from_environment()?, &Selection::default()).await?;
     let mut users = UsersClient::new(connection.channel.clone());
+    let databases = ListTargetsRequest { kind: route.target_kind.clone() };
+    let targets = users.list_targets(databases).await?.into_inner().targets;
+    let target = targets.into_iter().find(|target| target.name == route.target_name);
+    route.protocol = target.context("no such target")?.protocol;
     let (key, public_key) = auth::key::generate_p256()?;
 
     let scope = Scope::Session(Session { route: Some(route.clone()), public_key: public_key.clone() });

@@ -12,8 +12,8 @@ use crate::forge::{DAY, Forgery, identity, pretended_authority, stolen_authority
 #[test]
 fn expired_future_and_foreign_certificates_are_refused_each_in_its_own_words() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let jerry = identity(&world, &world.login_certificate()?)?;
-    let user_authority = stolen_authority(&world, AuthorityKind::User)?;
+    let jerry = identity(&world.tctl, &world.login_certificate()?)?;
+    let user_authority = stolen_authority(&world.authd, AuthorityKind::User)?;
     let now = SystemTime::now();
 
     // A certificate that nothing is wrong with opens development: the forger's tools work.
@@ -37,16 +37,17 @@ fn expired_future_and_foreign_certificates_are_refused_each_in_its_own_words() -
 #[test]
 fn certificates_of_the_clusters_other_authorities_are_not_users() -> Result<()> {
     let world = World::jerry_and_olga()?;
-    let jerry = identity(&world, &world.login_certificate()?)?;
+    let jerry = identity(&world.tctl, &world.login_certificate()?)?;
 
     // Authentic, and for something else: an authority vouches for its own kind only.
     for kind in [AuthorityKind::Host, AuthorityKind::Db, AuthorityKind::DbClient] {
-        let error = Forgery::of(&jerry)?.shown_to(&world, &world.dev, &stolen_authority(&world, kind)?)?;
+        let error =
+            Forgery::of(&jerry)?.shown_to(&world, &world.dev, &stolen_authority(&world.authd, kind)?)?;
         ensure!(error.contains("FATAL:") && error.contains("certificate"), "{kind}: {error}");
     }
 
     // A sidecar's name, signed by the host authority: what every sidecar has on its disk.
-    let host = stolen_authority(&world, AuthorityKind::Host)?;
+    let host = stolen_authority(&world.authd, AuthorityKind::Host)?;
     let subject = vec![
         Attribute::common_name("3c0cf7c9-6fcd-4b8c-b4ad-6d4a8f9a6d5e.main"),
         Attribute::organization("Sidecar"),
@@ -78,11 +79,11 @@ fn a_session_certificate_opens_its_own_target_and_no_other() -> Result<()> {
 fn a_forger_who_holds_the_user_authority_still_has_no_touch() -> Result<()> {
     let world = World::jerry_and_olga()?;
     let (certificate, _key) = world.jerry.stolen_session("prod-pg")?;
-    let session = identity(&world, &certificate)?;
+    let session = identity(&world.tctl, &certificate)?;
     let MfaEvidence::Receipt { device, .. } = session.mfa.clone() else {
         anyhow::bail!("the session certificate has no receipt: {:?}", session.mfa)
     };
-    let user_authority = stolen_authority(&world, AuthorityKind::User)?;
+    let user_authority = stolen_authority(&world.authd, AuthorityKind::User)?;
     let shown = |identity| Forgery::of(&identity)?.shown_to(&world, &world.prod, &user_authority);
     let refused = "the proof of MFA in the certificate was not accepted";
 
@@ -119,11 +120,11 @@ fn a_forger_who_holds_the_user_authority_still_has_no_touch() -> Result<()> {
 fn a_tampered_receipt_is_refused_whichever_byte_was_changed() -> Result<()> {
     let world = World::jerry_and_olga()?;
     let (certificate, _key) = world.jerry.stolen_session("prod-pg")?;
-    let session = identity(&world, &certificate)?;
+    let session = identity(&world.tctl, &certificate)?;
     let MfaEvidence::Receipt { device, receipt } = session.mfa.clone() else {
         anyhow::bail!("the session certificate has no receipt: {:?}", session.mfa)
     };
-    let user_authority = stolen_authority(&world, AuthorityKind::User)?;
+    let user_authority = stolen_authority(&world.authd, AuthorityKind::User)?;
     for at in [receipt.len() / 8, receipt.len() / 2, receipt.len() - 1] {
         let mut tampered = receipt.clone();
         tampered[at] ^= 1;
@@ -139,7 +140,7 @@ fn a_tampered_receipt_is_refused_whichever_byte_was_changed() -> Result<()> {
 fn a_session_certificate_is_over_after_its_minute() -> Result<()> {
     let world = World::jerry_and_olga()?;
     let (certificate, _key) = world.jerry.stolen_session("prod-pg")?;
-    let session = identity(&world, &certificate)?;
+    let session = identity(&world.tctl, &certificate)?;
     let left = session.not_after.duration_since(SystemTime::now())?;
     ensure!(left <= Duration::from_secs(60), "{left:?} are left");
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -17,15 +17,15 @@ use authd::{
     ca::{Attribute, Authority, AuthorityKind, AuthorityRecord, Extension, P256PublicKey, Template, Usage},
     store::{self, Sqlite},
 };
-use e2e::{Psql, Sidecar, World};
+use e2e::{Authd, Psql, Sidecar, Tctl, World};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 /// A day, for certificates of yesterday and tomorrow.
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The private keys of a real authority, taken out of authd's own storage.
-pub(crate) fn stolen_authority(world: &World, kind: AuthorityKind) -> Result<Authority> {
-    let database = world.authd.data_dir().join("store.sqlite");
+pub(crate) fn stolen_authority(authd: &Authd, kind: AuthorityKind) -> Result<Authority> {
+    let database = authd.data_dir().join("store.sqlite");
     let store = Sqlite::open(&database, Clock::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let key = store::key(&["authority", kind.as_str()]);
@@ -39,9 +39,9 @@ pub(crate) fn pretended_authority(kind: AuthorityKind) -> Result<Authority> {
 }
 
 /// Who a certificate in a file says is there.
-pub(crate) fn identity(world: &World, file: &std::path::Path) -> Result<Identity> {
+pub(crate) fn identity(tctl: &Tctl, file: &Path) -> Result<Identity> {
     let certificate = CertificateDer::from_pem_file(file)?;
-    let authority = CertificateDer::from_pem_slice(world.tctl.export("tls-user")?.as_bytes())?;
+    let authority = CertificateDer::from_pem_slice(tctl.export("tls-user")?.as_bytes())?;
     let cluster = ClusterName::new("main")?;
     Ok(x509::verify_user(&[certificate], &[authority], &cluster, SystemTime::now())?.identity)
 }
@@ -97,16 +97,20 @@ impl Forgery {
 
     /// Signs it; a psql that would show it.
     pub(crate) fn psql(self, world: &World, sidecar: &Sidecar, authority: &Authority) -> Result<Psql> {
+        let (certificate, key) = self.files(world.path(), authority)?;
+        Ok(world.psql(sidecar)?.certificate(&certificate, &key))
+    }
+
+    /// Signs it: certificate and key in files below `dir`.
+    pub(crate) fn files(self, dir: &Path, authority: &Authority) -> Result<(PathBuf, PathBuf)> {
         let issued = authority.sign(&self.template)?;
-        let prefix = world.path().join(format!("forged-{}", issued.serial_hex));
+        let prefix = dir.join(format!("forged-{}", issued.serial_hex));
         let file = |ending: &str, label: &str, der: &[u8]| -> Result<PathBuf> {
             let path = prefix.with_extension(ending);
             fs::write(&path, pem::encode(&pem::Pem::new(label, der)))?;
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
             Ok(path)
         };
-        let certificate = file("crt", "CERTIFICATE", &issued.der)?;
-        let key = file("key", "PRIVATE KEY", &self.key)?;
-        Ok(world.psql(sidecar)?.certificate(&certificate, &key))
+        Ok((file("crt", "CERTIFICATE", &issued.der)?, file("key", "PRIVATE KEY", &self.key)?))
     }
 }

@@ -6,6 +6,7 @@ mod certificates;
 mod forge;
 mod hostile;
 mod live;
+mod mysql;
 mod people;
 mod story;
 mod tools;

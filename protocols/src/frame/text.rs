@@ -5,7 +5,7 @@
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 
 /// A text of which only the beginning was shown.
-pub(super) struct LongText {
+pub(crate) struct LongText {
     digest: Context,
     length: u64,
     /// Bytes from its terminator on, once that came by.
@@ -20,14 +20,14 @@ impl std::fmt::Debug for LongText {
 
 impl LongText {
     /// A text that begins like this.
-    pub(super) fn begin(shown: &[u8]) -> Self {
+    pub(crate) fn begin(shown: &[u8]) -> Self {
         let mut text = Self { digest: Context::new(&SHA256), length: 0, behind: None };
         text.hash(shown);
         text
     }
 
     /// More of its frame; `end` finds the text's terminator in it.
-    pub(super) fn pass(&mut self, bytes: &[u8], end: impl FnOnce(&[u8]) -> Option<usize>) {
+    pub(crate) fn pass(&mut self, bytes: &[u8], end: impl FnOnce(&[u8]) -> Option<usize>) {
         if let Some(behind) = &mut self.behind {
             *behind += bytes.len() as u64;
             return;
@@ -40,7 +40,7 @@ impl LongText {
 
     /// Its frame is over: hash and length of the text, and how many bytes came from its terminator on; `None`
     /// when it had none.
-    pub(super) fn finish(self) -> ([u8; 32], u64, Option<u64>) {
+    pub(crate) fn finish(self) -> ([u8; 32], u64, Option<u64>) {
         (bytes(&self.digest.finish()), self.length, self.behind)
     }
 

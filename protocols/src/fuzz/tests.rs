@@ -100,6 +100,36 @@ fn no_upstream_panics_the_relay_or_the_login() {
 }
 
 #[test]
+fn no_login_of_mysqls_panics() {
+    replay("mysql_login", mysql_login);
+}
+
+#[test]
+fn no_mysql_client_shows_the_tap_two_faces() {
+    replay("mysql_client", mysql_client);
+}
+
+#[test]
+fn no_mysql_upstream_panics_the_relay() {
+    replay("mysql_upstream", mysql_upstream);
+}
+
+#[test]
+fn the_seeds_of_mysql_are_real() {
+    for seed in seeds("mysql_client") {
+        let asked = mysql::fuzz::ask(Capabilities::NONE, &seed, seed.len());
+        assert!(!asked.seen.is_empty() && asked.malformed.is_none(), "{}", seed.escape_ascii());
+    }
+    let told: Vec<String> = seeds("mysql_upstream")
+        .iter()
+        .flat_map(|seed| mysql::fuzz::answer(Capabilities::NONE, seed, 7).told)
+        .collect();
+    for answer in ["Done", "Failed", "Prepared", "Ready"] {
+        assert!(told.iter().any(|told| told.starts_with(answer)), "{answer}: {told:?}");
+    }
+}
+
+#[test]
 fn the_seeds_are_real() {
     for seed in seeds("client") {
         let (seen, passed, malformed) = split(&seed, seed.len());

@@ -4,7 +4,7 @@ use super::*;
 
 const READY: Answer<'_> = Answer::Ready { transaction: None };
 const DONE: Answer<'_> = Answer::Completed { tag: b"SELECT 1" };
-const FAILED: Answer<'_> = Answer::Failed { sql_state: None };
+const FAILED: Answer<'_> = Answer::Failed { sql_state: None, number: None };
 const END: Event<'_> = Event::CopyEnd { failed: false };
 
 /// Plays a session: a digit runs a statement of that name, `q` and a digit asks it simply, `p` prepares, `s`

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::frame::{Boundaries, Splitter};
 use crate::relay::{self, Outcome, Stream};
 use crate::{Client, End, Limits, Refusal, RelayError, RelayFault, Tap, Transferred};
 
@@ -41,13 +42,14 @@ impl<S: Stream> Client for PostgresClient<S> {
     async fn relay(
         mut self,
         mut upstream: PostgresUpstream,
-        tap: impl Tap,
+        mut tap: impl Tap,
         ended: impl Future<Output = Refusal> + Send,
     ) -> Result<Transferred, RelayError> {
         // Held until the session is over: dropping it makes the client's cancel key worthless.
         let _registration = self.welcome(&upstream).await?;
         let close = self.limits.close;
-        let outcome = relay::run(&mut *self.stream, &mut upstream.stream, Messages, tap, ended, close).await;
+        let halves = (Splitter::new(Messages), Boundaries::<Messages>::new(tap.answers()));
+        let outcome = relay::run(&mut *self.stream, &mut upstream.stream, halves, tap, ended, close).await;
         let stop = stop_upstream(&mut upstream, &outcome, close);
         let last = outcome.farewell.as_deref().unwrap_or_default();
         // A client that said goodbye has nothing more to say, and one that failed no means to.

@@ -65,7 +65,7 @@ fn without_nul(text: &str) -> String {
 /// What an upstream's ErrorResponse says, for the log. Fields may be missing, in any order, in any encoding.
 pub(crate) fn parse(content: &[u8]) -> Result<UpstreamReport, Short> {
     let mut reader = Reader::new(content);
-    let mut report = UpstreamReport { sql_state: None, message: String::new() };
+    let mut report = UpstreamReport { sql_state: None, number: None, message: String::new() };
     loop {
         match reader.u8()? {
             0 => break,
@@ -116,7 +116,10 @@ mod tests {
 
     #[test]
     fn an_upstream_error_without_fields_is_still_an_error() {
-        assert_eq!(parse(b"\0"), Ok(UpstreamReport { sql_state: None, message: String::new() }));
+        assert_eq!(
+            parse(b"\0"),
+            Ok(UpstreamReport { sql_state: None, number: None, message: String::new() })
+        );
         let report = parse(b"SFATAL\0C3D000\0Mno \x1b[2Jsuch\xff database\0\0").unwrap();
         assert_eq!(report.to_string(), "3D000 no [2Jsuch\u{fffd} database");
     }

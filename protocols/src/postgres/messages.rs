@@ -89,7 +89,7 @@ impl Framing for Messages {
             b'G' => Answer::CopyIn,
             b'H' => Answer::CopyOut,
             b'W' => Answer::CopyBoth,
-            b'E' => Answer::Failed { sql_state: error_response::sql_state_in(content) },
+            b'E' => Answer::Failed { sql_state: error_response::sql_state_in(content), number: None },
             b'Z' => Answer::Ready { transaction: transaction(content) },
             _ => return None,
         })

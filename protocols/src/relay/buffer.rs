@@ -34,16 +34,6 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Where the filled part starts in the space.
-    pub(crate) fn start(&self) -> usize {
-        self.start
-    }
-
-    /// Where it ends.
-    pub(crate) fn end(&self) -> usize {
-        self.end
-    }
-
     /// Free space behind the filled part. When a quarter or less is left there, the filled part is moved to
     /// the front first; so the space is empty only when [`SHOWN`] bytes are filled.
     pub(crate) fn free(&mut self) -> &mut [u8] {
@@ -64,11 +54,6 @@ impl Buffer {
     /// So many bytes at the front are done with.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.start = (self.start + bytes).min(self.end);
-    }
-
-    /// Forgets what lies behind this place in the space.
-    pub(crate) fn truncate(&mut self, end: usize) {
-        self.end = end.clamp(self.start, self.end);
     }
 }
 

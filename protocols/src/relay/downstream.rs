@@ -2,20 +2,27 @@
 
 use std::io;
 
-use crate::Answers;
-use crate::frame::{Boundaries, Framing};
+use crate::frame::{Course, Follow};
 
 use super::buffer::Buffer;
 use super::shared::{Filled, Shared, Stream};
 
 /// The pump's state, outside of its future: dropping the future loses nothing.
 #[derive(Debug)]
-pub(super) struct Downstream<F> {
-    boundaries: Boundaries<F>,
+pub(super) struct Downstream<L> {
+    follower: L,
     /// Read and not yet written.
     held: Option<Buffer>,
-    /// Where, in the space of `held`, a message ended last; `None` when it holds the middle of one only.
+    /// So many bytes at the front of `held` may be written; about the rest nothing is decided.
+    cleared: usize,
+    /// Where, in what is cleared, a message ended last; `None` when it holds the middle of one only.
     boundary: Option<usize>,
+    /// Words of our own, a whole message; written before anything that is held.
+    said: Vec<u8>,
+    /// So much of it is written.
+    said_written: usize,
+    /// Something was written and may not be on its way yet.
+    unflushed: bool,
     forwarded: u64,
 }
 
@@ -26,9 +33,18 @@ pub(super) enum Broken {
     Upstream(io::Error),
 }
 
-impl<F: Framing> Downstream<F> {
-    pub(super) fn new(answers: Option<Box<dyn Answers>>) -> Self {
-        Self { boundaries: Boundaries::new(answers), held: None, boundary: None, forwarded: 0 }
+impl<L: Follow> Downstream<L> {
+    pub(super) fn new(follower: L) -> Self {
+        Self {
+            follower,
+            held: None,
+            cleared: 0,
+            boundary: None,
+            said: Vec::new(),
+            said_written: 0,
+            unflushed: false,
+            forwarded: 0,
+        }
     }
 
     /// Bytes written to the client.
@@ -47,8 +63,15 @@ impl<F: Framing> Downstream<F> {
     ) -> Result<(), Broken> {
         loop {
             self.drain(client).await.map_err(Broken::Client)?;
-            if self.read(upstream).await.map_err(Broken::Upstream)? == Filled::End {
-                return Ok(());
+            if self.decide().map_err(Broken::Upstream)? {
+                continue;
+            }
+            tokio::select! {
+                filled = upstream.fill(&mut self.held) => match filled.map_err(Broken::Upstream)? {
+                    Filled::More => {}
+                    Filled::End => return Ok(()),
+                },
+                () = self.follower.called() => {}
             }
         }
     }
@@ -64,15 +87,12 @@ impl<F: Framing> Downstream<F> {
         client: &Shared<'_, C>,
     ) -> bool {
         loop {
-            let reached = match &mut self.held {
-                None => self.boundaries.at_boundary(),
-                Some(held) => match self.boundary {
-                    Some(end) if end >= held.start() => {
-                        held.truncate(end);
-                        true
-                    }
-                    _ => false,
-                },
+            let reached = match self.boundary {
+                Some(end) => {
+                    self.cleared = end;
+                    true
+                }
+                None => self.cleared == 0 && self.follower.at_boundary(),
             };
             if self.drain(client).await.is_err() {
                 return false;
@@ -80,35 +100,66 @@ impl<F: Framing> Downstream<F> {
             if reached {
                 return true;
             }
-            if !matches!(self.read(upstream).await, Ok(Filled::More)) {
-                return false;
+            match self.decide() {
+                Ok(true) => {}
+                Ok(false) if matches!(upstream.fill(&mut self.held).await, Ok(Filled::More)) => {}
+                _ => return false,
             }
         }
     }
 
-    /// One read, when everything before is written.
-    async fn read<U: Stream>(&mut self, upstream: &Shared<'_, U>) -> io::Result<Filled> {
-        let filled = upstream.fill(&mut self.held).await?;
-        if let Some(held) = &self.held {
-            self.boundary = self.boundaries.follow(held.filled()).map(|offset| held.start() + offset);
-            debug_assert!(
-                self.boundary.is_none_or(|end| end <= held.end()),
-                "a boundary lies within the buffer"
-            );
+    /// Decides about what is held, when everything decided before is written. False when more bytes are
+    /// needed.
+    fn decide(&mut self) -> io::Result<bool> {
+        if let Some(said) = self.follower.say() {
+            (self.said, self.said_written) = (said, 0);
+            return Ok(true);
         }
-        Ok(filled)
+        let Some(held) = &mut self.held else { return Ok(false) };
+        match self.follower.follow(held.filled()) {
+            Course::Forward { bytes, boundary } => {
+                debug_assert!(
+                    bytes <= held.filled().len() && boundary.is_none_or(|end| end <= bytes),
+                    "a boundary lies within what is forwarded"
+                );
+                (self.cleared, self.boundary) = (bytes, boundary);
+            }
+            Course::Drop(bytes) => {
+                held.consume(bytes);
+                if held.is_empty() {
+                    self.held = None;
+                }
+            }
+            Course::Starved => return Ok(false),
+            Course::Lost(reason) => return Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
+        }
+        Ok(true)
     }
 
-    /// Writes what is held, and gives its buffer back.
+    /// Writes what may be written, and gives the buffer back when it is empty.
     async fn drain<C: Stream>(&mut self, client: &Shared<'_, C>) -> io::Result<()> {
-        let Some(held) = &mut self.held else { return Ok(()) };
-        while !held.is_empty() {
-            let written = client.write(held.filled()).await?;
-            held.consume(written);
+        while let Some(rest) = self.said.get(self.said_written..).filter(|rest| !rest.is_empty()) {
+            let written = client.write(rest).await?;
+            (self.said_written, self.unflushed) = (self.said_written + written, true);
             self.forwarded += written as u64;
         }
-        client.flush().await?;
-        self.held = None;
+        while let Some(held) = self.held.as_mut().filter(|_| self.cleared > 0) {
+            let (now, _) = held.filled().split_at_checked(self.cleared).unwrap_or_default();
+            let written = client.write(now).await?.min(self.cleared);
+            held.consume(written);
+            (self.cleared, self.unflushed) = (self.cleared - written, true);
+            self.boundary = self.boundary.and_then(|end| end.checked_sub(written));
+            self.forwarded += written as u64;
+        }
+        if self.unflushed {
+            client.flush().await?;
+            self.unflushed = false;
+        }
+        self.said = Vec::new();
+        if self.held.as_ref().is_some_and(Buffer::is_empty) {
+            self.held = None;
+        }
+        self.boundary = None;
         Ok(())
     }
 }

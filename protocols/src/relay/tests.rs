@@ -7,6 +7,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
 use crate::Event;
+use crate::frame::{Boundaries, Splitter};
 use crate::postgres::Messages;
 
 /// Dice that fall the same each time (xorshift).
@@ -70,6 +71,10 @@ impl Tap for Lengths {
     }
 }
 
+fn halves() -> (Splitter<Messages>, Boundaries<Messages>) {
+    (Splitter::new(Messages), Boundaries::new(None))
+}
+
 fn refusal() -> Refusal {
     Refusal::new(RefusalCode::SessionExpired, "over")
 }
@@ -96,7 +101,7 @@ async fn an_ended_session_stops_between_two_messages_whenever_it_is_ended() {
         };
         let tap = Lengths(Arc::default());
         let second = Duration::from_secs(1);
-        let outcome = run(&mut client, &mut upstream, Messages, tap, ended, second).await;
+        let outcome = run(&mut client, &mut upstream, halves(), tap, ended, second).await;
         drop((client, upstream));
         let heard = client_peer.await.unwrap();
         upstream_peer.await.unwrap();
@@ -135,7 +140,7 @@ async fn the_upstream_hears_every_byte_and_the_tap_every_query_however_they_come
         let seen = Arc::new(Mutex::default());
         let tap = Lengths(Arc::clone(&seen));
         let second = Duration::from_secs(1);
-        let outcome = run(&mut client, &mut upstream, Messages, tap, std::future::pending(), second).await;
+        let outcome = run(&mut client, &mut upstream, halves(), tap, std::future::pending(), second).await;
         drop((client, upstream));
         client_peer.await.unwrap();
         assert_eq!(upstream_peer.await.unwrap(), says, "{round}");

@@ -11,6 +11,7 @@ mod binding;
 mod cancel;
 mod dial;
 mod front;
+mod mysql;
 mod real;
 mod replication;
 mod session;

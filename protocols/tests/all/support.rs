@@ -2,6 +2,8 @@
 
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod mariadb;
+pub(crate) mod mysql;
 pub(crate) mod postgresql;
 pub(crate) mod upstream;
 
@@ -11,8 +13,8 @@ use std::time::Duration;
 
 use protocols::postgres::{Postgres, PostgresClient, PostgresUpstream};
 use protocols::{
-    Accepted, Answer, Answers, Client, Endpoint, Event, Ledger, Limits, Login, Protocol, Refusal, RelayError,
-    Tap, TapClosed, Transferred, Verdict,
+    Accepted, Answer, Answers, Client, Endpoint, Event, Ledger, Limits, Login, MysqlEvent, Protocol, Refusal,
+    RelayError, Tap, TapClosed, Transferred, Value, Verdict,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -165,7 +167,7 @@ impl Answers for Memory {
     fn answered(&mut self, answer: Answer<'_>) {
         let text = match answer {
             Answer::Completed { tag } => tag.escape_ascii().to_string(),
-            Answer::Failed { sql_state: Some(state) } => state.to_string(),
+            Answer::Failed { sql_state: Some(state), .. } => state.to_string(),
             Answer::Ready { .. } => "Ready".to_owned(),
             other => format!("{other:?}"),
         };
@@ -174,11 +176,24 @@ impl Answers for Memory {
     }
 }
 
+/// A value of MySQL's, as text.
+fn describe(value: &Value<'_>) -> String {
+    match value {
+        Value::Text { bytes, .. } | Value::Bytes { bytes, .. } => bytes.escape_ascii().to_string(),
+        Value::Int(number) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
 impl Tap for Memory {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
         self.ledger.lock().unwrap().asked(&event, || self.statements.fetch_add(1, Ordering::Relaxed));
         let text = match event {
             Event::Query { text, cut } => format!("Q {} +{cut}", text.escape_ascii()),
+            Event::Mysql(MysqlEvent::Prepare { text, cut }) => format!("P {} +{cut}", text.escape_ascii()),
+            Event::Mysql(MysqlEvent::Execute { values, .. } | MysqlEvent::BulkExecute { values, .. }) => {
+                format!("E {}", values.iter().map(|value| describe(&value)).collect::<Vec<_>>().join(" "))
+            }
             other => format!("{other:?}"),
         };
         let forbidden = text.contains("forbidden");

@@ -7,6 +7,7 @@
 //! | `session.rejected` | T1006W | allowed, but the user has as many sessions as its roles give |
 //! | `db.session.query` | TDB02I | before a simple query is forwarded |
 //! | `db.session.postgres.statements.parse`, `.bind`, `.execute`, `.close`, `db.session.postgres.function` | TPG00I to TPG04I | before the message is forwarded |
+//! | `db.session.mysql.*` | TMY00I to TMY13I, TTS10I to TTS17W | before the command is forwarded: see [`mysql`] |
 //! | `db.session.query.result` | TTS00I, failed TTS00W | when the upstream has answered: see [`outcome`] |
 //! | `db.session.query.digest` | TTS01I | behind a text that was cut, before its last bytes are forwarded |
 //! | `db.session.malformed_packet` | TDB06I | when the client breaks the protocol |
@@ -27,6 +28,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 use uuid::Uuid;
 
+mod mysql;
 mod outcome;
 mod statement;
 

@@ -35,7 +35,8 @@ pub(super) struct Statements {
 /// What is noted about a statement that waits for its answer.
 #[derive(Clone, Copy, Debug)]
 struct Note {
-    ei: u64,
+    /// `None` of what is answered and not recorded: how that comes out is not, either.
+    ei: Option<u64>,
     forwarded: Instant,
     /// Rows that an execute may give at once.
     max_rows: u32,
@@ -67,13 +68,7 @@ impl Statements {
         self.waits = false;
         let max_rows = if let Event::Execute { max_rows, .. } = event { *max_rows } else { 0 };
         let ends_with_round = !matches!(event, Event::Execute { .. });
-        self.ledger.asked(event, || Note {
-            // What is answered is recorded.
-            ei: ei.unwrap_or_default(),
-            forwarded: now,
-            max_rows,
-            ends_with_round,
-        });
+        self.ledger.asked(event, || Note { ei, forwarded: now, max_rows, ends_with_round });
     }
 
     /// The upstream answered. Returns how a statement came out that is at an end.
@@ -101,7 +96,8 @@ impl Statements {
     }
 
     fn heard(&mut self, answer: &Answer<'_>, note: Note, before: Instant, now: Instant) -> Option<Outcome> {
-        let mut outcome = self.open.take().unwrap_or_else(|| Outcome::of(note.ei));
+        let ei = note.ei?;
+        let mut outcome = self.open.take().unwrap_or_else(|| Outcome::of(ei));
         outcome.hear(answer, note.max_rows);
         // In a pipeline, the upstream was busy with what lies before.
         outcome.took(now.saturating_duration_since(before.max(note.forwarded)));

@@ -187,7 +187,7 @@ async fn a_statement_is_on_its_way_before_it_is_forwarded_and_its_result_names_i
     answers.answered(Answer::Completed { tag: b"DELETE 7" });
     answers.answered(READY);
     tap.observe(Event::Query { text: b"select 1/0", cut: 0 }).await.unwrap();
-    answers.answered(Answer::Failed { sql_state: SqlState::parse(b"22012") });
+    answers.answered(Answer::Failed { sql_state: SqlState::parse(b"22012"), number: None });
     answers.answered(READY);
     trail.end(&ending("client_closed")).await;
     let events = on_disk(data.path());

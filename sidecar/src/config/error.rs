@@ -39,14 +39,14 @@ pub enum ConfigError {
     #[error("no targets are configured")]
     NoTargets,
     /// A protocol that is not built.
-    #[error("target {target}: protocol {protocol} is not built yet in this version; postgres is")]
+    #[error("target {target}: protocol {protocol} is not built yet in this version; postgres and mysql are")]
     Protocol {
         /// Which target.
         target: TargetName,
         /// Its protocol.
         protocol: Protocol,
     },
-    /// Settings of a target's upstream that exclude each other.
+    /// Settings of a target that exclude each other, or mean nothing.
     #[error("target {target}: {what}")]
     Upstream {
         /// Which target.

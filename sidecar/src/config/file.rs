@@ -60,6 +60,8 @@ struct Target {
     public_addr: Option<String>,
     #[serde(default)]
     audit: TargetAudit,
+    #[serde(default)]
+    mysql: Mysql,
     upstream: Upstream,
 }
 
@@ -67,6 +69,12 @@ struct Target {
 #[serde(deny_unknown_fields)]
 struct TargetAudit {
     parameter_values: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mysql {
+    server_version: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +86,8 @@ struct Upstream {
     server_name: Option<Name>,
     credential: Option<Credential>,
     password_file: Option<PathBuf>,
+    #[serde(default)]
+    danger_any_rsa_key: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -127,6 +137,7 @@ impl Target {
                 None | Some(true) => Parameters::Recorded,
                 Some(false) => Parameters::Withheld,
             },
+            mysql_version: self.mysql.server_version,
             upstream,
         })
     }
@@ -150,6 +161,7 @@ impl Upstream {
             Some(Credential::None) => upstream.credential = CredentialSource::None,
             Some(Credential::Password) | None => {}
         }
+        upstream.danger_any_rsa_key = self.danger_any_rsa_key;
         upstream.ca_file = self.ca_file;
         upstream.server_name = self.server_name.map(|name| name.0);
         Ok(upstream)

@@ -16,12 +16,14 @@ fn parse(text: &str) -> Result<Config, String> {
 #[test]
 fn the_example_is_a_valid_configuration() {
     let config = parse(include_str!("../../sidecar.yaml")).unwrap();
-    assert_eq!(config.targets.len(), 3);
+    assert_eq!(config.targets.len(), 4);
     assert_eq!(config.spool_bound, DEFAULT_SPOOL_BOUND);
     assert_eq!(config.room, DEFAULT_ROOM);
     assert_eq!(config.targets[0].upstream.credential, CredentialSource::ClientCertificate);
     assert_eq!(config.targets[1].upstream.tls, TlsMode::Plaintext);
     assert!(matches!(config.targets[2].upstream.credential, CredentialSource::PasswordFile(_)));
+    assert_eq!(config.targets[3].protocol, Protocol::Mysql);
+    assert_eq!(config.targets[3].mysql_version, None);
 }
 
 #[test]
@@ -59,10 +61,24 @@ fn wrong_values_are_refused_with_their_line() {
 
 #[test]
 fn protocols_that_are_not_built_say_so() {
-    for protocol in ["mysql", "ssh"] {
-        let error =
-            parse(&MINIMAL.replace("protocol: postgres", &format!("protocol: {protocol}"))).unwrap_err();
-        assert!(error.contains("not built yet in this version"), "{error}");
+    let error = parse(&MINIMAL.replace("protocol: postgres", "protocol: ssh")).unwrap_err();
+    assert!(
+        error.contains("protocol ssh is not built yet in this version; postgres and mysql are"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_version_for_greetings_is_mysqls_alone_and_can_be_shown() {
+    let with = |protocol: &str, version: &str| {
+        let protocol = format!("protocol: {protocol}\n    mysql: {{server_version: \"{version}\"}}");
+        parse(&MINIMAL.replace("protocol: postgres", &protocol))
+    };
+    let version = with("mysql", "8.0.36-ours").unwrap().targets[0].mysql_version.clone();
+    assert_eq!(version.as_deref(), Some("8.0.36-ours"));
+    assert!(with("postgres", "8.0.36").unwrap_err().contains("goes with protocol: mysql"));
+    for version in ["", "8.0\\0", "8.0\\e[2J", "8.\u{f6}", &"8".repeat(101)] {
+        assert!(with("mysql", version).unwrap_err().contains("printable"), "{version:?}");
     }
 }
 
@@ -92,6 +108,26 @@ fn upstream_settings_that_exclude_each_other_are_refused() {
     }
     let unix = MINIMAL.replace("localhost:5432", "unix:/run/socket\n      tls: verify-full");
     assert!(parse(&unix).unwrap_err().contains("Unix socket"));
+}
+
+#[test]
+fn a_password_for_an_unproven_key_is_asked_for_by_name_and_where_it_can_matter() {
+    let with = |protocol: &str, extra: &str| {
+        let text = MINIMAL.replace("protocol: postgres", &format!("protocol: {protocol}"));
+        parse(&text.replace(
+            "localhost:5432",
+            &format!("localhost:3306\n      {extra}\n      danger_any_rsa_key: true"),
+        ))
+    };
+    let password = "password_file: /password";
+    let plaintext = format!("tls: insecure-plaintext\n      {password}");
+    assert!(with("mysql", &plaintext).unwrap().targets[0].upstream.danger_any_rsa_key);
+    assert!(with("postgres", &plaintext).unwrap_err().contains("goes with protocol: mysql"));
+    for extra in [password, "tls: insecure-plaintext"] {
+        assert!(with("mysql", extra).unwrap_err().contains("danger_any_rsa_key means nothing"), "{extra}");
+    }
+    let without = MINIMAL.replace("localhost:5432", &format!("localhost:5432\n      {plaintext}"));
+    assert!(!parse(&without).unwrap().targets[0].upstream.danger_any_rsa_key);
 }
 
 #[test]

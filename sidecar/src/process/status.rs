@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, atomic::Ordering};
 use auth::replica::Replica;
 use tokio_util::sync::CancellationToken;
 
+use super::doors::AnyDoor;
 use crate::{
     audit::{Audit, Shipped},
     health::{NotReady, Watched},
@@ -19,6 +20,7 @@ pub(super) struct Status {
     pub(super) draining: CancellationToken,
     pub(super) shipped: Arc<Shipped>,
     pub(super) certificates: OnceLock<Vec<Arc<CertificateCache>>>,
+    pub(super) doors: OnceLock<Vec<AnyDoor>>,
 }
 
 impl Watched for Status {
@@ -29,6 +31,8 @@ impl Watched for Status {
             Err(NotReady::Replica)
         } else if !self.audit.is_writable() {
             Err(NotReady::Audit)
+        } else if self.doors.get().is_some_and(|doors| !doors.iter().any(AnyDoor::can_greet)) {
+            Err(NotReady::Upstream)
         } else {
             Ok(())
         }

@@ -215,7 +215,11 @@ fn a_hint_can_be_pasted_whatever_the_client_called_itself() {
 }
 
 fn report(state: &[u8], message: &str) -> DialError {
-    DialError::Rejected(UpstreamReport { sql_state: SqlState::parse(state), message: message.to_owned() })
+    DialError::Rejected(UpstreamReport {
+        sql_state: SqlState::parse(state),
+        number: None,
+        message: message.to_owned(),
+    })
 }
 
 #[test]
@@ -253,6 +257,7 @@ fn failures_behind_the_sidecar_carry_no_inner_text() {
         Stop::Dial(DialError::Setting { name: "inner detail".to_owned(), reason: "inner detail" }),
         Stop::Dial(DialError::SettingsRejected(UpstreamReport {
             sql_state: SqlState::parse(b"42501"),
+            number: None,
             message: "inner detail".to_owned(),
         })),
         Stop::Dial(DialError::ReplicationNotAllowed),

@@ -93,14 +93,19 @@ impl Protocol for Fake {
         if endpoint.replication_allowed {
             self.log.add("replication is allowed");
         }
+        if endpoint.local_infile_allowed {
+            self.log.add("files may be asked for");
+        }
         match self.script {
             Script::NoUpstream => Err(DialError::Connect(io::Error::other("no route to secret-host"))),
             Script::Rejected => Err(DialError::Rejected(protocols::UpstreamReport {
                 sql_state: protocols::SqlState::parse(b"28000"),
+                number: None,
                 message: "no pg_hba.conf entry for secret-host".to_owned(),
             })),
             Script::SettingsRejected => Err(DialError::SettingsRejected(protocols::UpstreamReport {
                 sql_state: protocols::SqlState::parse(b"22023"),
+                number: None,
                 message: "invalid value for parameter".to_owned(),
             })),
             _ => Ok(()),
@@ -441,6 +446,20 @@ async fn the_roles_session_settings_go_to_the_upstream_before_logged_in_and_are_
     assert_eq!(stage.log.all()[4], "logged in");
     let start = &stage.events().await[0];
     assert_eq!(start["db_session_settings"]["statement_timeout"], "30s");
+}
+
+#[tokio::test]
+async fn the_upstream_may_ask_the_client_for_a_file_only_where_a_role_says_so() {
+    for (options, asked) in
+        [(r#""db_local_infile":true"#, true), (r#""db_local_infile":false"#, false), ("", false)]
+    {
+        let world = world_with(options);
+        let login = world.login();
+        let stage = Stage::new(world, "dev-pg", Some(&login), Script::Query);
+        stage.serve().await;
+        assert_eq!(stage.log.all().contains(&"files may be asked for".to_owned()), asked, "{options}");
+        assert!(stage.log.all().contains(&"logged in".to_owned()));
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 use std::io;
 
+use protocols::postgres;
 use rustls::{
     ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
     client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption, WebPkiServerVerifier},
@@ -16,6 +17,7 @@ use crate::testing::{
 };
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+const ALPN: [&[u8]; 2] = [postgres::ALPN, postgres::TUNNEL_ALPN];
 const NAME: &str = "prod-pg.target.touchstone.internal";
 
 /// What the server learns of a client.
@@ -35,7 +37,7 @@ fn certificate(authorities: &Authorities) -> Minted {
 fn server(authorities: &Authorities) -> (TlsAcceptor, Arc<ServerCertificate>) {
     let Minted { certificate, key } = certificate(authorities);
     let certificate = Arc::new(ServerCertificate::new(vec![certificate], key).unwrap());
-    (TlsAcceptor::from(server_config(Arc::clone(&certificate)).unwrap()), certificate)
+    (TlsAcceptor::from(server_config(Arc::clone(&certificate), &ALPN).unwrap()), certificate)
 }
 
 fn client(
@@ -178,7 +180,7 @@ async fn a_client_without_a_certificate_gets_as_far_as_being_told() {
 async fn the_tunnel_and_libpq_are_told_apart_by_alpn() {
     let world = World::new();
     let (acceptor, _) = server(&world.authorities);
-    for alpn in [postgres::ALPN, postgres::TUNNEL_ALPN] {
+    for alpn in ALPN {
         let mut config = client(&world.authorities, &TLS13, None);
         config.alpn_protocols = vec![alpn.to_vec()];
         assert_eq!(handshake(&acceptor, Arc::new(config)).await.unwrap().alpn.as_deref(), Some(alpn));

@@ -43,22 +43,20 @@ fn a_broken_file_is_named_with_line_and_key() {
 
 #[test]
 fn protocols_that_are_not_built_are_refused() {
-    for protocol in ["mysql", "ssh"] {
-        let error = error_of(&[
-            "start",
-            "--auth-server",
-            "localhost:1",
-            "--name",
-            "db",
-            "--protocol",
-            protocol,
-            "--uri",
-            "localhost:3306",
-            "--listen",
-            "127.0.0.1:0",
-        ]);
-        assert!(error.contains("is not built yet in this version"), "{error}");
-    }
+    let error = one_target("ssh", &[]);
+    assert!(error.contains("is not built yet in this version"), "{error}");
+}
+
+#[test]
+fn a_version_for_greetings_is_refused_where_nobody_is_greeted() {
+    let error = one_target("postgres", &["--mysql-server-version", "8.4.6"]);
+    assert!(error.contains("mysql.server_version goes with protocol: mysql"), "{error}");
+}
+
+fn one_target(protocol: &str, more: &[&str]) -> String {
+    let start = ["start", "--auth-server", "localhost:1", "--name", "db", "--protocol", protocol];
+    let place = ["--uri", "localhost:3306", "--listen", "127.0.0.1:0"];
+    error_of(&[&start[..], &place, more].concat())
 }
 
 #[test]

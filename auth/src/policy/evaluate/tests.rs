@@ -212,6 +212,19 @@ fn a_name_that_the_database_would_cut_to_a_denied_one_is_nobodys() {
 }
 
 #[test]
+fn a_name_that_mysql_would_take_out_of_its_quotes_is_nobodys() {
+    let asked = |protocol, user: &str| asked_but_denied("root", protocol, user, "shop");
+    for quoted in ["'root'", "''", "'other'"] {
+        let nobodys = Decision::Deny { by: DeniedBy::NothingMatched };
+        assert_eq!(asked(Protocol::Mysql, quoted), nobodys, "{quoted}");
+        assert!(matches!(asked(Protocol::Postgres, quoted), Decision::Allow { .. }), "{quoted}");
+    }
+    for whole in ["'", "'root", "o'neill", "\"root\""] {
+        assert!(matches!(asked(Protocol::Mysql, whole), Decision::Allow { .. }), "{whole}");
+    }
+}
+
+#[test]
 fn one_more_role_that_only_denies_never_gives_a_right() {
     for line in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let columns: Vec<&str> = line.split('|').map(str::trim).collect();

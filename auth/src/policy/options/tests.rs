@@ -51,6 +51,7 @@ fn a_role_that_says_nothing_has_teleports_defaults() {
         record_ssh_session: RecordingMode::BestEffort,
         db_session_settings: BTreeMap::new(),
         db_replication: false,
+        db_local_infile: false,
     };
     assert_eq!(of(&[""]), expected);
     assert_eq!(of(&["", ""]), expected);
@@ -156,6 +157,13 @@ fn the_strictest_recording_wins_and_ssh_may_differ() {
 fn one_role_suffices_to_give_replication_and_none_gives_it_unasked() {
     assert!(of(&["db_replication: yes", "db_replication: no", ""]).db_replication);
     assert!(!of(&["db_replication: no", ""]).db_replication);
+}
+
+#[test]
+fn one_role_suffices_to_give_local_files_and_none_gives_them_unasked() {
+    assert!(of(&["db_local_infile: yes", "db_local_infile: no", ""]).db_local_infile);
+    assert!(!of(&["db_local_infile: no", ""]).db_local_infile);
+    assert!(!of(&["db_replication: yes"]).db_local_infile);
 }
 
 #[test]

@@ -120,6 +120,8 @@ pub struct RoleOptions {
     pub db_session_settings: BTreeMap<String, String>,
     /// Ours: replication connections to PostgreSQL (`replication` at start-up), and reading the binary log of MySQL.
     pub db_replication: Option<bool>,
+    /// Ours: `LOAD DATA LOCAL` of MySQL, with which a client sends a file of its own machine.
+    pub db_local_infile: Option<bool>,
     /// Options of what we do not have: Kubernetes, desktops, host users.
     pub kept: Kept,
 }
@@ -174,6 +176,7 @@ impl RoleOptions {
                 .optional("db_session_settings", |f| db_settings::read(f))?
                 .unwrap_or_default(),
             db_replication: fields.optional("db_replication", |f| f.truth())?,
+            db_local_infile: fields.optional("db_local_infile", |f| f.truth())?,
             kept,
         };
         fields.finish()?;
@@ -201,6 +204,7 @@ impl RoleOptions {
                 self.db_session_settings.iter().map(|(name, value)| (name.clone(), value.as_str().into())),
             )
             .put_some("db_replication", self.db_replication)
+            .put_some("db_local_infile", self.db_local_infile)
             .put_kept(&self.kept)
             .into_value()
     }

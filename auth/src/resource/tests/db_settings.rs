@@ -1,4 +1,4 @@
-//! `db_session_settings` and `db_replication`.
+//! `db_session_settings`, `db_replication` and `db_local_infile`.
 
 use std::collections::BTreeMap;
 
@@ -181,7 +181,19 @@ fn replication_is_a_truth_value_and_survives() {
 }
 
 #[test]
+fn local_files_are_a_truth_value_and_survive() {
+    let given = |text: &str| role(&option(&format!("db_local_infile: {text}"))).spec.options.db_local_infile;
+    assert_eq!(given("yes"), Some(true));
+    assert_eq!(given("off"), Some(false));
+    assert_eq!(given(""), None);
+    assert!(error(&option("db_local_infile: /home")).contains("is not true or false"));
+    let resource = one(&option("db_local_infile: true")).resource;
+    assert_eq!(one(&resource.to_yaml()).resource, resource);
+}
+
+#[test]
 fn our_options_belong_under_options_alone() {
     assert!(error(&allow("db_replication: true")).contains("unknown field \"db_replication\""));
+    assert!(error(&allow("db_local_infile: true")).contains("unknown field \"db_local_infile\""));
     assert!(error(&cap("db_session_settings: {}")).contains("unknown field \"db_session_settings\""));
 }

@@ -209,6 +209,7 @@ spec:
     record_session: {default: strict, ssh: best_effort, desktop: false}
     db_session_settings: {statement_timeout: 30s, default_transaction_read_only: on, work_mem: 4096, app.user: 'null'}
     db_replication: no
+    db_local_infile: yes
     device_trust_mode: optional
     max_kubernetes_connections: 2
     cert_extensions:

@@ -149,6 +149,7 @@ fn options_that_are_enforced_are_not_reported() {
         "pin_source_ip: true",
         "db_session_settings: {statement_timeout: 30s}",
         "db_replication: true",
+        "db_local_infile: true",
     ] {
         assert_eq!(one(&option(line)).notices, [""; 0], "{line}");
     }

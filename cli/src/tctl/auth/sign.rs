@@ -139,6 +139,8 @@ mod tests {
         ));
         assert!(text.contains("\nssl_ca_file = '/etc/db/server.cas'\n"));
         assert!(text.contains("\nhostssl all all 0.0.0.0/0 cert\n"));
+        assert!(text.contains("\nssl-ca=/etc/db/server.cas\n"));
+        assert!(text.contains("REQUIRE SUBJECT '/CN=alice'"));
     }
 
     #[test]

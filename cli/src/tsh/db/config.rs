@@ -2,25 +2,32 @@
 
 use serde::Serialize;
 
-use super::saved::{Saved, SavedFiles};
+use super::{
+    mysql_options,
+    saved::{Saved, SavedFiles},
+};
 use crate::{
+    client::{
+        mysql::{self, Installed},
+        psql::percent_encoded,
+    },
+    database::DatabaseProtocol,
     output::{self, Format},
     profile::Profile,
-    psql::percent_encoded,
     tsh::{
         arguments::{Config, ConfigFormat},
         context::Context,
     },
 };
 
-pub(in crate::tsh) fn run(context: &Context, arguments: &Config) -> anyhow::Result<()> {
+pub(in crate::tsh) async fn run(context: &Context, arguments: &Config) -> anyhow::Result<()> {
     let profile = Profile::load(&context.home, &context.selection)?;
     let saved = Saved::chosen(&context.home, &profile, arguments.database.name.as_deref())?;
     let files = saved.files(&context.home, &profile);
     let shown = Shown::of(&saved, &files);
     match arguments.format {
         ConfigFormat::Text => output::print_text(&shown.text())?,
-        ConfigFormat::Cmd => output::print_text(&command(&saved, &files)?)?,
+        ConfigFormat::Cmd => output::print_text(&command(&saved, &files).await?)?,
         ConfigFormat::Json => output::print(Format::Json, &shown, String::new)?,
         ConfigFormat::Yaml => output::print(Format::Yaml, &shown, String::new)?,
     }
@@ -69,8 +76,26 @@ impl Shown {
     }
 }
 
-/// The command line of psql, quoted for the shell.
-fn command(saved: &Saved, files: &SavedFiles) -> anyhow::Result<String> {
+/// The command line of the client, quoted for the shell.
+async fn command(saved: &Saved, files: &SavedFiles) -> anyhow::Result<String> {
+    match saved.protocol {
+        DatabaseProtocol::Postgres => psql_command(saved, files),
+        DatabaseProtocol::Mysql => mysql_command(saved, files, mysql::installed().await.unwrap_or_default()),
+    }
+}
+
+fn mysql_command(
+    saved: &Saved,
+    files: &SavedFiles,
+    Installed { program, flavour }: Installed,
+) -> anyhow::Result<String> {
+    let options = [mysql_options::client(saved, files, flavour), mysql_options::interactive(saved)].concat();
+    let words = options.iter().map(|(name, value)| format!("--{name}={value}"));
+    let words: Vec<String> = std::iter::once(program.to_owned()).chain(words).collect();
+    Ok(shlex::try_join(words.iter().map(String::as_str))?)
+}
+
+fn psql_command(saved: &Saved, files: &SavedFiles) -> anyhow::Result<String> {
     let settings = saved.settings(files);
     let tls = settings.iter().filter(|(name, _)| name.starts_with("ssl"));
     let tls: Vec<String> = tls.map(|(name, value)| format!("{name}={}", path_encoded(value))).collect();
@@ -104,6 +129,7 @@ mod tests {
         };
         let saved = Saved {
             name: TargetName::new("pg").unwrap(),
+            protocol: DatabaseProtocol::Postgres,
             user: "a b".to_owned(),
             database: "shop".to_owned(),
             host: "db.example.com".to_owned(),
@@ -131,7 +157,7 @@ Key:      /h/keys/h_1/jerry-db/main/pg-x509.key";
     #[test]
     fn the_command_is_one_quoted_url() {
         let (saved, files) = saved();
-        let words = shlex::split(&command(&saved, &files).unwrap()).unwrap();
+        let words = shlex::split(&psql_command(&saved, &files).unwrap()).unwrap();
         assert_eq!(
             words,
             [
@@ -140,5 +166,30 @@ Key:      /h/keys/h_1/jerry-db/main/pg-x509.key";
                  &sslcert=/h/keys/h_1/jerry-db/main/pg-x509.pem&sslkey=/h/keys/h_1/jerry-db/main/pg-x509.key"
             ]
         );
+    }
+
+    #[test]
+    fn a_mysql_client_verifies_the_sidecars_name_in_its_own_words() {
+        let (saved, files) = saved();
+        let saved = Saved { protocol: DatabaseProtocol::Mysql, ..saved };
+        let words = |installed| shlex::split(&mysql_command(&saved, &files, installed).unwrap()).unwrap();
+        assert_eq!(
+            words(Installed { program: "mariadb", flavour: mysql::Flavour::Mariadb }),
+            [
+                "mariadb",
+                "--host=db.example.com",
+                "--port=5432",
+                "--protocol=TCP",
+                "--user=a b",
+                "--ssl-ca=/h/keys/h_1/cas/main.pem",
+                "--ssl-cert=/h/keys/h_1/jerry-db/main/pg-x509.pem",
+                "--ssl-key=/h/keys/h_1/jerry-db/main/pg-x509.key",
+                "--ssl-verify-server-cert=1",
+                "--database=shop",
+            ]
+        );
+        let oracles = words(Installed::default());
+        assert!(oracles.contains(&"--ssl-mode=VERIFY_IDENTITY".to_owned()), "{oracles:?}");
+        assert!(!oracles.iter().any(|word| word.contains("verify-server-cert")), "{oracles:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! `tsh db connect`: psql through a tunnel inside this process.
+//! `tsh db connect`: the database's own client through a tunnel inside this process.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{saved::Saved, target, tunnel::Sessions};
 use crate::{
-    psql,
+    client::{self, Local},
     tsh::{arguments::Connect, context::Context},
     tunnel::{LocalPort, Tunnel},
 };
@@ -17,12 +17,13 @@ pub(in crate::tsh) async fn run(context: &Context, arguments: &Connect) -> anyho
     let saved = Saved::current(&context.home, &connection.login.profile, &target.name, SystemTime::now())?;
     let route = target::route(context, &target, &arguments.database, saved.as_ref())?;
     let (user, name) = (route.login.clone(), route.db_name.clone());
+    let protocol = target::protocol(&target)?;
     let port = LocalPort::bind(0).await?;
-    let tunnel = Tunnel::new(port, Sessions::open(context, connection, route).await?);
-    let url = psql::url(&user, tunnel.address().port(), &name);
+    let tunnel = Tunnel::new(port, Sessions::open(context, connection, protocol, route).await?);
+    let local = Local { port: tunnel.address().port(), user: &user, database: &name };
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(tunnel.serve(shutdown.clone()));
-    let ended = psql::run(&url, &arguments.arguments).await;
+    let ended = client::connect(protocol, local, &arguments.arguments).await;
     shutdown.cancel();
     serving.await?;
     Ok(ended?)

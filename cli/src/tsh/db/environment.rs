@@ -1,12 +1,21 @@
-//! `tsh db env`: libpq's environment variables for a database of `tsh db login`.
+//! `tsh db env`: the clients' environment variables for a database of `tsh db login`.
 
 use super::saved::Saved;
-use crate::{output::print_text, profile::Profile, tsh::context::Context};
+use crate::{database::DatabaseProtocol, output::print_text, profile::Profile, tsh::context::Context};
 
 pub(in crate::tsh) fn run(context: &Context, name: Option<&str>) -> anyhow::Result<()> {
     let profile = Profile::load(&context.home, &context.selection)?;
     let saved = Saved::chosen(&context.home, &profile, name)?;
-    Ok(print_text(&exports(&saved.settings(&saved.files(&context.home, &profile)))?)?)
+    let text = match saved.protocol {
+        DatabaseProtocol::Postgres => exports(&saved.settings(&saved.files(&context.home, &profile)))?,
+        DatabaseProtocol::Mysql => group_suffix(&saved.service(&profile))?,
+    };
+    Ok(print_text(&text)?)
+}
+
+/// Names the groups of `~/.my.cnf` that `tsh db login` wrote.
+fn group_suffix(service: &str) -> anyhow::Result<String> {
+    Ok(format!("export MYSQL_GROUP_SUFFIX={}", shlex::try_quote(&format!("_{service}"))?))
 }
 
 fn exports(settings: &[(&str, String)]) -> anyhow::Result<String> {
@@ -45,6 +54,11 @@ export PGSSLROOTCERT=/h/cas/main.pem
 export PGSSLCERT=/h/pg-x509.pem
 export PGSSLKEY=/h/pg-x509.key";
         assert_eq!(exports(&settings).unwrap(), expected);
+    }
+
+    #[test]
+    fn mysql_clients_are_pointed_to_their_group() {
+        assert_eq!(group_suffix("main-prod").unwrap(), "export MYSQL_GROUP_SUFFIX=_main-prod");
     }
 
     #[test]

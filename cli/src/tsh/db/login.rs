@@ -48,13 +48,14 @@ pub(in crate::tsh) async fn log_in(
     let address: ProxyAddress = credential.target.public_addr.parse()?;
     let saved = Saved {
         name: TargetName::new(target.name.as_str()).context("the database has no proper name")?,
+        protocol: target::protocol(target)?,
         user: route.login.clone(),
         database: route.db_name.clone(),
         host: address.host().to_owned(),
         port: address.port(),
     };
     let (certificate, key) = (certificate_pem(&credential.certificate), pkcs8_pem(&credential.key));
-    saved.keep(&context.home, &connection.login.profile, &certificate, &key)?;
+    saved.keep(&context.home, &connection.login.profile, &certificate, &key).await?;
     Ok(saved)
 }
 

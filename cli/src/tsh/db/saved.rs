@@ -6,8 +6,10 @@ use anyhow::{bail, ensure};
 use auth::identity::TargetName;
 use serde::{Deserialize, Serialize};
 
-use super::pg_service;
+use super::{my_cnf, mysql_options, pg_service};
 use crate::{
+    client::mysql,
+    database::DatabaseProtocol,
     files::file_name,
     home::{self, Home, HomeError},
     output::printable,
@@ -21,9 +23,12 @@ use crate::{
 pub(in crate::tsh) struct Saved {
     /// Name of the database as a target.
     pub(in crate::tsh) name: TargetName,
+    /// What it speaks; those that were saved before there was a choice speak PostgreSQL.
+    #[serde(default)]
+    pub(in crate::tsh) protocol: DatabaseProtocol,
     /// Database user.
     pub(in crate::tsh) user: String,
-    /// Database name.
+    /// Database name; for MySQL it may be empty.
     pub(in crate::tsh) database: String,
     /// Where the sidecar listens.
     pub(in crate::tsh) host: String,
@@ -97,8 +102,8 @@ impl Saved {
         }
     }
 
-    /// Writes certificate, key, record and service section; the record after what it stands for.
-    pub(in crate::tsh) fn keep(
+    /// Writes certificate, key, record, and the section of the clients' own file; the record after what it stands for.
+    pub(in crate::tsh) async fn keep(
         &self,
         home: &Home,
         profile: &Profile,
@@ -107,14 +112,20 @@ impl Saved {
     ) -> anyhow::Result<()> {
         let files = self.files(home, profile);
         ensure!(
-            !files.key.to_string_lossy().contains(':'),
+            self.protocol != DatabaseProtocol::Postgres || !files.key.to_string_lossy().contains(':'),
             "libpq cannot use a key whose path holds a colon: set TSH_HOME to another place than {}",
             home.root().display()
         );
         home::write(&files.key, key_pem.as_bytes())?;
         home::write(&files.certificate, certificate_pem.as_bytes())?;
         home::write(&files.record, serde_saphyr::to_string(self)?.as_bytes())?;
-        pg_service::add(&self.service(profile), &self.settings(&files))
+        match self.protocol {
+            DatabaseProtocol::Postgres => pg_service::add(&self.service(profile), &self.settings(&files)),
+            DatabaseProtocol::Mysql => {
+                let flavour = mysql::installed().await.unwrap_or_default().flavour;
+                my_cnf::add(&mysql_options::groups(self, &files, self.service(profile), flavour))
+            }
+        }
     }
 
     /// Removes all of it, the key first.
@@ -123,11 +134,14 @@ impl Saved {
         for file in [&files.key, &files.certificate, &files.record] {
             home::remove(file)?;
         }
-        pg_service::remove(&self.service(profile))
+        match self.protocol {
+            DatabaseProtocol::Postgres => pg_service::remove(&self.service(profile)),
+            DatabaseProtocol::Mysql => my_cnf::remove(&self.service(profile)),
+        }
     }
 
     /// `<cluster>-<database>`
-    fn service(&self, profile: &Profile) -> String {
+    pub(in crate::tsh) fn service(&self, profile: &Profile) -> String {
         format!("{}-{}", profile.cluster, self.name)
     }
 
@@ -176,6 +190,7 @@ mod tests {
     fn saved(name: &str) -> Saved {
         Saved {
             name: TargetName::new(name).unwrap(),
+            protocol: DatabaseProtocol::Postgres,
             user: "alice".to_owned(),
             database: "shop".to_owned(),
             host: "localhost".to_owned(),
@@ -191,6 +206,17 @@ mod tests {
     fn the_only_database_need_not_be_named() {
         assert_eq!(choose(vec![saved("pg")], None).unwrap(), saved("pg"));
         assert_eq!(choose(vec![saved("a"), saved("b")], Some("b")).unwrap(), saved("b"));
+    }
+
+    #[test]
+    fn what_was_saved_before_there_was_mysql_is_read_as_postgresql() {
+        let old = "name: pg\nuser: alice\ndatabase: shop\nhost: localhost\nport: 5432\n";
+        assert_eq!(serde_saphyr::from_str::<Saved>(old).unwrap(), saved("pg"));
+        let mysql = Saved { protocol: DatabaseProtocol::Mysql, ..saved("my") };
+        assert_eq!(
+            serde_saphyr::from_str::<Saved>(&serde_saphyr::to_string(&mysql).unwrap()).unwrap(),
+            mysql
+        );
     }
 
     #[test]

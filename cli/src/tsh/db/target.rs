@@ -1,23 +1,18 @@
 //! Which database is meant, and as whom: settled before anything is asked for, since the certificate says it exactly.
 
 use anyhow::{Context as _, bail};
-use auth::{
-    identity::Protocol,
-    proto::{ListTargetsRequest, Route, Target, users_client::UsersClient},
-};
+use auth::proto::{ListTargetsRequest, Route, Target, users_client::UsersClient};
 use tonic::transport::Channel;
 
 use super::saved::Saved;
 use crate::{
+    database::DatabaseProtocol,
     output::printable,
     tsh::{arguments::Database, context::Context},
 };
 
 /// The value that stands for every value in what roles allow.
 const ANY: &str = "*";
-
-/// What a database is called in texts.
-pub(in crate::tsh) const POSTGRES_NAME: &str = "PostgreSQL";
 
 /// The databases that the user's roles cover, by name.
 pub(in crate::tsh) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {
@@ -33,10 +28,17 @@ pub(in crate::tsh) async fn find(channel: &Channel, name: &str) -> anyhow::Resul
     let target = targets.into_iter().find(|target| target.name == name);
     let target =
         target.with_context(|| format!("database \"{}\" not found, run: tsh db ls", printable(name)))?;
-    if Protocol::parse(&target.protocol) != Some(Protocol::Postgres) {
-        bail!("{name} speaks {}, which this version of tsh cannot connect to", printable(&target.protocol));
-    }
+    protocol(&target)?;
     Ok(target)
+}
+
+/// What a database speaks.
+pub(in crate::tsh) fn protocol(target: &Target) -> anyhow::Result<DatabaseProtocol> {
+    let Some(protocol) = DatabaseProtocol::parse(&target.protocol) else {
+        let (name, spoken) = (printable(&target.name), printable(&target.protocol));
+        bail!("{name} speaks {spoken}, which this version of tsh cannot connect to");
+    };
+    Ok(protocol)
 }
 
 /// What the session is for: flags first, then what `tsh db login` was told, then the only thing that roles allow.
@@ -49,8 +51,9 @@ pub(in crate::tsh) fn route(
     let login = &asked.login;
     let user = login.db_user.clone().or_else(|| saved.map(|saved| saved.user.clone()));
     let name = login.db_name.clone().or_else(|| saved.map(|saved| saved.database.clone()));
-    let resolved = resolve(target, user, name)?;
-    for warning in warnings(target, &resolved) {
+    let protocol = protocol(target)?;
+    let resolved = resolve(protocol, target, user, name)?;
+    for warning in warnings(protocol, target, &resolved) {
         context.terminal.say(&format!("WARNING: {warning}"))?;
     }
     Ok(Route {
@@ -78,21 +81,37 @@ enum ResolveError {
     Invalid { what: &'static str },
 }
 
-fn resolve(target: &Target, user: Option<String>, name: Option<String>) -> Result<Resolved, ResolveError> {
+/// A MySQL session needs no database, and roles do not say which it may be in: none is meant unless one is named.
+fn resolve(
+    protocol: DatabaseProtocol,
+    target: &Target,
+    user: Option<String>,
+    name: Option<String>,
+) -> Result<Resolved, ResolveError> {
     let user =
         user.or_else(|| only(&target.allowed_logins, &target.denied_logins)).ok_or(ResolveError::User)?;
-    let names = &target.allowed_db_names;
-    let fallback = || {
-        let open = names.is_empty() || names.iter().any(|name| name == ANY || *name == user);
-        open.then(|| user.clone())
+    let may_be_empty = protocol == DatabaseProtocol::Mysql;
+    let name = match protocol {
+        DatabaseProtocol::Postgres => postgres_name(target, &user, name)?,
+        DatabaseProtocol::Mysql => name.unwrap_or_default(),
     };
-    let name = name.or_else(|| only(names, &[])).or_else(fallback).ok_or(ResolveError::Name)?;
-    for (what, value) in [("database user", &user), ("database name", &name)] {
-        if value.is_empty() || value.len() > 255 || value.chars().any(char::is_control) {
+    for (what, value, may_be_empty) in
+        [("database user", &user, false), ("database name", &name, may_be_empty)]
+    {
+        if (value.is_empty() && !may_be_empty) || value.len() > 255 || value.chars().any(char::is_control) {
             return Err(ResolveError::Invalid { what });
         }
     }
     Ok(Resolved { user, name })
+}
+
+fn postgres_name(target: &Target, user: &str, name: Option<String>) -> Result<String, ResolveError> {
+    let names = &target.allowed_db_names;
+    let fallback = || {
+        let open = names.is_empty() || names.iter().any(|name| name == ANY || name == user);
+        open.then(|| user.to_owned())
+    };
+    name.or_else(|| only(names, &[])).or_else(fallback).ok_or(ResolveError::Name)
 }
 
 /// The one concrete value that is allowed, where there is exactly one.
@@ -106,7 +125,7 @@ fn only(allowed: &[String], denied: &[String]) -> Option<String> {
     }
 }
 
-fn warnings(target: &Target, login: &Resolved) -> Vec<String> {
+fn warnings(protocol: DatabaseProtocol, target: &Target, login: &Resolved) -> Vec<String> {
     let allows = |allowed: &[String], value: &str| allowed.iter().any(|a| a == ANY || a == value);
     let mut warnings = Vec::new();
     let denied = target.denied_logins.iter().any(|denied| denied == ANY || *denied == login.user);
@@ -116,7 +135,7 @@ fn warnings(target: &Target, login: &Resolved) -> Vec<String> {
             printable(&login.user)
         ));
     }
-    if !allows(&target.allowed_db_names, &login.name) {
+    if protocol == DatabaseProtocol::Postgres && !allows(&target.allowed_db_names, &login.name) {
         warnings.push(format!(
             "database name \"{}\" is not among those your roles allow",
             printable(&login.name)
@@ -160,7 +179,17 @@ mod tests {
         user: Option<&str>,
         name: Option<&str>,
     ) -> Result<(String, String), ResolveError> {
-        resolve(target, user.map(Into::into), name.map(Into::into)).map(|login| (login.user, login.name))
+        resolved_for(DatabaseProtocol::Postgres, target, user, name)
+    }
+
+    fn resolved_for(
+        protocol: DatabaseProtocol,
+        target: &Target,
+        user: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<(String, String), ResolveError> {
+        resolve(protocol, target, user.map(Into::into), name.map(Into::into))
+            .map(|login| (login.user, login.name))
     }
 
     fn login(user: &str, name: &str) -> Result<(String, String), ResolveError> {
@@ -206,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn a_mysql_session_is_in_no_database_unless_one_is_named() {
+        let target = target(&["alice"], &[], &["shop"]);
+        let resolved = |name| resolved_for(DatabaseProtocol::Mysql, &target, None, name);
+        assert_eq!(resolved(None), login("alice", ""));
+        assert_eq!(resolved(Some("payroll")), login("alice", "payroll"));
+        assert!(resolved(Some("a\nb")).is_err());
+        assert!(resolved_for(DatabaseProtocol::Mysql, &target, Some(""), None).is_err());
+        let warned = |protocol| {
+            warnings(protocol, &target, &Resolved { user: "alice".into(), name: "payroll".into() }).len()
+        };
+        assert_eq!((warned(DatabaseProtocol::Postgres), warned(DatabaseProtocol::Mysql)), (1, 0));
+    }
+
+    #[test]
     fn names_that_would_forge_lines_are_refused() {
         let target = target(&["*"], &[], &["*"]);
         for wrong in ["", "a\nb", "a\0b"] {
@@ -217,7 +260,8 @@ mod tests {
     #[test]
     fn what_roles_do_not_allow_is_warned_about() {
         let warned = |target: &Target, user: &str, name: &str| {
-            warnings(target, &Resolved { user: user.into(), name: name.into() }).len()
+            warnings(DatabaseProtocol::Postgres, target, &Resolved { user: user.into(), name: name.into() })
+                .len()
         };
         assert_eq!(warned(&target(&["*"], &[], &["*"]), "x", "y"), 0);
         assert_eq!(warned(&target(&["*"], &["x"], &["*"]), "x", "y"), 1);

@@ -8,6 +8,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{
     connect::Connection,
+    database::DatabaseProtocol,
     mfa::Prompter,
     session::{self, Credential},
     tsh::context::Context,
@@ -18,6 +19,7 @@ type Asking = Pin<Box<dyn Future<Output = anyhow::Result<Arc<Credential>>> + Sen
 
 /// Leads to the sidecar with a session certificate; asks again when it has expired.
 pub(in crate::tsh) struct Sessions {
+    protocol: DatabaseProtocol,
     renewal: Renewal<Box<dyn Fn() -> Asking + Send + Sync>>,
 }
 
@@ -26,6 +28,7 @@ impl Sessions {
     pub(in crate::tsh) async fn open(
         context: &Context,
         connection: Connection,
+        protocol: DatabaseProtocol,
         route: Route,
     ) -> anyhow::Result<Self> {
         let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
@@ -33,7 +36,7 @@ impl Sessions {
         let asked = Arc::new((connection, prompter, route));
         let ask: Box<dyn Fn() -> Asking + Send + Sync> =
             Box::new(move || Box::pin(open_again(Arc::clone(&asked))));
-        Ok(Self { renewal: Renewal::new(first, Clock::system(), ask) })
+        Ok(Self { protocol, renewal: Renewal::new(first, Clock::system(), ask) })
     }
 }
 
@@ -54,12 +57,18 @@ impl Upstream for Sessions {
     async fn connect_without_asking(&self) -> Option<Self::Stream> {
         dial(&*self.renewal.in_date()?).await.ok()
     }
+
+    fn protocol(&self) -> DatabaseProtocol {
+        self.protocol
+    }
 }
 
 /// Leads to the sidecar as it is: the client brings its own TLS and certificate.
 pub(in crate::tsh) struct PassThrough {
     /// HOST:PORT of the sidecar.
     pub(in crate::tsh) address: String,
+    /// What it speaks.
+    pub(in crate::tsh) protocol: DatabaseProtocol,
 }
 
 impl Upstream for PassThrough {
@@ -72,5 +81,9 @@ impl Upstream for PassThrough {
 
     async fn connect_without_asking(&self) -> Option<Self::Stream> {
         dial_plain(&self.address).await.ok()
+    }
+
+    fn protocol(&self) -> DatabaseProtocol {
+        self.protocol
     }
 }

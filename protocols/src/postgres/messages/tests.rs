@@ -110,6 +110,7 @@ fn events(bytes: &[u8], pieces: &[usize]) -> (Vec<String>, usize) {
                     passed += count;
                     return (seen, passed);
                 }
+                step => panic!("{step:?}"),
             }
             if passed == end {
                 break;
@@ -289,7 +290,9 @@ fn answers_are_heard_the_same_wherever_the_bytes_are_split() {
         message(b'Z', b""),
     ]
     .concat();
-    let failed = |state: &[u8]| format!("{:?}", Answer::Failed { sql_state: crate::SqlState::parse(state) });
+    let failed = |state: &[u8]| {
+        format!("{:?}", Answer::Failed { sql_state: crate::SqlState::parse(state), number: None })
+    };
     let ready = |transaction| format!("{:?}", Answer::Ready { transaction });
     let expected = [
         "completed SELECT 1 Some(1)".to_owned(),

@@ -92,6 +92,7 @@ impl Postgresql {
             credential: Credential::None,
             settings: Vec::new(),
             replication_allowed: false,
+            local_infile_allowed: false,
         }
     }
 
@@ -108,6 +109,7 @@ impl Postgresql {
             credential: Credential::None,
             settings: Vec::new(),
             replication_allowed: false,
+            local_infile_allowed: false,
         }
     }
 

@@ -34,6 +34,7 @@ pub(crate) fn plaintext(port: u16) -> Endpoint {
         credential: Credential::None,
         settings: Vec::new(),
         replication_allowed: false,
+        local_infile_allowed: false,
     }
 }
 

@@ -9,6 +9,7 @@
 //! {"event":"db.session.query.result","code":"TTS00I","ei":4,"statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"], …}
 //! {"event":"db.session.query.result","code":"TTS00W","ei":6,"statement_ei":5,"success":false,"duration_ms":0.31,"sql_state":"42501", …}
 //! ```
+//! - MySQL says no command tags: `rows` is what a statement changed or returned, `error_code` its number of a failure.
 //! - `statement_ei` is that of the query, execute or function call. It is missing where a failure belongs to none of them: a
 //!   parse or bind that failed in a round of its own, or a session that the upstream ended.
 //! - A statement without a result was skipped by the upstream because of an error before it, or cut off with its session.
@@ -48,6 +49,12 @@ pub(crate) struct Outcome {
     /// Of a failure; missing where the upstream did not say.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "state")]
     pub(crate) sql_state: Option<SqlState>,
+    /// Of a failure: MySQL's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error_code: Option<u16>,
+    /// Of a prepare (MySQL): the number by which executes name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) statement_id: Option<u32>,
 }
 
 /// What the statements of one query said.
@@ -94,9 +101,17 @@ impl Outcome {
                 self.rows = Some(asked_rows.into());
             }
             Answer::Empty | Answer::Returned => self.tags.count += 1,
-            Answer::Failed { sql_state } => {
+            Answer::Done { rows } => {
+                self.tags.count += 1;
+                self.rows = Some(self.rows.unwrap_or(0).saturating_add(rows));
+            }
+            Answer::Prepared { statement } => {
+                self.tags.count += 1;
+                self.statement_id = Some(statement);
+            }
+            Answer::Failed { sql_state, number } => {
                 self.success = false;
-                self.sql_state = sql_state;
+                (self.sql_state, self.error_code) = (sql_state, number);
                 self.tags.count += 1;
             }
             Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth | Answer::Ready { .. } => {}

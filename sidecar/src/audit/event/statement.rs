@@ -1,6 +1,6 @@
 //! What an event says about a statement: its text and its values.
 //!
-//! Text is made UTF-8 (what is not becomes U+FFFD) and cut at [`MAX_TEXT_BYTES`], sooner where it is mostly characters that
+//! Text is made UTF-8 (what is not becomes U+FFFD, and stands in `db_query_base64` as it was sent) and cut at [`MAX_TEXT_BYTES`], sooner where it is mostly characters that
 //! JSON writes as escapes. A text that was cut says so (`db_query_cut`), and `db_query_sha256` and `db_query_bytes` of the
 //! *whole* text are on record: in the same event where the whole was at hand, else in `db.session.query.digest`, which comes
 //! before the upstream gets the text's last bytes.
@@ -10,14 +10,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use protocols::{Event, PreparedKind};
 use serde::Serialize;
 
+use super::mysql::{Command, is_text};
+
 /// Bytes of a text, or of all values of one message, that are written down.
 pub(crate) const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The same as JSON: three times as long, which is what a byte that is no UTF-8 becomes. authd takes lines of 256 KiB.
-const MAX_JSON_BYTES: usize = 3 * MAX_TEXT_BYTES;
+pub(super) const MAX_JSON_BYTES: usize = 3 * MAX_TEXT_BYTES;
 /// Bytes of the name of a statement or portal that are written down.
 const MAX_NAME_BYTES: usize = 1024;
 /// Values of one message that are written down; a message may hold 65,535.
-const MAX_PARAMETERS: usize = 1024;
+pub(super) const MAX_PARAMETERS: usize = 1024;
 
 /// Whether the values of bound parameters are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,7 @@ pub(crate) enum Body {
         db_query_bytes: u64,
         db_query_sha256: String,
     },
+    Mysql(Command),
     Malformed {
         error: String,
     },
@@ -97,6 +100,7 @@ impl Body {
                 db_query_bytes: length,
                 db_query_sha256: hex::encode(sha256),
             },
+            Event::Mysql(ref command) => Self::Mysql(Command::of(command, parameters)?),
             Event::Malformed { reason } => Self::Malformed { error: reason.to_string() },
             Event::Sync | Event::CopyEnd { .. } => return None,
         })
@@ -113,13 +117,14 @@ impl Body {
             }
             Self::Function { .. } => ("db.session.postgres.function", "TPG04I"),
             Self::Digest { .. } => ("db.session.query.digest", "TTS01I"),
+            Self::Mysql(command) => command.name_and_code(),
             Self::Malformed { .. } => ("db.session.malformed_packet", "TDB06I"),
         }
     }
 
     /// Is a digest to follow, if the text goes on?
     pub(crate) fn has_text(&self) -> bool {
-        matches!(self, Self::Query(_) | Self::Parse { .. })
+        matches!(self, Self::Query(_) | Self::Parse { .. } | Self::Mysql(Command::Prepare(_)))
     }
 }
 
@@ -127,6 +132,9 @@ impl Body {
 #[derive(Serialize)]
 pub(crate) struct Text {
     db_query: String,
+    /// The same bytes, where they are no UTF-8: nobody here knows what alphabet they are in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db_query_base64: Option<String>,
     /// Not all of it is here.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     db_query_cut: bool,
@@ -143,14 +151,21 @@ struct Whole {
 
 impl Text {
     /// `unseen`: bytes behind what is at hand.
-    fn new(text: &[u8], unseen: u64) -> Self {
-        let shown = fitting(text, MAX_TEXT_BYTES, MAX_JSON_BYTES);
+    pub(super) fn new(text: &[u8], unseen: u64) -> Self {
+        let mut shown = fitting(text, MAX_TEXT_BYTES, MAX_JSON_BYTES);
+        let is_text =
+            is_text(shown, text.len().saturating_add(usize::try_from(unseen).unwrap_or(usize::MAX)));
+        if !is_text {
+            // There must be room for both.
+            shown = fitting(text, MAX_TEXT_BYTES / 2, MAX_JSON_BYTES / 2);
+        }
         let shortened = shown.len() < text.len();
         let whole = (shortened && unseen == 0).then(|| Whole {
             db_query_bytes: text.len(),
             db_query_sha256: hex::encode(digest::digest(&digest::SHA256, text).as_ref()),
         });
-        Self { db_query: lossy(shown), db_query_cut: shortened || unseen > 0, whole }
+        let db_query_base64 = (!is_text).then(|| STANDARD.encode(shown));
+        Self { db_query: lossy(shown), db_query_base64, db_query_cut: shortened || unseen > 0, whole }
     }
 }
 
@@ -210,7 +225,7 @@ impl Values {
 }
 
 /// As much from the beginning as may be written down.
-fn fitting(bytes: &[u8], room: usize, json_room: usize) -> &[u8] {
+pub(super) fn fitting(bytes: &[u8], room: usize, json_room: usize) -> &[u8] {
     let bytes = bytes.get(..room).unwrap_or(bytes);
     let mut used = 0;
     let fits = bytes.iter().position(|byte| {
@@ -221,7 +236,7 @@ fn fitting(bytes: &[u8], room: usize, json_room: usize) -> &[u8] {
 }
 
 /// Bytes of JSON that a byte may become: `\u0001`, `\"`, U+FFFD, or itself.
-fn json_cost(byte: &u8) -> usize {
+pub(super) fn json_cost(byte: &u8) -> usize {
     match byte {
         0..=0x1f => 6,
         b'"' | b'\\' => 2,
@@ -230,7 +245,7 @@ fn json_cost(byte: &u8) -> usize {
     }
 }
 
-fn name(name: &[u8]) -> String {
+pub(super) fn name(name: &[u8]) -> String {
     lossy(name.get(..MAX_NAME_BYTES).unwrap_or(name))
 }
 

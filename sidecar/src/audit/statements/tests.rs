@@ -16,7 +16,7 @@ fn completed(tag: &'static [u8]) -> Answer<'static> {
 }
 
 fn failed() -> Answer<'static> {
-    Answer::Failed { sql_state: SqlState::parse(b"42601") }
+    Answer::Failed { sql_state: SqlState::parse(b"42601"), number: None }
 }
 
 /// A session whose clock moves by a millisecond with each thing that happens.

@@ -1,4 +1,4 @@
-//! `make demo`: Jerry and Olga's story on a real PostgreSQL, as a transcript.
+//! `make demo`: Jerry and Olga's story on a real PostgreSQL and a real MariaDB, as a transcript.
 //!
 //! What stands after a `$` is what was run, what follows is what the program said. Each step checks what it shows; the
 //! exit status is 0 only if all of them did what they say. With `KEEP=1` everything stays up until Ctrl-C.
@@ -7,7 +7,7 @@ use std::{
     env,
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +27,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
+
+mod mysql;
 
 /// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,7 +80,7 @@ fn watch_over(dir: &Path) -> Result<()> {
 }
 
 /// What the story needs to go on, or to stop.
-struct Story {
+pub(crate) struct Story {
     dir: PathBuf,
     interrupted: Arc<AtomicBool>,
     /// Closed by Ctrl-C.
@@ -87,7 +89,7 @@ struct Story {
 }
 
 /// Everything that runs, in the order in which it is stopped.
-struct Stage {
+pub(crate) struct Stage {
     dev: Sidecar,
     prod: Sidecar,
     _postgres: Postgres,
@@ -110,6 +112,9 @@ impl Story {
         self.production(&stage)?;
         self.stolen_login(&stage)?;
         self.stolen_session(&stage)?;
+        let mysql = self.mysql_set_up(&stage)?;
+        self.mysql_production(&stage)?;
+        self.mysql_stolen_login(&mysql)?;
         self.trail(&stage)?;
         self.heading("Every step did what it says.")?;
         if env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
@@ -212,7 +217,7 @@ impl Story {
         let psql = self
             .psql(stage, &stage.prod)?
             .certificate(Path::new("thief/jerry-x509.pem"), Path::new("thief/jerry-x509.key"));
-        let refused = self.refused(&psql)?;
+        let refused = self.refused(psql.query_command("SELECT * FROM orders")?)?;
         ensure!(refused.contains("access to resource requires MFA"), "{refused}");
         ensure!(refused.contains("HINT:") && refused.contains("tsh db connect prod-pg"), "{refused}");
         Ok(())
@@ -225,7 +230,8 @@ impl Story {
         let (certificate, key) = (Path::new("jerry/stolen.crt"), Path::new("jerry/stolen.key"));
         self.step("session-thief prod-pg jerry app stolen")?;
         print!("{}", stage.jerry.steal_session("prod-pg")?);
-        let refused = self.refused(&self.psql(stage, &stage.dev)?.certificate(certificate, key))?;
+        let psql = self.psql(stage, &stage.dev)?.certificate(certificate, key);
+        let refused = self.refused(psql.query_command("SELECT * FROM orders")?)?;
         ensure!(refused.contains("the certificate is for target prod-pg, not dev-pg"), "{refused}");
         Ok(())
     }
@@ -237,12 +243,15 @@ impl Story {
             |target| move |event: &Value| event["db_service"] == target && event["success"] == false;
         stage.tctl.wait_for_audit("db.session.start", refused_by("dev-pg"))?;
         stage.tctl.wait_for_audit("db.session.start", refused_by("prod-pg"))?;
+        stage.tctl.wait_for_audit("db.session.start", refused_by(mysql::TARGET))?;
         let said = self.tctl(&stage.tctl, &["audit", "ls"])?;
         for code in ["T1002I", "T1000I", "T1006I", "TDB00I", "TDB02I", "TDB01I", "TDB00W"] {
             ensure!(said.contains(code), "no event {code} in the trail");
         }
-        let touched = |event: &Value| event["db_service"] == "prod-pg" && event["with_mfa"].is_string();
-        stage.tctl.wait_for_audit("db.session.start", touched)?;
+        for target in ["prod-pg", mysql::TARGET] {
+            let touched = |event: &Value| event["db_service"] == target && event["with_mfa"].is_string();
+            stage.tctl.wait_for_audit("db.session.start", touched)?;
+        }
         Ok(())
     }
 
@@ -253,8 +262,8 @@ impl Story {
         Ok(Psql::to(&sidecar.public_addr(), authorities))
     }
 
-    fn refused(&self, psql: &Psql) -> Result<String> {
-        let command = psql.query_command("SELECT * FROM orders")?;
+    /// A client that is not let in, and what it says.
+    fn refused(&self, command: Command) -> Result<String> {
         self.step(&command_line(&command))?;
         let finished = run(command, "", PATIENCE)?;
         print!("{}{}", finished.stdout, finished.stderr);
@@ -270,7 +279,7 @@ impl Story {
     }
 
     fn shell(&self, program: &str, args: &[&str]) -> Result<()> {
-        let mut command = std::process::Command::new(program);
+        let mut command = Command::new(program);
         command.args(args);
         self.step(&command_line(&command))?;
         print!("{}", run(command, "", PATIENCE)?.output()?);
@@ -354,6 +363,7 @@ fn tell_how_to_go_on(stage: &Stage) -> Result<()> {
     println!("  tsh db connect prod-pg");
     println!("  tsh --mfa-mode=otp db connect prod-pg");
     println!("  tsh proxy db --tunnel prod-pg");
+    println!("  tsh db connect --db-name=app prod-mysql-instance");
     println!("  tctl access explain --user jerry --target prod-pg --db-user jerry --db-name app");
     println!("  tctl lock --user=jerry --message='Suspicious activity.' --ttl=10m");
     println!("  tctl audit ls");

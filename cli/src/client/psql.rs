@@ -1,20 +1,12 @@
-//! psql as a child: its address, its environment, its signals, its end.
+//! psql: its address and its environment.
 
-use std::{
-    ffi::{OsStr, OsString},
-    io,
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
-};
+use std::ffi::{OsStr, OsString};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use tokio::{
-    process::{Child, Command},
-    signal::unix::{SignalKind, signal},
-};
+use tokio::process::Command;
+
+/// What to do where there is none.
+pub(super) const MISSING: &str =
+    "psql was not found: install the PostgreSQL client (package postgresql-client)";
 
 /// What of psql's environment is the user's taste. Every other `PG…` variable could lead the connection elsewhere, turn
 /// on TLS towards the local port, or bring a password or certificate into play, so it is dropped.
@@ -30,23 +22,6 @@ const KEPT: &[&str] = &[
     "PG_COLOR",
     "PG_COLORS",
 ];
-
-/// Why psql did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum PsqlError {
-    /// There is no psql.
-    #[error("psql was not found: install the PostgreSQL client (package postgresql-client)")]
-    Missing,
-    /// It could not be started, or waited for.
-    #[error("cannot run psql")]
-    Run(#[source] io::Error),
-    /// It ended with another status than 0.
-    #[error("exit status {0}")]
-    Status(i32),
-    /// A signal ended it.
-    #[error("signal: {0}")]
-    Signal(String),
-}
 
 /// `postgres://user@localhost:port/database`, user and database percent-encoded.
 #[must_use]
@@ -68,32 +43,8 @@ pub fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// Runs psql against a local port until it ends. Ctrl-C and Ctrl-\ are psql's own (it cancels the query); SIGTERM and
-/// SIGHUP are passed on to it.
-///
-/// # Errors
-/// [`PsqlError`].
-pub async fn run(url: &str, arguments: &[OsString]) -> Result<(), PsqlError> {
-    // Handlers, not SIG_IGN: the child would inherit the latter.
-    let mut ignored = [SignalKind::interrupt(), SignalKind::quit()].into_iter().map(signal);
-    let _ignored = (ignored.next(), ignored.next());
-    let mut terminate = signal(SignalKind::terminate()).map_err(PsqlError::Run)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(PsqlError::Run)?;
-    let mut child =
-        command(url, arguments, std::env::vars_os()).spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => PsqlError::Missing,
-            _ => PsqlError::Run(error),
-        })?;
-    loop {
-        tokio::select! {
-            ended = child.wait() => return outcome(ended.map_err(PsqlError::Run)?),
-            _ = terminate.recv() => pass_on(&child, Signal::SIGTERM),
-            _ = hang_up.recv() => pass_on(&child, Signal::SIGHUP),
-        }
-    }
-}
-
-fn command(
+/// psql at a local port, with what of an environment is its business.
+pub(super) fn command(
     url: &str,
     arguments: &[OsString],
     environment: impl Iterator<Item = (OsString, OsString)>,
@@ -102,30 +53,13 @@ fn command(
     command.env_clear().envs(environment.filter(|(name, _)| is_kept(name)));
     // `localhost` in the URL may mean ::1 first, where somebody else may listen on the same port.
     command.env("PGHOSTADDR", "127.0.0.1").env("PGSSLMODE", "disable").env("PGGSSENCMODE", "disable");
-    command.args(arguments).arg(url).kill_on_drop(true);
+    command.args(arguments).arg(url);
     command
 }
 
 fn is_kept(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     !name.starts_with("PG") || KEPT.contains(&&*name)
-}
-
-fn pass_on(child: &Child, signal: Signal) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        let _ = kill(Pid::from_raw(pid), signal);
-    }
-}
-
-fn outcome(status: ExitStatus) -> Result<(), PsqlError> {
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(()),
-        (Some(code), _) => Err(PsqlError::Status(code)),
-        (None, number) => {
-            let signal = number.and_then(|number| Signal::try_from(number).ok());
-            Err(PsqlError::Signal(signal.map_or_else(|| "unknown".to_owned(), |signal| signal.to_string())))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -180,12 +114,5 @@ mod tests {
         let command = command("postgres://x", &["-c".into(), "select 1".into()], std::iter::empty());
         let arguments: Vec<_> = command.as_std().get_args().collect();
         assert_eq!(arguments, ["-c", "select 1", "postgres://x"]);
-    }
-
-    #[test]
-    fn its_end_is_told_as_teleport_tells_it() {
-        assert!(outcome(ExitStatus::from_raw(0)).is_ok());
-        assert_eq!(outcome(ExitStatus::from_raw(2 << 8)).unwrap_err().to_string(), "exit status 2");
-        assert_eq!(outcome(ExitStatus::from_raw(15)).unwrap_err().to_string(), "signal: SIGTERM");
     }
 }

@@ -1,0 +1,6 @@
+//! MySQL: both logins, against scripted peers and against a real MariaDB where one is installed.
+
+mod dial;
+mod front;
+mod real;
+mod session;

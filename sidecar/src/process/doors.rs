@@ -1,0 +1,206 @@
+//! The doors of the targets: made alike, whatever is spoken behind them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use auth::{
+    authorizer::Authorizer,
+    identity::{Protocol, TargetName},
+    policy::{Target, TargetKind},
+};
+use protocols::{
+    Limits, UpstreamAddress,
+    mysql::{self, Greeting, Mysql},
+    postgres::{self, Postgres},
+};
+use rustls::ServerConfig;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::{Bound, Core, StartError};
+use crate::{
+    admission::{Admission, Room},
+    config::{ConfigError, TargetConfig, TlsMode},
+    join::Identity,
+    link::Link,
+    listener, probe,
+    session::{CancelJudge, Door},
+    tls::{self, ServerCertificate},
+    upstream::{CertificateCache, Roots, Upstream},
+};
+
+/// From accept to the whole login request.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A door, by what is spoken there.
+#[derive(Clone)]
+pub(super) enum AnyDoor {
+    Postgres(Arc<Door<Postgres>>),
+    Mysql(Arc<Door<Mysql>>),
+}
+
+impl AnyDoor {
+    /// Whether a client could be talked to at all.
+    pub(super) fn can_greet(&self) -> bool {
+        match self {
+            Self::Postgres(_) => true,
+            Self::Mysql(door) => door.protocol.greeting().facts().is_some(),
+        }
+    }
+
+    fn name(&self) -> &TargetName {
+        match self {
+            Self::Postgres(door) => &door.target.name,
+            Self::Mysql(door) => &door.target.name,
+        }
+    }
+
+    fn certificates(&self) -> Option<Arc<CertificateCache>> {
+        match self {
+            Self::Postgres(door) => door.upstream.certificates(),
+            Self::Mysql(door) => door.upstream.certificates(),
+        }
+    }
+}
+
+/// What every door is made of.
+pub(super) struct Doors<'a> {
+    core: &'a Core,
+    link: &'a Arc<Link>,
+    authorizer: Authorizer,
+    /// Id of this sidecar.
+    server_id: String,
+    postgres: Arc<ServerConfig>,
+    mysql: Arc<ServerConfig>,
+}
+
+impl<'a> Doors<'a> {
+    pub(super) fn new(
+        core: &'a Core,
+        link: &'a Arc<Link>,
+        identity: &Identity,
+        server: &Arc<ServerCertificate>,
+    ) -> Result<Self, StartError> {
+        let server_id = identity.sidecar.id.to_string();
+        let (replica, clock) = (Arc::clone(&core.replica), core.clock.clone());
+        let tls = |alpn: &[&[u8]]| tls::server_config(Arc::clone(server), alpn).map_err(StartError::Tls);
+        Ok(Self {
+            core,
+            link,
+            authorizer: Authorizer::for_sidecar(replica, clock, Some(server_id.clone())),
+            server_id,
+            postgres: tls(&[postgres::ALPN, postgres::TUNNEL_ALPN])?,
+            mysql: tls(&[mysql::TUNNEL_ALPN])?,
+        })
+    }
+
+    /// Opens one for each target, once all of them could be made.
+    pub(super) fn open(
+        &self,
+        targets: &[TargetConfig],
+        bound: Vec<Bound>,
+        room: Room,
+    ) -> Result<Vec<(TargetName, SocketAddr)>, StartError> {
+        let doors = targets.iter().map(|target| self.make(target)).collect::<Result<Vec<_>, _>>()?;
+        let certificates: Vec<_> = doors.iter().filter_map(AnyDoor::certificates).collect();
+        for cache in &certificates {
+            let (cache, stop) = (Arc::clone(cache), self.core.background.clone());
+            self.core.tasks.spawn(async move { cache.keep_fresh(stop).await });
+        }
+        let _ = self.core.status.certificates.set(certificates);
+        let _ = self.core.status.doors.set(doors.clone());
+        let addresses = doors.iter().zip(&bound).map(|(door, bound)| (door.name().clone(), bound.address));
+        let addresses = addresses.collect();
+        for (door, bound) in doors.into_iter().zip(bound) {
+            info!(addr = %bound.address, listener = %door.name(), "listening");
+            self.serve(door, bound, Admission::new(room));
+        }
+        Ok(addresses)
+    }
+
+    fn serve(&self, door: AnyDoor, bound: Bound, admission: Arc<Admission>) {
+        let (tasks, stops) = (self.core.sessions.clone(), self.core.stops.clone());
+        match door {
+            AnyDoor::Postgres(door) => {
+                self.core.tasks.spawn(listener::serve(bound.listener, door, admission, tasks, stops));
+            }
+            AnyDoor::Mysql(door) => {
+                let (first, looked) = oneshot::channel();
+                let metrics = self.core.metrics.probes(door.target.name.as_str(), Protocol::Mysql.as_str());
+                let stop = self.core.background.clone();
+                self.core.tasks.spawn(probe::keep_known(Arc::clone(&door), metrics, first, stop));
+                self.core.tasks.spawn(async move {
+                    // Ends when the first look is over: whoever connects meanwhile waits in the listener's queue.
+                    let _ = looked.await;
+                    listener::serve(bound.listener, door, admission, tasks, stops).await;
+                });
+            }
+        }
+    }
+
+    fn make(&self, target: &TargetConfig) -> Result<AnyDoor, StartError> {
+        let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
+        Ok(match target.protocol {
+            Protocol::Postgres => {
+                let judge = self.judge(target);
+                let protocol = Postgres::new(Arc::clone(&self.postgres), limits)
+                    .with_may_cancel(move |canceller, owner| judge.may_cancel(canceller, owner));
+                AnyDoor::Postgres(Arc::new(self.door(target, protocol)?))
+            }
+            Protocol::Mysql => {
+                let greeting = match &target.mysql_version {
+                    Some(version) => Greeting::unknown().with_version(version),
+                    None => Greeting::unknown(),
+                };
+                let judge = self.judge(target);
+                let protocol = Mysql::new(Arc::clone(&self.mysql), greeting, limits)
+                    .with_may_kill(move |killer, owner| judge.may_cancel(killer, owner));
+                AnyDoor::Mysql(Arc::new(self.door(target, protocol)?))
+            }
+            // Refused by the configuration's own check.
+            protocol @ Protocol::Ssh => {
+                return Err(ConfigError::Protocol { target: target.name.clone(), protocol }.into());
+            }
+        })
+    }
+
+    fn judge(&self, target: &TargetConfig) -> CancelJudge {
+        CancelJudge {
+            replica: Arc::clone(&self.core.replica),
+            clock: self.core.clock.clone(),
+            metrics: self.core.metrics.cancels(target.name.as_str(), target.protocol.as_str()),
+        }
+    }
+
+    fn door<P>(&self, target: &TargetConfig, protocol: P) -> Result<Door<P>, StartError> {
+        match (target.upstream.tls, &target.upstream.address) {
+            (TlsMode::VerifyFull, _) | (TlsMode::Plaintext, UpstreamAddress::Unix(_)) => {}
+            (tls, _) => {
+                warn!(target = %target.name, ?tls, "nobody verifies that the upstream is the one that was meant")
+            }
+        }
+        let core = self.core;
+        let roots = Roots::Cluster(Arc::clone(&core.replica));
+        let upstream = Upstream::new(&target.upstream, &target.name, roots, Arc::new(Arc::clone(self.link)))
+            .map_err(|source| StartError::Upstream { target: target.name.clone(), source })?;
+        Ok(Door {
+            protocol,
+            target: Arc::new(Target {
+                kind: TargetKind::Database,
+                name: target.name.clone(),
+                protocol: target.protocol,
+                labels: target.labels.clone(),
+            }),
+            authorizer: self.authorizer.clone(),
+            replica: Arc::clone(&core.replica),
+            upstream,
+            audit: core.audit.clone(),
+            clock: core.clock.clone(),
+            metrics: core.metrics.target(target.name.as_str(), target.protocol.as_str()),
+            process_metrics: core.metrics.clone(),
+            seats: Arc::clone(&core.seats),
+            parameters: target.parameters,
+            server_id: self.server_id.clone(),
+            closing: core.closing.clone(),
+        })
+    }
+}

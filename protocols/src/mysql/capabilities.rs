@@ -129,8 +129,8 @@ impl Capabilities {
             | Self::MARIADB_BULK_UNITS.0,
     );
 
-    /// What the relay can do on the client's leg whatever the upstream can: compression. The upstream's leg
-    /// is never compressed.
+    /// What the relay can do on the client's leg whatever the upstream can: no compression. It is not offered, and
+    /// a client that asks for it goes on without. The upstream's leg is never compressed.
     pub const COMPRESSIONS: Self = Self(0);
 
     /// What is ours to offer to a client, beside TLS.

@@ -106,7 +106,7 @@ async fn asked(flags: u32) -> Login {
     let client = tokio::spawn(async move {
         let mut client = RawMysql::connect(socket, config).await.unwrap();
         let mut payload = response("alice", b"", "prod", SHA2);
-        payload[..4].copy_from_slice(&(FLAGS | flags).to_le_bytes());
+        payload.splice(..4, (FLAGS | flags).to_le_bytes());
         payload.extend_from_slice(b"\x04\x01a\x01b");
         client.send(2, &payload).await;
         client

@@ -14,13 +14,13 @@ use crate::support::mysql::{
 type Outcome = Result<Option<Accepted<MysqlClient>>, AcceptError>;
 
 /// A client in TLS that runs `script`, and what became of it.
-async fn play<F: Future<Output = T> + Send, T: Send + 'static>(
+async fn play<F, T: Send + 'static>(
     sidecar: &MysqlSidecar,
     alpn: &[&[u8]],
     script: impl FnOnce(RawMysql) -> F + Send + 'static,
 ) -> (T, Outcome)
 where
-    F: 'static,
+    F: Future<Output = T> + Send + 'static,
 {
     let (socket, config) = (sidecar.connect().await, sidecar.authority.client_config(alpn));
     let client = tokio::spawn(async move { script(RawMysql::connect(socket, config).await.unwrap()).await });

@@ -96,9 +96,10 @@ pub(crate) const OK: &[u8] = b"\0\0\0\x02\0\0\0";
 
 /// An ERR packet's number, SQLSTATE and text.
 pub(crate) fn error(payload: &[u8]) -> (u16, String, String) {
-    assert_eq!((payload[0], payload[3]), (0xFF, b'#'), "{}", payload.escape_ascii());
+    let [0xFF, low, high, b'#', said @ ..] = payload else { panic!("{}", payload.escape_ascii()) };
+    let (state, message) = said.split_at(5);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (u16::from_le_bytes([payload[1], payload[2]]), text(&payload[4..9]), text(&payload[9..]))
+    (u16::from_le_bytes([*low, *high]), text(state), text(message))
 }
 
 /// A client whose every byte the test decides, inside TLS.

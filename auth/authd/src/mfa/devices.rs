@@ -43,14 +43,15 @@ impl Cluster {
         Ok(store::read(&*self.store, &keys::device_state(user, id)).await?)
     }
 
-    /// The user's devices as lists show them.
+    /// The user's devices as lists show them: oldest first. The store has them by id, which is random, so those of one second
+    /// stand by name: two lists never differ in order alone.
     pub(crate) async fn list_devices(&self, user: &UserName) -> Result<Vec<proto::MfaDevice>, Refused> {
         let mut list = Vec::new();
         for device in self.devices(user).await? {
             let state = self.device_state(user, device.id).await?;
             list.push(describe(&device, state.and_then(|state| state.value.last_used)));
         }
-        list.sort_by_key(|device| device.added_at);
+        list.sort_by(|a, b| (a.added_at, &a.name).cmp(&(b.added_at, &b.name)));
         Ok(list)
     }
 

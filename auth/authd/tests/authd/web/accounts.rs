@@ -1,6 +1,6 @@
 //! Invitations, sessions, devices.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use auth::proto;
 use serde_json::{Value, json};
@@ -10,6 +10,17 @@ use crate::world::*;
 
 async fn challenge(browser: &mut Browser<'_>) -> Value {
     browser.call("devices/challenge", json!({})).await.ok()
+}
+
+async fn devices(browser: &mut Browser<'_>) -> Vec<Value> {
+    let listed = browser.call("devices/list", json!({})).await.ok();
+    listed["devices"].as_array().unwrap().clone()
+}
+
+/// The ids of one's devices, by name.
+async fn device_ids(browser: &mut Browser<'_>) -> BTreeMap<String, Value> {
+    let devices = devices(browser).await.into_iter();
+    devices.map(|device| (device["name"].as_str().unwrap().to_owned(), device["id"].clone())).collect()
 }
 
 /// Begins to add a device with a proof.
@@ -189,18 +200,35 @@ async fn a_device_is_added_and_removed_with_a_touch_each_and_the_last_one_stays(
     let mut second = Person::new("olga");
     let device = browser.new_key(&registration, &mut second, "second");
     browser.call("devices/finish", json!({"device": device})).await.ok();
-    let listed = browser.call("devices/list", json!({})).await.ok();
-    let ids: Vec<_> =
-        listed["devices"].as_array().unwrap().iter().map(|device| device["id"].clone()).collect();
-    assert_eq!(ids.len(), 2);
+    let ids = device_ids(&mut browser).await;
     let challenged = challenge(&mut browser).await;
     let proof = browser.prove(&challenged, &mut second);
-    browser.call("devices/remove", json!({"proof": proof, "device_id": ids[0]})).await.ok();
+    browser.call("devices/remove", json!({"proof": proof, "device_id": ids["key"]})).await.ok();
     let challenged = challenge(&mut browser).await;
     let proof = browser.prove(&challenged, &mut second);
-    let last = browser.call("devices/remove", json!({"proof": proof, "device_id": ids[1]})).await;
+    let last = browser.call("devices/remove", json!({"proof": proof, "device_id": ids["second"]})).await;
     assert_eq!(last.refused(), (409, "failed_precondition".to_owned()));
     assert_eq!(world.events("mfa.delete").await.len(), 1);
+}
+
+/// Ids are random, and the clock of these tests stands still: neither may decide what stands first.
+#[tokio::test]
+async fn devices_of_one_second_are_listed_by_name_and_older_ones_before_them() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    world.clock.advance(Duration::from_secs(1));
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    for name in ["d", "b", "a", "c"] {
+        let challenged = challenge(&mut browser).await;
+        let proof = browser.prove(&challenged, &mut olga);
+        let registration = begin(&mut browser, proof).await.ok();
+        let device = browser.new_key(&registration, &mut Person::new("olga"), name);
+        browser.call("devices/finish", json!({"device": device})).await.ok();
+    }
+    let listed = devices(&mut browser).await;
+    let names: Vec<_> = listed.iter().map(|device| device["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["key", "a", "b", "c", "d"]);
 }
 
 #[tokio::test]

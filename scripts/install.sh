@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql mariadb clients nextest`. Nothing is done for what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb browser clients nextest`. Nothing is done for what is there already.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -48,6 +48,10 @@ has_mariadb() {
     done
 }
 
+has_browser() {
+    command -v chromium >/dev/null && command -v chromedriver >/dev/null
+}
+
 # PostgreSQL's clients in other languages, pinned below e2e/clients, installed below target/clients. A stamp names what
 # was installed: another version in a pinned list installs anew.
 clients() {
@@ -77,6 +81,7 @@ for wanted in "$@"; do
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
+    browser) has_browser || apt "Chromium with its driver" chromium chromium-driver ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

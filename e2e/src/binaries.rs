@@ -55,6 +55,18 @@ pub(crate) fn mariadb(name: &str) -> Result<PathBuf> {
     })
 }
 
+/// Chromium or its driver.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn browser(name: &str) -> Result<PathBuf> {
+    on_search_path(name).with_context(|| {
+        format!(
+            "{name} is not installed: install Chromium (on Debian: apt-get install chromium chromium-driver)"
+        )
+    })
+}
+
 fn on_search_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())

@@ -1,0 +1,156 @@
+//! A desk: a cluster, and a browser that somebody sits at. What each page looks like is checked on the way.
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::{Result, ensure};
+use e2e::{ACCESS_DEV, ACCESS_PROD, Authd, Browser, Key, KeyOptions, PASSWORD, PREFERENCE, Tctl, directory};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// What every page must be: readable, and usable by everybody. Returns what is wrong.
+const LOOK: &str = include_str!("look.js");
+
+/// Where screenshots go, when somebody wants to see them.
+const SCREENSHOTS: &str = "TOUCHSTONE_SCREENSHOTS";
+
+/// Widths and heights in CSS pixels: a window, and a phone held upright.
+const SIZES: [(&str, u32, u32); 2] = [("window", 1280, 900), ("phone", 390, 844)];
+
+/// authd with Olga's roles, and nothing to connect to.
+pub(crate) struct House {
+    pub(crate) tctl: Tctl,
+    pub(crate) authd: Authd,
+    pub(crate) dir: TempDir,
+}
+
+impl House {
+    pub(crate) fn new() -> Result<Self> {
+        let dir = directory()?;
+        let authd = Authd::start(&dir.path().join("authd"))?;
+        let tctl = Tctl::new(authd.data_dir());
+        for resource in [PREFERENCE, ACCESS_DEV, ACCESS_PROD] {
+            tctl.create(resource)?;
+        }
+        Ok(Self { tctl, authd, dir })
+    }
+
+    pub(crate) async fn desk(&self) -> Result<Desk> {
+        Desk::new(self.dir.path().join("browser"), &self.authd, &self.tctl).await
+    }
+}
+
+/// A browser, and the things that people do in it.
+pub(crate) struct Desk {
+    pub(crate) browser: Browser,
+}
+
+impl Desk {
+    pub(crate) async fn new(profile: PathBuf, authd: &Authd, tctl: &Tctl) -> Result<Self> {
+        Ok(Self { browser: Browser::start(&profile, authd, tctl).await? })
+    }
+
+    /// Waits for a section, and looks at it in both themes, in a window and on a phone.
+    pub(crate) async fn sees(&self, section: &str) -> Result<()> {
+        self.sees_as(section, section).await
+    }
+
+    /// The same, for a section that is seen in several states.
+    pub(crate) async fn sees_as(&self, section: &str, name: &str) -> Result<()> {
+        self.browser.shows(section).await?;
+        for (size, width, height) in SIZES {
+            let metrics =
+                json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"});
+            self.browser.devtools("Emulation.setDeviceMetricsOverride", metrics).await?;
+            for theme in ["light", "dark"] {
+                let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+                self.browser.devtools("Emulation.setEmulatedMedia", media).await?;
+                let wrong: Vec<Value> = serde_json::from_value(self.browser.run_async(LOOK).await?)?;
+                ensure!(wrong.is_empty(), "{name} ({size}, {theme}): {wrong:#?}");
+                self.keep_screenshot(&format!("{name}-{size}-{theme}.png")).await?;
+            }
+        }
+        self.browser.devtools("Emulation.clearDeviceMetricsOverride", json!({})).await?;
+        self.browser.devtools("Emulation.setEmulatedMedia", json!({"features": []})).await.map(drop)
+    }
+
+    async fn keep_screenshot(&self, name: &str) -> Result<()> {
+        let Some(folder) = env::var_os(SCREENSHOTS).map(PathBuf::from) else { return Ok(()) };
+        fs::create_dir_all(&folder)?;
+        Ok(fs::write(folder.join(name), self.browser.screenshot().await?)?)
+    }
+
+    /// Follows an invitation up to the choice of a device.
+    pub(crate) async fn follow(&self, url: &str) -> Result<()> {
+        self.browser.open(url).await?;
+        self.browser.shows("password").await?;
+        self.browser.fill("password-input", PASSWORD).await?;
+        self.browser.fill("password-again", PASSWORD).await?;
+        self.browser.press("#password-form button.main").await?;
+        self.browser.shows("enroll").await
+    }
+
+    /// Chooses a kind of device (`webauthn`, `passkey`, `totp`) and a name for it.
+    pub(crate) async fn enrol(&self, kind: &str, name: &str) -> Result<()> {
+        self.browser.press(&format!("label[for=kind-{kind}]")).await?;
+        self.browser.fill("device-name", name).await?;
+        self.browser.press("#enroll-form button.main").await
+    }
+
+    /// The recovery codes that are shown now.
+    pub(crate) async fn keep_codes(&self) -> Result<Vec<String>> {
+        self.browser.shows("codes").await?;
+        let codes = self.browser.texts("#codes-list li").await?;
+        self.browser.press("#codes-form button.main").await?;
+        Ok(codes)
+    }
+
+    /// Finishes an invitation with a new key.
+    pub(crate) async fn settle(
+        &self,
+        url: &str,
+        options: KeyOptions,
+        kind: &str,
+    ) -> Result<(Key, Vec<String>)> {
+        let key = self.browser.plug_in(options).await?;
+        self.follow(url).await?;
+        self.enrol(kind, "blue key").await?;
+        let codes = self.keep_codes().await?;
+        self.browser.shows("done").await?;
+        Ok((key, codes))
+    }
+
+    /// User name and password, up to the second factor.
+    pub(crate) async fn present(&self, user: &str, password: &str) -> Result<()> {
+        self.browser.open("/web/login").await?;
+        self.browser.shows("login").await?;
+        self.browser.fill("login-user", user).await?;
+        self.browser.fill("login-password", password).await?;
+        self.browser.press("#login-form button.main").await
+    }
+
+    /// Signs in with the password and a touch.
+    pub(crate) async fn sign_in(&self, user: &str) -> Result<()> {
+        self.present(user, PASSWORD).await?;
+        self.touch().await?;
+        self.browser.shows("devices").await
+    }
+
+    /// Answers the question who one is by the key that is plugged in.
+    pub(crate) async fn touch(&self) -> Result<()> {
+        self.browser.shows("prove").await?;
+        self.browser.press("#prove-key button").await
+    }
+
+    /// The page complains, and in these words.
+    pub(crate) async fn complains(&self, words: &str) -> Result<()> {
+        let problem = self.browser.problem().await?;
+        ensure!(problem.contains(words), "{problem}");
+        Ok(())
+    }
+
+    /// The names of one's devices.
+    pub(crate) async fn devices(&self) -> Result<Vec<String>> {
+        self.browser.shows("devices").await?;
+        self.browser.texts("#devices-list strong").await
+    }
+}

@@ -7,7 +7,11 @@ mod command;
 mod keys;
 mod log;
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -22,12 +26,15 @@ use serde_json::{Value, json};
 pub use keys::{Key, KeyOptions};
 
 use crate::{
-    Authd, Tctl, binaries,
-    process::{Daemon, POLL, mortal},
+    binaries,
+    process::{Daemon, POLL, mortal, poll},
 };
 
 /// Longest that a page may take to show what it should, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longest that a killed browser may hold on to its profile.
+const REMOVING: Duration = Duration::from_secs(2);
 
 /// What a page shows: read at once, so that its parts belong together.
 const STATE: &str = "
@@ -48,19 +55,24 @@ pub struct Browser {
 }
 
 /// chromedriver in a process group of its own, into which it starts Chromium.
-struct Driver(Daemon);
+struct Driver {
+    daemon: Daemon,
+    profile: PathBuf,
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
         // Before the leader is waited for, its id cannot be another group's.
-        if let Ok(id) = i32::try_from(self.0.id()) {
+        if let Ok(id) = i32::try_from(self.daemon.id()) {
             let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
         }
+        // Who is being killed may still write. Once the folder is gone, nobody can.
+        let _ = poll("the profile to be removed", REMOVING, || Ok(fs::remove_dir_all(&self.profile).ok()));
     }
 }
 
 impl Driver {
-    fn start() -> Result<(Self, String)> {
+    fn start(profile: &Path) -> Result<(Self, String)> {
         let mut command = mortal(binaries::browser("chromedriver")?, "KILL");
         command.arg("--port=0");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -69,22 +81,24 @@ impl Driver {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse::<u16>().ok()
         })?;
-        Ok((Self(daemon), format!("http://localhost:{port}/")))
+        let profile = profile.to_owned();
+        Ok((Self { daemon, profile }, format!("http://localhost:{port}/")))
     }
 }
 
 impl Browser {
-    /// Starts one with its profile in `profile`. Of authorities that it does not know it trusts the cluster's alone, by its
+    /// Starts one for the authd at `public_addr`, with its profile in the new folder `profile`. Of authorities that it does not know it trusts the cluster's alone, by its
     /// pin, and it finds no host but this machine.
     ///
     /// # Errors
     /// When Chromium or chromedriver is not installed, or does not start.
-    pub async fn start(profile: &Path, authd: &Authd, tctl: &Tctl) -> Result<Self> {
-        let (driver, url) = Driver::start()?;
-        let capabilities = capabilities(profile, &authority(&tctl.ca_pin()?)?)?;
+    pub async fn start(profile: &Path, public_addr: &str, ca_pin: &str) -> Result<Self> {
+        fs::create_dir(profile).context("profile of the browser")?;
+        let (driver, url) = Driver::start(profile)?;
+        let capabilities = capabilities(profile, &authority(ca_pin)?)?;
         let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&url).await;
         let client = client.context("start Chromium")?;
-        Ok(Self { client, origin: format!("https://{}", authd.public_addr()), _driver: driver })
+        Ok(Self { client, origin: format!("https://{public_addr}"), _driver: driver })
     }
 
     /// Opens a page of authd: `/web/…`, or whole.
@@ -116,7 +130,7 @@ impl Browser {
         Ok(state["problem"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until the page has news, and answers with its words.
+    /// Waits until the page has news.
     ///
     /// # Errors
     /// When it has none.

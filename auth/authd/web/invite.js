@@ -20,7 +20,9 @@ const choosePassword = () =>
   new Promise((resolve) => {
     onSubmit('password-form', async () => {
       const password = at('password-input').value;
-      if (password !== at('password-again').value) {
+      const same = password === at('password-again').value;
+      at('password-again').ariaInvalid = String(!same);
+      if (!same) {
         at('password-again').focus();
         throw new Error('The two passwords are not the same.');
       }

@@ -19,8 +19,9 @@ const signIn = async () => {
     await enter(proof);
   } catch (error) {
     // A challenge is used up by one answer: it begins with the password again.
-    at('login-password').value = '';
     show('login');
+    at('login-password').value = '';
+    at('login-password').focus();
     throw error;
   }
 };

@@ -23,7 +23,10 @@ export const prove = (challenge, { why, password = false }) => {
     onSubmit('prove-password', async () => {
       resolve({ proof: { challenge_id }, password: at('prove-password-input').value });
     });
-    at('prove-cancel').onclick = () => reject(new Cancelled());
+    at('prove-cancel').onclick = () => {
+      key.letGo();
+      reject(new Cancelled());
+    };
     show('prove');
   });
 };

@@ -15,13 +15,11 @@ pub struct KeyOptions {
     pub remembers: bool,
     /// Asks for a PIN or a fingerprint, and gets the right one.
     pub verifies: bool,
-    /// Whether the person who is asked to touch it does.
-    pub consents: bool,
 }
 
 impl KeyOptions {
     /// A plain key on USB: one touch, no PIN.
-    pub const PLAIN: Self = Self { built_in: false, remembers: false, verifies: false, consents: true };
+    pub const PLAIN: Self = Self { built_in: false, remembers: false, verifies: false };
     /// A key on USB with a PIN.
     pub const WITH_PIN: Self = Self { remembers: true, verifies: true, ..Self::PLAIN };
     /// The machine's own, with a fingerprint.
@@ -41,7 +39,7 @@ impl Browser {
         let body = json!({
             "protocol": "ctap2", "transport": if options.built_in { "internal" } else { "usb" },
             "hasResidentKey": options.remembers, "hasUserVerification": options.verifies,
-            "isUserVerified": options.verifies, "isUserConsenting": options.consents,
+            "isUserVerified": options.verifies, "isUserConsenting": true,
         });
         let id = self.command(Method::POST, "webauthn/authenticator", Some(body)).await?;
         Ok(Key(id.as_str().context("id of the key")?.to_owned()))

@@ -25,6 +25,10 @@ impl Browser {
     fn asked_elsewhere(&self, entry: &Value) -> Option<String> {
         let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
         let event = &message["message"];
+        // Chromium shows a page of its own until it is sent elsewhere.
+        if event["params"]["documentURL"].as_str().is_some_and(|page| page.starts_with("chrome:")) {
+            return None;
+        }
         let url = match event["method"].as_str()? {
             "Network.requestWillBeSent" => event["params"]["request"]["url"].as_str()?,
             "Network.webSocketCreated" => event["params"]["url"].as_str()?,

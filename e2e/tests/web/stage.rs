@@ -1,6 +1,9 @@
 //! A desk: a cluster, and a browser that somebody sits at. What each page looks like is checked on the way.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, ensure};
 use e2e::{ACCESS_DEV, ACCESS_PROD, Authd, Browser, Key, KeyOptions, PASSWORD, PREFERENCE, Tctl, directory};
@@ -35,7 +38,7 @@ impl House {
     }
 
     pub(crate) async fn desk(&self) -> Result<Desk> {
-        Desk::new(self.dir.path().join("browser"), &self.authd, &self.tctl).await
+        Desk::new(&self.dir.path().join("browser"), &self.authd, &self.tctl).await
     }
 }
 
@@ -45,8 +48,35 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) async fn new(profile: PathBuf, authd: &Authd, tctl: &Tctl) -> Result<Self> {
-        Ok(Self { browser: Browser::start(&profile, authd, tctl).await? })
+    pub(crate) async fn new(profile: &Path, authd: &Authd, tctl: &Tctl) -> Result<Self> {
+        Ok(Self { browser: Browser::start(profile, &authd.public_addr(), &tctl.ca_pin()?).await? })
+    }
+
+    /// Has the next request for a new key wait, as for somebody who changes keys first, until [`go_on`](Self::go_on).
+    pub(crate) async fn hold(&self) -> Result<()> {
+        let script = "
+            const create = navigator.credentials.create.bind(navigator.credentials);
+            const going = new Promise((resolve) => { window.goOn = resolve; });
+            navigator.credentials.create = async (options) => { await going; return create(options); };
+        ";
+        self.browser.run(script).await.map(drop)
+    }
+
+    pub(crate) async fn go_on(&self) -> Result<()> {
+        self.browser.run("goOn();").await.map(drop)
+    }
+
+    /// Has the next request for a key end as one that was cancelled in the browser's own window: with the same error, by
+    /// the way of running out of time.
+    pub(crate) async fn cancel_next(&self, name: &str) -> Result<()> {
+        let script = format!(
+            "const ask = navigator.credentials.{name}.bind(navigator.credentials);
+             navigator.credentials.{name} = ({{ publicKey, ...rest }}) => {{
+                 navigator.credentials.{name} = ask;
+                 return ask({{ ...rest, publicKey: {{ ...publicKey, timeout: 1 }} }});
+             }};"
+        );
+        self.browser.run(&script).await.map(drop)
     }
 
     /// Waits for a section, and looks at it in both themes, in a window and on a phone.

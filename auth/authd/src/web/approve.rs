@@ -20,10 +20,12 @@ pub(super) struct Show {
 
 pub(super) async fn show(
     State(cluster): State<Arc<Cluster>>,
-    _: Client,
+    Client(address): Client,
     Given(Show { id }): Given<Show>,
 ) -> Answer {
-    Ok(Json(json!(cluster.show_page(&id).await?)))
+    let mut shown = json!(cluster.show_page(&id).await?);
+    shown["same_address"] = (shown["address"] == address.to_string()).into();
+    Ok(Json(shown))
 }
 
 #[derive(Deserialize)]

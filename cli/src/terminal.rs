@@ -78,6 +78,12 @@ impl Terminal {
         Self { input: input.into(), output: output.into(), controlling: false }
     }
 
+    /// As [`without_person`](Self::without_person), and somebody sits there.
+    #[cfg(test)]
+    pub(crate) fn of_person(input: OwnedFd, output: OwnedFd) -> Self {
+        Self { controlling: true, ..Self::without_person(input, output) }
+    }
+
     /// True where a person sits at a controlling terminal.
     #[must_use]
     pub fn is_controlling(&self) -> bool {

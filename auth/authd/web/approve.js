@@ -6,6 +6,8 @@ import * as key from './key.js';
 
 const HINT = 'Run your command in the terminal again for a new link.';
 const id = idOfPage();
+// tsh --mfa-mode=platform asks for this machine's own authenticator (WebAuthn Level 3, 5.8.7).
+const HINTS = location.hash === '#this-machine' ? ['client-device'] : [];
 
 const PROTOCOLS = { postgres: 'PostgreSQL', mysql: 'MySQL', ssh: 'SSH' };
 
@@ -51,7 +53,7 @@ const orGone = async (calling) => {
 };
 
 const touch = async ({ webauthn, pass }) => {
-  const assertion = await key.get(webauthn);
+  const assertion = await key.get({ publicKey: { ...webauthn.publicKey, hints: HINTS } });
   await orGone(call('approve/answer', { id, pass, assertion }));
   show('approved');
 };

@@ -55,6 +55,7 @@ pub struct Challenge {
     none_required: bool,
     totp: bool,
     options: Option<RequestChallengeResponse>,
+    expected: [u8; 32],
 }
 
 /// Why a challenge must not be answered: the auth service asks for a signature over something else.
@@ -130,7 +131,13 @@ impl Challenge {
         if options.as_ref().is_some_and(|options| options.public_key.challenge != expected) {
             return Err(IntentError::Challenge);
         }
-        Ok(Self { id: challenge_id, none_required, totp, options })
+        Ok(Self { id: challenge_id, none_required, totp, options, expected })
+    }
+
+    /// What the answer is sent with.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// What the answer is sent with.
@@ -149,6 +156,12 @@ impl Challenge {
     #[must_use]
     pub fn accepts_code(&self) -> bool {
         self.totp
+    }
+
+    /// What a security key signs: the hash of the intent.
+    #[must_use]
+    pub fn expected(&self) -> &[u8; 32] {
+        &self.expected
     }
 
     /// What a security key is asked; `None` where none is accepted.

@@ -51,8 +51,8 @@ pub trait SecurityKey: Send + Sync {
     fn warning(&self) -> Option<&str>;
 }
 
-/// The security key that this build can use on this machine, where there is one. USB keys and the browser are not in
-/// this version; the software key is in builds with `danger-software-key` alone.
+/// The security key that this build can use on this machine, where there is one. The software key is in builds with
+/// `danger-software-key` alone.
 #[must_use]
 pub fn plugged_in() -> Option<Arc<dyn SecurityKey>> {
     #[cfg(feature = "danger-software-key")]

@@ -46,7 +46,7 @@ const goOn = async (act) => {
   }
 };
 
-const proved = async (why, password) => prove(await call('devices/challenge', {}), { why, password });
+const proved = async (why, password) => prove(await call('devices/challenge', {}), { user: account.user, why, password });
 
 const sure = (device) =>
   new Promise((resolve, reject) => {

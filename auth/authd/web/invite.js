@@ -7,6 +7,8 @@ import { showCodes } from './codes.js';
 
 const HINT = 'Ask your administrator for a new invitation.';
 const token = idOfPage();
+// The authority's pin, as the link has it: by that, tsh knows whom it talks to the first time.
+const pin = location.hash.match(/^#ca-pin=(sha256:[0-9a-f]{64})$/)?.[1];
 
 const overIfGone = async (calling) => {
   try {
@@ -53,6 +55,6 @@ begin(async () => {
   const { user, proxy, recovery_codes } = await addDevice(invitation, password);
   await showCodes(recovery_codes);
   write('done-text', `The account ${user} is yours.`);
-  write('done-command', `tsh login --proxy=${proxy} --user=${user}`);
+  write('done-command', `tsh login --proxy=${proxy} --user=${user}${pin ? ` --ca-pin=${pin}` : ''}`);
   show('done');
 });

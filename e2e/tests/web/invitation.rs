@@ -37,10 +37,13 @@ async fn an_invitation_is_finished_with_a_security_key_and_leads_nowhere_afterwa
     browser.press("#codes-form button.main").await?;
     desk.sees("done").await?;
     let command = browser.text("done-command").await?;
-    ensure!(command == format!("tsh login --proxy={} --user=jerry", house.authd.public_addr()), "{command}");
+    let (proxy, pin) = (house.authd.public_addr(), house.tctl.ca_pin()?);
+    ensure!(command == format!("tsh login --proxy={proxy} --user=jerry --ca-pin={pin}"), "{command}");
     // They were shown this once.
     ensure!(browser.texts("#codes-list li").await?.is_empty());
 
+    // From elsewhere: the same address once more, with its fragment, would be no visit.
+    browser.open("/web/login").await?;
     browser.open(&url).await?;
     desk.sees_as("gone", "gone-invitation").await?;
     desk.browser.leave().await

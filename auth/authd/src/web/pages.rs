@@ -55,7 +55,6 @@ const RECOVER: &str = page!(
     "Recover your account",
     "recover.js",
     "recover.html",
-    "parts/prove.html",
     "parts/enroll.html",
     "parts/codes.html",
     "parts/done.html"

@@ -36,6 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest that a killed browser may hold on to its profile.
 const REMOVING: Duration = Duration::from_secs(2);
 
+/// The keys of a keyboard, as WebDriver writes them.
+pub const TAB: &str = "\u{e004}";
+/// See [`TAB`].
+pub const ENTER: &str = "\u{e007}";
+
 /// What a page shows: read at once, so that its parts belong together.
 const STATE: &str = "
     const text = (id) => document.getElementById(id)?.textContent ?? '';

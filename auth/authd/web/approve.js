@@ -11,9 +11,13 @@ const HINTS = location.hash === '#this-machine' ? ['client-device'] : [];
 
 const PROTOCOLS = { postgres: 'PostgreSQL', mysql: 'MySQL', ssh: 'SSH' };
 
-const titleOf = ({ purpose, target }) => {
+const titleOf = ({ user, purpose, target }) => {
   if (target) return `Open a session on ${target.name}?`;
-  const titles = { login: 'Log in?', devices: 'Change your devices?', admin: 'Run this as administrator?' };
+  const titles = {
+    login: user ? `Log in as ${user}?` : 'Log in with your passkey?',
+    devices: `Change the devices of ${user}?`,
+    admin: `Run this as ${user}?`,
+  };
   return titles[purpose] ?? 'Approve this?';
 };
 

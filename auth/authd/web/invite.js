@@ -1,6 +1,6 @@
 // Finishing an invitation: password, device, recovery codes.
 
-import { at, begin, gone, idOfPage, onSubmit, show, write } from './page.js';
+import { at, begin, gone, idOfPage, onSubmit, show, tshLogin, write } from './page.js';
 import { call } from './call.js';
 import { enroll } from './enroll.js';
 import { showCodes } from './codes.js';
@@ -55,6 +55,6 @@ begin(async () => {
   const { user, proxy, recovery_codes } = await addDevice(invitation, password);
   await showCodes(recovery_codes);
   write('done-text', `The account ${user} is yours.`);
-  write('done-command', `tsh login --proxy=${proxy} --user=${user}${pin ? ` --ca-pin=${pin}` : ''}`);
+  write('done-command', tshLogin(proxy, user, pin));
   show('done');
 });

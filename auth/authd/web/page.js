@@ -89,6 +89,10 @@ export const when = (millis) => new Date(millis).toLocaleString(undefined, { dat
 
 export const clock = (millis) => new Date(millis).toLocaleTimeString(undefined, { timeStyle: 'short' });
 
+// What to type next: an option a line, so that none is broken in two.
+export const tshLogin = (proxy, user, pin) =>
+  [`tsh login --proxy=${proxy}`, `--user=${user}`, ...(pin ? [`--ca-pin=${pin}`] : [])].join(' \\\n  ');
+
 export const make = (tag, text) => {
   const element = document.createElement(tag);
   element.textContent = text;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use e2e::{Key, KeyOptions, PASSWORD, Terminal, Tsh, World};
+use e2e::{ENTER, Key, KeyOptions, PASSWORD, TAB, Terminal, Tsh, World};
 use serde_json::json;
 
 use crate::stage::Desk;
@@ -28,8 +28,8 @@ impl Seat {
         let desk = Desk::new(&world.path().join("browser"), &world.authd, &world.tctl).await?;
         let (key, _) = desk.settle(&url, KeyOptions::PLAIN, "webauthn").await?;
         // As the page says.
-        let command = desk.browser.text("done-command").await?;
-        let login: Vec<_> = command.split(' ').skip(1).chain(["--mfa-mode=browser"]).collect();
+        let command = desk.command().await?;
+        let login: Vec<_> = command.iter().map(String::as_str).chain(["--mfa-mode=browser"]).collect();
         let mut terminal = world.jerry.at_terminal(&login)?;
         terminal.expect("Enter password")?;
         terminal.expect(":")?;
@@ -38,7 +38,8 @@ impl Seat {
         let link = link(&mut terminal)?;
         seat.desk.browser.open(&link.url).await?;
         seat.desk.sees_as("ask", "ask-login").await?;
-        seat.press(&link.number).await?;
+        ensure!(seat.desk.browser.text("ask-title").await? == "Log in as jerry?");
+        seat.press_by_keyboard(&link.number).await?;
         seat.desk.sees("approved").await?;
         terminal.succeed()?;
         Ok(seat)
@@ -49,10 +50,23 @@ impl Seat {
         connect(&self.world.jerry)
     }
 
+    /// Where a number stands.
+    async fn place(&self, number: &str) -> Result<usize> {
+        let numbers = self.desk.browser.texts("#numbers button").await?;
+        numbers.iter().position(|shown| shown == number).context("the number is not there")
+    }
+
+    /// Presses the number without a mouse: the focus is at the heading, the numbers come next.
+    async fn press_by_keyboard(&self, number: &str) -> Result<()> {
+        for _ in 0..=self.place(number).await? {
+            self.desk.browser.type_keys(TAB).await?;
+        }
+        self.desk.browser.type_keys(ENTER).await
+    }
+
     /// Presses the number that says so.
     async fn press(&self, number: &str) -> Result<()> {
-        let numbers = self.desk.browser.texts("#numbers button").await?;
-        let place = numbers.iter().position(|shown| shown == number).context("the number is not there")?;
+        let place = self.place(number).await?;
         self.desk.browser.press(&format!("#numbers button:nth-child({})", place + 1)).await
     }
 

@@ -1,7 +1,7 @@
 //! Finishing an invitation.
 
 use anyhow::{Result, ensure};
-use e2e::{KeyOptions, OtpDevice, PASSWORD};
+use e2e::{ENTER, KeyOptions, OtpDevice, PASSWORD};
 
 use crate::stage::House;
 
@@ -18,7 +18,7 @@ async fn an_invitation_is_finished_with_a_security_key_and_leads_nowhere_afterwa
     browser.press("#password-form button.main").await?;
     desk.complains("not the same").await?;
     browser.fill("password-again", PASSWORD).await?;
-    browser.type_keys("\u{e007}").await?;
+    browser.type_keys(ENTER).await?;
     desk.sees("enroll").await?;
 
     // Somebody presses “Cancel” in the browser's own window.
@@ -36,9 +36,12 @@ async fn an_invitation_is_finished_with_a_security_key_and_leads_nowhere_afterwa
     ensure!(registered.len() == 1 && registered[0]["rpId"] == "localhost", "{registered:?}");
     browser.press("#codes-form button.main").await?;
     desk.sees("done").await?;
-    let command = browser.text("done-command").await?;
+    let command = desk.command().await?;
     let (proxy, pin) = (house.authd.public_addr(), house.tctl.ca_pin()?);
-    ensure!(command == format!("tsh login --proxy={proxy} --user=jerry --ca-pin={pin}"), "{command}");
+    ensure!(
+        command == ["login", &format!("--proxy={proxy}"), "--user=jerry", &format!("--ca-pin={pin}")],
+        "{command:?}"
+    );
     // They were shown this once.
     ensure!(browser.texts("#codes-list li").await?.is_empty());
 

@@ -4,6 +4,7 @@
 
 mod approval;
 mod devices;
+mod expiry;
 mod invitation;
 mod origin;
 mod recovery;

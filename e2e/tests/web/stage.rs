@@ -149,6 +149,14 @@ impl Desk {
         Ok((key, codes))
     }
 
+    /// What the page says to type next, as the arguments of tsh.
+    pub(crate) async fn command(&self) -> Result<Vec<String>> {
+        let text = self.browser.text("done-command").await?;
+        let mut words = text.split_whitespace().filter(|word| *word != "\\");
+        ensure!(words.next() == Some("tsh"), "{text}");
+        Ok(words.map(str::to_owned).collect())
+    }
+
     /// User name and password, up to the second factor.
     pub(crate) async fn present(&self, user: &str, password: &str) -> Result<()> {
         self.browser.open("/web/login").await?;

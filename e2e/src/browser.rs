@@ -256,7 +256,7 @@ impl Browser {
     /// # Errors
     /// When one did.
     pub async fn leave(self) -> Result<()> {
-        let wrong = self.wrongs().await?;
+        let wrong = self.misdeeds().await?;
         self.client.clone().close().await.context("end Chromium")?;
         ensure!(wrong.is_empty(), "the pages misbehaved:\n{}", wrong.join("\n"));
         Ok(())

@@ -8,7 +8,10 @@ use super::Browser;
 
 impl Browser {
     /// What the pages did since the last look that they should not have done.
-    pub(super) async fn wrongs(&self) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// When the browser does not say.
+    pub async fn misdeeds(&self) -> Result<Vec<String>> {
         let asked =
             self.log("performance").await?.into_iter().filter_map(|entry| self.asked_elsewhere(&entry));
         let asked: Vec<_> = asked.collect();

@@ -1,9 +1,15 @@
 //! Pages and keys are for one name.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use e2e::KeyOptions;
+use tokio::time::timeout;
 
 use crate::stage::House;
+
+/// Longest that the browser may take to note something.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn under_another_name_there_are_no_pages_and_no_key_answers() -> Result<()> {
@@ -28,5 +34,32 @@ async fn under_another_name_there_are_no_pages_and_no_key_answers() -> Result<()
         )
         .await?;
     ensure!(asked == "SecurityError", "{asked}");
+    Ok(())
+}
+
+/// The rule that every other story here is held to, broken.
+#[tokio::test]
+async fn a_page_that_asks_somebody_else_or_breaks_its_policy_is_noticed() -> Result<()> {
+    let misdeeds = [
+        "fetch('https://127.0.0.1:9/').catch(() => {});",
+        "document.body.append(Object.assign(new Image(), { src: 'https://127.0.0.1:9/pixel.png' }));",
+        "document.querySelector('h1').setAttribute('style', 'color: red');",
+        "console.error('this and that');",
+        "setTimeout(() => { throw new Error('nobody catches this'); });",
+    ];
+    let house = House::new()?;
+    let desk = house.desk().await?;
+    desk.browser.open("/web/login").await?;
+    desk.browser.shows("login").await?;
+    ensure!(desk.browser.misdeeds().await?.is_empty());
+    for misdeed in misdeeds {
+        desk.browser.run(misdeed).await?;
+        timeout(PATIENCE, async {
+            while desk.browser.misdeeds().await?.is_empty() {}
+            anyhow::Ok(())
+        })
+        .await
+        .context(misdeed)??;
+    }
     Ok(())
 }

@@ -16,8 +16,14 @@ const LOOK: &str = include_str!("look.js");
 /// Where screenshots go, when somebody wants to see them.
 const SCREENSHOTS: &str = "TOUCHSTONE_SCREENSHOTS";
 
-/// Widths and heights in CSS pixels: a window, and a phone held upright.
-const SIZES: [(&str, u32, u32); 2] = [("window", 1280, 900), ("phone", 390, 844)];
+/// What is looked at in: name, whether it is a phone held upright, width and height in CSS pixels, theme. Colours do not
+/// depend on the size, nor places on the theme: two see all there is to see. The other two are for people.
+const LOOKS: [(&str, bool, u32, u32, &str); 4] = [
+    ("window-light", false, 1280, 900, "light"),
+    ("phone-dark", true, 390, 844, "dark"),
+    ("window-dark", false, 1280, 900, "dark"),
+    ("phone-light", true, 390, 844, "light"),
+];
 
 /// authd with Olga's roles, and nothing to connect to.
 pub(crate) struct House {
@@ -87,26 +93,23 @@ impl Desk {
     /// The same, for a section that is seen in several states.
     pub(crate) async fn sees_as(&self, section: &str, name: &str) -> Result<()> {
         self.browser.shows(section).await?;
-        for (size, width, height) in SIZES {
-            let metrics =
-                json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"});
+        let folder = env::var_os(SCREENSHOTS).map(PathBuf::from);
+        for (look, mobile, width, height, theme) in
+            LOOKS.into_iter().take(if folder.is_some() { 4 } else { 2 })
+        {
+            let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile});
             self.browser.devtools("Emulation.setDeviceMetricsOverride", metrics).await?;
-            for theme in ["light", "dark"] {
-                let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
-                self.browser.devtools("Emulation.setEmulatedMedia", media).await?;
-                let wrong: Vec<Value> = serde_json::from_value(self.browser.run_async(LOOK).await?)?;
-                ensure!(wrong.is_empty(), "{name} ({size}, {theme}): {wrong:#?}");
-                self.keep_screenshot(&format!("{name}-{size}-{theme}.png")).await?;
+            let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+            self.browser.devtools("Emulation.setEmulatedMedia", media).await?;
+            let wrong: Vec<Value> = serde_json::from_value(self.browser.run_async(LOOK).await?)?;
+            ensure!(wrong.is_empty(), "{name}, {look}: {wrong:#?}");
+            if let Some(folder) = &folder {
+                fs::create_dir_all(folder)?;
+                fs::write(folder.join(format!("{name}-{look}.png")), self.browser.screenshot().await?)?;
             }
         }
         self.browser.devtools("Emulation.clearDeviceMetricsOverride", json!({})).await?;
         self.browser.devtools("Emulation.setEmulatedMedia", json!({"features": []})).await.map(drop)
-    }
-
-    async fn keep_screenshot(&self, name: &str) -> Result<()> {
-        let Some(folder) = env::var_os(SCREENSHOTS).map(PathBuf::from) else { return Ok(()) };
-        fs::create_dir_all(&folder)?;
-        Ok(fs::write(folder.join(name), self.browser.screenshot().await?)?)
     }
 
     /// Follows an invitation up to the choice of a device.

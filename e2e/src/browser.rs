@@ -23,6 +23,8 @@ use nix::{
 };
 use serde_json::{Value, json};
 
+use log::text;
+
 pub use keys::{Key, KeyOptions};
 
 use crate::{
@@ -121,7 +123,7 @@ impl Browser {
     /// # Errors
     /// When it is not in time: with what is shown.
     pub async fn shows(&self, section: &str) -> Result<()> {
-        self.wait(&format!("section {section}"), |state| state["sections"] == json!([section]))
+        self.wait(&format!("section {section}"), |state| state.get("sections") == Some(&json!([section])))
             .await
             .map(drop)
     }
@@ -131,8 +133,8 @@ impl Browser {
     /// # Errors
     /// When it does not.
     pub async fn problem(&self) -> Result<String> {
-        let state = self.wait("a complaint", |state| state["problem"] != "").await?;
-        Ok(state["problem"].as_str().unwrap_or_default().to_owned())
+        let state = self.wait("a complaint", |state| text(state, "/problem") != Some("")).await?;
+        Ok(text(&state, "/problem").unwrap_or_default().to_owned())
     }
 
     /// Waits until the page has news.
@@ -140,8 +142,8 @@ impl Browser {
     /// # Errors
     /// When it has none.
     pub async fn news(&self) -> Result<String> {
-        let state = self.wait("news", |state| state["news"] != "").await?;
-        Ok(state["news"].as_str().unwrap_or_default().to_owned())
+        let state = self.wait("news", |state| text(state, "/news") != Some("")).await?;
+        Ok(text(&state, "/news").unwrap_or_default().to_owned())
     }
 
     async fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {

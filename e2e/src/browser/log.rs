@@ -26,15 +26,14 @@ impl Browser {
 
     /// The address of a request that went to somebody else.
     fn asked_elsewhere(&self, entry: &Value) -> Option<String> {
-        let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
-        let event = &message["message"];
+        let message: Value = serde_json::from_str(text(entry, "/message")?).ok()?;
         // Chromium shows a page of its own until it is sent elsewhere.
-        if event["params"]["documentURL"].as_str().is_some_and(|page| page.starts_with("chrome:")) {
+        if text(&message, "/message/params/documentURL").is_some_and(|page| page.starts_with("chrome:")) {
             return None;
         }
-        let url = match event["method"].as_str()? {
-            "Network.requestWillBeSent" => event["params"]["request"]["url"].as_str()?,
-            "Network.webSocketCreated" => event["params"]["url"].as_str()?,
+        let url = match text(&message, "/message/method")? {
+            "Network.requestWillBeSent" => text(&message, "/message/params/request/url")?,
+            "Network.webSocketCreated" => text(&message, "/message/params/url")?,
             _ => return None,
         };
         (!self.is_own(url)).then(|| format!("asked {url}"))
@@ -47,11 +46,18 @@ impl Browser {
     /// Chromium notes each answer that is an error, also those that a story is about: of calls, and of pages whose link
     /// leads nowhere. A missing script or style is none of them.
     fn is_refusal(&self, entry: &Value) -> bool {
-        let said = entry["message"].as_str().unwrap_or_default();
+        let said = text(entry, "/message").unwrap_or_default();
         let url = said.split(' ').next().unwrap_or_default();
         let path = url.strip_prefix(&self.origin).unwrap_or_default();
         let refuses =
             ["/web/api/", "/web/invite/", "/web/approve/"].iter().any(|known| path.starts_with(known));
-        entry["source"] == "network" && refuses && said.contains("the server responded with a status of 4")
+        text(entry, "/source") == Some("network")
+            && refuses
+            && said.contains("the server responded with a status of 4")
     }
+}
+
+/// The text at a place in a value.
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+    value.pointer(pointer)?.as_str()
 }

@@ -23,9 +23,7 @@ pub(super) async fn show(
     Client(address): Client,
     Given(Show { id }): Given<Show>,
 ) -> Answer {
-    let mut shown = json!(cluster.show_page(&id).await?);
-    shown["same_address"] = (shown["address"] == address.to_string()).into();
-    Ok(Json(shown))
+    Ok(Json(json!(cluster.show_page(&id, address).await?)))
 }
 
 #[derive(Deserialize)]

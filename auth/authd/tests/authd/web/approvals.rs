@@ -50,6 +50,7 @@ async fn the_number_and_a_touch_let_the_terminal_go_on() {
     let shown = browser.call("approve/show", json!({"id": asked.id})).await.ok();
     assert_eq!((&shown["user"], &shown["purpose"]), (&json!("olga"), &json!("login")));
     assert_eq!((&shown["cluster"], &shown["address"]), (&json!("main"), &json!("127.0.0.1")));
+    assert_eq!(shown["same_address"], true);
     assert!(shown["numbers"].as_array().unwrap().contains(&json!(asked.mfa.number)));
     let body = json!({"id": asked.id, "number": asked.mfa.number});
     let pressed = browser.call("approve/number", body).await.ok();
@@ -70,6 +71,21 @@ async fn the_number_and_a_touch_let_the_terminal_go_on() {
         (&validated["code"], &validated["mfa_device"]["mfa_device_name"]),
         (&json!("T1016I"), &json!("key"))
     );
+}
+
+#[tokio::test]
+async fn a_page_says_whether_the_terminal_is_where_the_browser_is() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    world.login(&mut olga).await;
+    let challenge_id = world.begin_login("olga", PASSWORD).await.unwrap().challenge_id;
+    let elsewhere = world.channel_from([127, 0, 0, 2].into(), olga.identity()).await;
+    let request = proto::BeginBrowserMfaRequest { challenge_id };
+    let mfa = proto::public_client::PublicClient::new(elsewhere).begin_browser_mfa(request).await.unwrap();
+    let url = mfa.into_inner().url;
+    let id = url.rsplit('/').next().unwrap();
+    let shown = Browser::new(&world).call("approve/show", json!({"id": id})).await.ok();
+    assert_eq!((&shown["address"], &shown["same_address"]), (&json!("127.0.0.2"), &json!(false)));
 }
 
 #[tokio::test]

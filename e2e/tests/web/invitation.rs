@@ -32,6 +32,8 @@ async fn an_invitation_is_finished_with_a_security_key_and_leads_nowhere_afterwa
     browser.press("#enroll-form button.main").await?;
     desk.sees("codes").await?;
     ensure!(browser.texts("#codes-list li").await?.len() == 3);
+    browser.press("#codes-copy").await?;
+    ensure!(browser.news().await? == "Copied.");
     let registered = browser.credentials(&key).await?;
     ensure!(registered.len() == 1 && registered[0]["rpId"] == "localhost", "{registered:?}");
     browser.press("#codes-form button.main").await?;

@@ -3,10 +3,13 @@
 
 mod admin;
 mod certificates;
+mod evidence;
 mod forge;
 mod hostile;
 mod live;
 mod mysql;
+mod office;
+mod page;
 mod people;
 mod story;
 mod tools;

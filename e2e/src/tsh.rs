@@ -119,6 +119,8 @@ impl Tsh {
         let mut terminal = self.at_terminal(&["register", url])?;
         self.choose_password(&mut terminal)?;
         choose_device(&mut terminal, "WEBAUTHN", "security-key")?;
+        terminal.expect("Allow passwordless logins [YES, NO]: ")?;
+        terminal.send("NO")?;
         terminal.succeed()
     }
 

@@ -10,6 +10,7 @@ mod live;
 mod mysql;
 mod office;
 mod page;
+mod passkeys;
 mod people;
 mod story;
 mod tools;

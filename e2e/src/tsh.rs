@@ -92,6 +92,25 @@ impl Tsh {
         process::run(command, "", PATIENCE)
     }
 
+    /// tctl as this person, with the login that tsh made: an administrator at another machine than authd's.
+    ///
+    /// # Errors
+    /// When tctl is not built.
+    pub fn tctl(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binaries::ours("tctl")?);
+        plain_environment(&mut command);
+        command.envs(self.environment()).current_dir(&self.home).args(args);
+        Ok(command)
+    }
+
+    /// Runs tctl at a terminal, as this person.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn tctl_at_terminal(&self, args: &[&str]) -> Result<Terminal> {
+        Terminal::start(&self.tctl(args)?, self.echo)
+    }
+
     /// Finishes an invitation with a password and the security key.
     ///
     /// # Errors
@@ -100,6 +119,8 @@ impl Tsh {
         let mut terminal = self.at_terminal(&["register", url])?;
         self.choose_password(&mut terminal)?;
         choose_device(&mut terminal, "WEBAUTHN", "security-key")?;
+        terminal.expect("Allow passwordless logins [YES, NO]: ")?;
+        terminal.send("NO")?;
         terminal.succeed()
     }
 

@@ -7,14 +7,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use webauthn_rs_proto::CreationChallengeResponse;
+use zeroize::Zeroizing;
 
 use super::{
-    Challenge, KeyError, Mode, PageError, RelyingParty, RelyingPartyError, SecurityKey, Whose,
+    Challenge, KeyError, Mode, PageError, Person, RelyingParty, RelyingPartyError, SecurityKey, Whose,
     browser::Page,
     way::{self, Offer, Touch, Way},
 };
 use crate::{
     interrupt::{Cancelled, unless_cancelled},
+    output::printable,
     proxy_address::ProxyAddress,
     terminal::{PATIENCE, Terminal, TerminalError},
 };
@@ -84,9 +86,20 @@ impl Prompter {
         if challenge.none_required() {
             return Ok(MfaResponse { response: None });
         }
-        let way = self.way(challenge)?;
-        let response = unless_cancelled(self.go(way, challenge, whose)).await??;
+        let response = unless_cancelled(self.asked(challenge, whose)).await??;
         Ok(MfaResponse { response: Some(response) })
+    }
+
+    async fn asked(&self, challenge: &Challenge, whose: Whose) -> Result<Response, MfaError> {
+        let way = self.way(challenge)?;
+        match (self.go(way, challenge, whose).await, way.in_browser()) {
+            // Another key than the user's may be plugged in, and the user's be a passkey of the browser.
+            (Err(MfaError::Key(error @ KeyError::NotRegistered)), Some(page)) if self.mode == Mode::Auto => {
+                self.terminal.say(&error.to_string())?;
+                self.go(page, challenge, whose).await
+            }
+            (answer, _) => answer,
+        }
     }
 
     /// Makes a credential for a new security key; the prompt is `Tap your *new* security key`.
@@ -100,7 +113,13 @@ impl Prompter {
         let party = self.relying_party().await?;
         party.check(&options.public_key.rp.id)?;
         self.terminal.say("Tap your *new* security key")?;
-        let touched = timeout(PATIENCE, tokio::task::spawn_blocking(move || key.register(&party, options)));
+        let left = CancellationToken::new();
+        let _left = left.clone().drop_guard();
+        let person = self.person(CancellationToken::new(), left);
+        let touched = timeout(
+            PATIENCE,
+            tokio::task::spawn_blocking(move || key.register_with(&person, &party, options)),
+        );
         let credential = unless_cancelled(touched).await?.map_err(|_| MfaError::NoTouch)???;
         self.detected()?;
         serde_json::to_string(&credential).map_err(MfaError::Options)
@@ -137,17 +156,18 @@ impl Prompter {
         if let Some(prompt) = way.prompt(whose) {
             self.terminal.say(&prompt)?;
         }
+        let withdraw = CancellationToken::new();
         let touch = async {
             match (&page, &party) {
                 (Some(page), _) => Ok(page.answer().await?),
-                (None, Some(party)) => self.touch(challenge, party.clone()).await,
+                (None, Some(party)) => self.touch(challenge, party.clone(), &withdraw).await,
                 (None, None) => Err(MfaError::NoDevice),
             }
         };
         match way {
-            Way::Code => self.code(&CancellationToken::new()).await,
+            Way::Code => self.code(&withdraw).await,
             Way::Touch(_) => touch.await,
-            Way::TouchOrCode(_) => self.touch_or_code(touch).await,
+            Way::TouchOrCode(_) => self.touch_or_code(touch, &withdraw).await,
         }
     }
 
@@ -164,14 +184,29 @@ impl Prompter {
         Ok(party)
     }
 
-    async fn touch(&self, challenge: &Challenge, party: RelyingParty) -> Result<Response, MfaError> {
+    /// `withdraw` ends a question for a code: a key that asks for its PIN needs the keyboard.
+    async fn touch(
+        &self,
+        challenge: &Challenge,
+        party: RelyingParty,
+        withdraw: &CancellationToken,
+    ) -> Result<Response, MfaError> {
         let key = self.key.clone().ok_or(MfaError::NoSecurityKey)?;
         let options = challenge.options().cloned().ok_or(MfaError::NoDevice)?;
-        let touched = timeout(PATIENCE, tokio::task::spawn_blocking(move || key.assert(&party, options)));
+        let left = CancellationToken::new();
+        // Whoever gives up waiting lets the key know, which would go on blinking.
+        let _left = left.clone().drop_guard();
+        let person = self.person(withdraw.clone(), left);
+        let touched =
+            timeout(PATIENCE, tokio::task::spawn_blocking(move || key.assert_with(&person, &party, options)));
         let assertion = touched.await.map_err(|_| MfaError::NoTouch)???;
         self.detected()?;
         let json = serde_json::to_string(&assertion).map_err(MfaError::Options)?;
         Ok(Response::WebauthnAssertionJson(json))
+    }
+
+    fn person(&self, code: CancellationToken, left: CancellationToken) -> AtTerminal {
+        AtTerminal { terminal: Arc::clone(&self.terminal), code, left }
     }
 
     fn detected(&self) -> Result<(), TerminalError> {
@@ -197,34 +232,65 @@ impl Prompter {
         }
     }
 
-    /// The touch races the code. A code that was typed wins over a key that failed; a touch withdraws the question.
+    /// The touch races the code. A code that was typed wins over a key that failed; a touch withdraws the question, and so
+    /// does a key that asks for its PIN.
     async fn touch_or_code(
         &self,
         touch: impl Future<Output = Result<Response, MfaError>>,
+        withdraw: &CancellationToken,
     ) -> Result<Response, MfaError> {
-        let withdraw = CancellationToken::new();
-        let code = self.code(&withdraw);
+        let code = self.code(withdraw);
         tokio::pin!(touch, code);
-        tokio::select! {
+        let touched = tokio::select! {
             biased;
-            touched = &mut touch => match touched {
-                Ok(response) => {
-                    withdraw.cancel();
-                    // The reader must be gone before anybody else reads this terminal.
-                    let _ = code.await;
-                    Ok(response)
-                }
-                Err(MfaError::Key(error)) => {
-                    self.terminal.say(&format!("{error}; enter a code from an OTP device:"))?;
-                    code.await
-                }
-                Err(error) => {
-                    withdraw.cancel();
-                    let _ = code.await;
-                    Err(error)
-                }
+            touched = &mut touch => touched,
+            typed = &mut code => match typed {
+                Err(MfaError::Terminal(TerminalError::Withdrawn)) => return touch.await,
+                typed => return typed,
             },
-            typed = &mut code => typed,
+        };
+        let page_is_better =
+            |error: &KeyError| self.mode == Mode::Auto && matches!(error, KeyError::NotRegistered);
+        match touched {
+            Err(MfaError::Key(error)) if !withdraw.is_cancelled() && !page_is_better(&error) => {
+                self.terminal.say(&format!("{error}; enter a code from an OTP device:"))?;
+                code.await
+            }
+            touched => {
+                withdraw.cancel();
+                // The reader must be gone before anybody else reads this terminal.
+                let _ = code.await;
+                touched
+            }
         }
+    }
+}
+
+/// Whoever sits at the terminal.
+struct AtTerminal {
+    terminal: Arc<Terminal>,
+    /// Withdraws the question for a code.
+    code: CancellationToken,
+    left: CancellationToken,
+}
+
+impl Person for AtTerminal {
+    fn say(&self, line: &str) {
+        // A terminal that is gone is found out by whoever asks next.
+        let _ = self.terminal.say(&printable(line));
+    }
+
+    fn pin(&self, prompt: &str) -> Result<Zeroizing<String>, TerminalError> {
+        self.code.cancel();
+        self.terminal.ask_hidden(prompt)
+    }
+
+    fn ask(&self, prompt: &str) -> Result<String, TerminalError> {
+        self.code.cancel();
+        self.terminal.ask(&printable(prompt))
+    }
+
+    fn has_left(&self) -> bool {
+        self.left.is_cancelled()
     }
 }

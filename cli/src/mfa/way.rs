@@ -81,6 +81,15 @@ pub(super) fn choose(mode: Mode, offer: Offer) -> Result<Way, MfaError> {
 }
 
 impl Way {
+    /// The same on a page, where this way leads to a key that is plugged in.
+    pub(super) fn in_browser(self) -> Option<Self> {
+        match self {
+            Self::Touch(Touch::Key) => Some(Self::Touch(Touch::Browser)),
+            Self::TouchOrCode(Touch::Key) => Some(Self::TouchOrCode(Touch::Browser)),
+            _ => None,
+        }
+    }
+
     /// What is shown. A page says for itself what to do there, and stands before this.
     pub(super) fn prompt(self, whose: Whose) -> Option<String> {
         let which = match whose {

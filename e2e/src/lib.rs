@@ -25,6 +25,7 @@
 
 mod authd;
 mod binaries;
+mod clients;
 mod mariadb;
 mod mariadb_client;
 mod mariadb_world;
@@ -40,6 +41,7 @@ mod tsh;
 mod world;
 
 pub use authd::Authd;
+pub use clients::{interpreted, same_transcript};
 pub use mariadb::Mariadb;
 pub use mariadb_client::MariadbClient;
 pub use mariadb_world::MariadbWorld;

@@ -48,12 +48,14 @@
 //! | `inspector.rs`, `commands.rs`, `statements.rs` | commands, cut out of the client's bytes, and what becomes of each |
 //! | `follower.rs`, `responses.rs` | where an answer ends in the upstream's bytes, and how it came out |
 //! | `desk.rs` | what the two know together: which commands wait for an answer |
+//! | `compression.rs` | a client's leg that is compressed, unpacked in front of all that |
 //! | `kill.rs`, `local_infile.rs` | the two statements that reach beyond their own session |
 
 mod auth;
 mod capabilities;
 mod client;
 mod commands;
+mod compression;
 mod connection_id;
 mod desk;
 mod error_packet;

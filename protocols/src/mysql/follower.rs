@@ -241,6 +241,7 @@ impl Follower {
         let desk = Arc::clone(&self.desk);
         let mut state = desk.lock();
         state.answered();
+        state.answers += u64::from(audience == Some(Audience::Client));
         match audience {
             Some(Audience::Nobody) if ended.failed => {
                 let lost = "the session settings could not be made again after a reset";
@@ -339,6 +340,7 @@ impl Follow for Follower {
             let mut state = self.desk.lock();
             let Some(Waiting::Said(_)) = state.waiting.front() else { return None };
             let Some(Waiting::Said(said)) = state.waiting.pop_front() else { return None };
+            state.answers += 1;
             self.call_inspector(&mut state);
             said
         };

@@ -9,7 +9,8 @@ from transcript import refused, say
 
 
 def connect(**more):
-    where = {"unix_socket": SOCKET} if SOCKET else {"host": HOST, "port": PORT}
+    # `localhost` is a socket to this library, whatever the port says.
+    where = {"unix_socket": SOCKET} if SOCKET else {"host": HOST.replace("localhost", "127.0.0.1"), "port": PORT}
     tls = {"ssl": {"ca": AUTHORITIES, "cert": CERTIFICATE, "key": KEY}} if CERTIFICATE else {}
     return MySQLdb.connect(
         user=USER, database=DATABASE, charset="utf8mb4", local_infile=1, **where, **tls, **more

@@ -31,7 +31,7 @@ async fn connect(stage: &Stage, way: Way, compression: bool) -> Result<Conn> {
         .db_name(option("database"))
         .prefer_socket(false)
         .max_allowed_packet(Some(64 * 1024 * 1024));
-    if compression && way != Way::Plain {
+    if compression {
         options = options.compression(Some(mysql_async::Compression::fast()));
     }
     options = match option("socket") {
@@ -55,14 +55,6 @@ async fn connect(stage: &Stage, way: Way, compression: bool) -> Result<Conn> {
 async fn play(stage: &Stage, way: Way, compression: bool) -> Result<String> {
     let mut db = connect(stage, way, compression).await?;
     let mut said = Vec::new();
-    let attributes: Vec<(String, Option<String>)> = db
-        .query(
-            "SELECT attr_name, attr_value FROM performance_schema.session_account_connect_attrs \
-             WHERE processlist_id = CONNECTION_ID() AND attr_name LIKE '\\_client\\_n%'",
-        )
-        .await?;
-    said.push(format!("attributes {attributes:?}"));
-
     let values = Params::Positional(vec![
         Value::Int(-3),
         Value::Double(1.5),

@@ -2,11 +2,10 @@
 //! is taken out here is what any client says, and goes the same way.
 //!
 //! A compressed packet is three bytes of its length, one of its own number, three of the length that it has unpacked (0: it
-//! is not packed), and the content: any piece of the stream of ordinary packets. The two kinds of numbers have nothing to do
-//! with each other; module `numbers` keeps the outer ones, and makes the inner ones what an upstream without compression
-//! wants to read.
+//! is not packed), and the content: any piece of the stream of ordinary packets. The outer packets have numbers of their own;
+//! module `numbers` keeps them, and makes the inner ones what an upstream without compression wants to read.
 //!
-//! Nothing is held for a client that is silent. What packs is shared by a thread's sessions; what unpacks lives for one
+//! Nothing is held for a session that is silent. What packs is shared by a thread's sessions; what unpacks lives for one
 //! packet, and yields no more than the packet's header says, a buffer of the relay's at a time.
 
 use std::io;
@@ -22,10 +21,12 @@ use crate::relay::{Buffer, Readable, Stream};
 use super::capabilities::Capabilities;
 use super::desk::Desk;
 
+mod leaving;
 mod numbers;
 mod packing;
 mod unpacking;
 
+use leaving::Leaving;
 use numbers::Numbers;
 use unpacking::{Unpacked, Unpacking};
 
@@ -66,9 +67,10 @@ pub(super) struct Compressed<'a, S> {
     unpacking: Unpacking,
     /// Read, and not unpacked yet.
     arrived: Option<Buffer>,
+    leaving: Leaving,
     /// Packed, and not written yet: so much of it is.
-    leaving: Vec<u8>,
-    left: usize,
+    packed: Vec<u8>,
+    written: usize,
 }
 
 impl<'a, S: Stream> Compressed<'a, S> {
@@ -79,30 +81,29 @@ impl<'a, S: Stream> Compressed<'a, S> {
             numbers: Numbers::new(desk),
             unpacking: Unpacking::new(algorithm),
             arrived: None,
-            leaving: Vec::new(),
-            left: 0,
+            leaving: Leaving::default(),
+            packed: Vec::new(),
+            written: 0,
         }
     }
 
     /// What is left to be written to the stream itself, in the end: what was packed before, and these packets.
     pub(super) fn last_words(mut self, packets: &[u8]) -> Vec<u8> {
-        let mut words = self.leaving.split_off(self.left.min(self.leaving.len()));
-        for piece in packets.chunks(SHOWN) {
-            self.numbers.leave(&mut words, self.algorithm, piece);
-        }
+        let mut words = self.packed.split_off(self.written.min(self.packed.len()));
+        self.leaving.push(&mut words, self.algorithm, &mut self.numbers, packets);
         words
     }
 
     /// Writes what is packed.
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.leaving.get(self.left..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self.packed.get(self.written..).filter(|rest| !rest.is_empty()) {
             let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, rest))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.left += written;
+            self.written += written;
         }
-        (self.leaving, self.left) = (Vec::new(), 0);
+        (self.packed, self.written) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
     }
 
@@ -165,7 +166,7 @@ impl<S: Stream> AsyncWrite for Compressed<'_, S> {
         let this = &mut *self;
         ready!(this.poll_leave(cx))?;
         let (now, _) = buf.split_at(buf.len().min(SHOWN));
-        this.numbers.leave(&mut this.leaving, this.algorithm, now);
+        this.leaving.push(&mut this.packed, this.algorithm, &mut this.numbers, now);
         // It is taken, whether it is written now or with what follows.
         match this.poll_leave(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

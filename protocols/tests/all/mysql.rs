@@ -2,5 +2,6 @@
 
 mod dial;
 mod front;
+mod lessons;
 mod real;
 mod session;

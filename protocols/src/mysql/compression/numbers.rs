@@ -1,8 +1,9 @@
 //! The numbers of packets where they are packed.
 //!
 //! **Outer numbers** go through a command and its answer, as the numbers of ordinary packets do; clients of MySQL's own
-//! library check them, and so do we. **Inner numbers** are checked by nobody there: MySQL's library takes them from the outer
-//! ones now and then. So they are made here: 0 where a command begins, and what comes next anywhere else.
+//! library check them, and so do we. **Inner numbers** are taken from the outer ones where an answer or one of its results
+//! begins, and count up from there: MySQL's server checks none, some clients do (mysql_async). So they are made here: towards
+//! the upstream, 0 where a command begins, and what comes next anywhere else; towards the client, as MySQL's server makes them.
 
 use std::sync::Arc;
 
@@ -11,7 +12,6 @@ use crate::Malformed;
 use super::super::desk::{Desk, FileState};
 use super::super::framing::Header;
 use super::super::packet;
-use super::{Algorithm, packing};
 
 /// Where both directions are.
 #[derive(Debug)]
@@ -19,12 +19,14 @@ pub(super) struct Numbers {
     desk: Arc<Desk>,
     /// The client's last outer number, and one.
     heard: u8,
-    /// Our next outer number, unless an answer begins.
+    /// Our next outer number, and the inner one, unless an answer begins.
     next: u8,
-    /// An answer begins with what is written next.
-    begins: bool,
-    /// So many answers were over when something was written last.
+    next_inner: u8,
+    /// With what is written next.
+    begins: Begins,
+    /// So many answers and results were over when something was written last.
     answers: u64,
+    results: u64,
     inner: Inner,
 }
 
@@ -41,6 +43,14 @@ struct Inner {
     /// The number of the packet that comes next, unless a command begins.
     next: u8,
     file: File,
+}
+
+/// What begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    Nothing,
+    Result,
+    Answer,
 }
 
 /// Whether packets are commands, or parts of a file.
@@ -61,7 +71,7 @@ impl Inner {
 
 impl Numbers {
     pub(super) fn new(desk: Arc<Desk>) -> Self {
-        Self { desk, heard: 1, next: 1, begins: true, answers: 0, inner: Inner::default() }
+        Self { desk, heard: 1, next: 1, next_inner: 1, begins: Begins::Answer, answers: 0, results: 0, inner: Inner::default() }
     }
 
     /// The client's next compressed packet has this number.
@@ -78,7 +88,7 @@ impl Numbers {
         }
         self.heard = found.wrapping_add(1);
         if self.inner.file == File::Flows {
-            self.next = self.heard;
+            (self.next, self.next_inner) = (self.heard, self.heard);
         }
         Ok(())
     }
@@ -140,15 +150,40 @@ impl Numbers {
         (inner.left, inner.continued) = (header.length, header.is_continued());
     }
 
-    /// Packs what leaves next. It belongs to one answer.
-    pub(super) fn leave(&mut self, into: &mut Vec<u8>, algorithm: Algorithm, piece: &[u8]) {
-        if self.begins {
-            self.next = self.heard;
+    /// Something is to be written, at the front of a packet.
+    pub(super) fn answer(&mut self) {
+        match std::mem::replace(&mut self.begins, Begins::Nothing) {
+            Begins::Nothing => {}
+            Begins::Result => self.next_inner = self.next,
+            Begins::Answer => (self.next, self.next_inner) = (self.heard, self.heard),
         }
-        packing::append(into, algorithm, self.next, piece);
-        self.next = self.next.wrapping_add(1);
-        let answers = self.desk.lock().answers;
-        self.begins = answers != self.answers;
-        self.answers = answers;
+    }
+
+    /// The next compressed packet's number.
+    pub(super) fn outer(&mut self) -> u8 {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        number
+    }
+
+    /// The next ordinary packet's number.
+    pub(super) fn inner(&mut self) -> u8 {
+        let number = self.next_inner;
+        self.next_inner = number.wrapping_add(1);
+        number
+    }
+
+    /// Something was written. The relay knows whether an answer is over with it.
+    pub(super) fn written(&mut self) {
+        let (answers, results) = {
+            let state = self.desk.lock();
+            (state.answers, state.results)
+        };
+        if answers != self.answers {
+            self.begins = Begins::Answer;
+        } else if results != self.results {
+            self.begins = Begins::Result;
+        }
+        (self.answers, self.results) = (answers, results);
     }
 }

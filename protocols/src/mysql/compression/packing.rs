@@ -23,10 +23,15 @@ pub(super) fn append(into: &mut Vec<u8>, algorithm: Algorithm, number: u8, piece
         None => (piece, 0),
     };
     into.reserve(HEADER + content.len());
-    let [a, b, c, ..] = (content.len() as u32).to_le_bytes();
+    header(into, content.len(), number, unpacked);
+    into.extend_from_slice(content);
+}
+
+/// A compressed packet's header; lengths are at most 2^24 - 1.
+pub(super) fn header(into: &mut Vec<u8>, length: usize, number: u8, unpacked: usize) {
+    let [a, b, c, ..] = (length as u32).to_le_bytes();
     let [x, y, z, ..] = (unpacked as u32).to_le_bytes();
     into.extend_from_slice(&[a, b, c, number, x, y, z]);
-    into.extend_from_slice(content);
 }
 
 /// `None` where it is not worth it, and where it cannot be done: a packet may go as it is.

@@ -159,13 +159,14 @@ fn with_state(desk: &Desk, change: impl FnOnce(&mut State)) {
 fn a_files_packets_go_on_with_the_upstreams_numbers() {
     let desk = Desk::new();
     let mut numbers = Numbers::new(Arc::clone(&desk));
-    let mut written = Vec::new();
+    let (mut leaving, mut written) = (Leaving::default(), Vec::new());
     numbers.arrive(0).unwrap();
     let mut command = query(10);
     numbers.renumber(&mut command);
-    // Six packets of the upstream's in one of ours: its wish for the file is number 6, and ours is 1.
-    numbers.leave(&mut written, Algorithm::Zlib, b"six packets");
-    assert_eq!(written[3], 1);
+    // Six packets of the upstream's in one of ours: its wish for the file is number 6, and ours is in number 1.
+    let six: Vec<u8> = (1..=6).flat_map(|number| framing::packet(number, b"x")).collect();
+    leaving.push(&mut written, Algorithm::Zlib, &mut numbers, &six);
+    assert_eq!((written[3], &written[HEADER..]), (1, &six[..]));
     with_state(&desk, |state| (state.file, state.sequence) = (FileState::Flows, 7));
     numbers.arrive(2).unwrap();
     let mut file = b"\x01\0\0\x02a\x01\0\0\x03b".to_vec();
@@ -177,8 +178,8 @@ fn a_files_packets_go_on_with_the_upstreams_numbers() {
     assert_eq!(end, b"\0\0\0\x09");
     with_state(&desk, |state| state.file = FileState::None);
     written.clear();
-    numbers.leave(&mut written, Algorithm::Zlib, b"OK");
-    assert_eq!(written[3], 4);
+    leaving.push(&mut written, Algorithm::Zlib, &mut numbers, &framing::packet(10, b"OK"));
+    assert_eq!((written[3], written[HEADER + 3]), (4, 4), "as MySQL counts on");
     numbers.arrive(0).unwrap();
     let mut next = b"\x01\0\0\x04\x0e".to_vec();
     numbers.renumber(&mut next);
@@ -189,9 +190,11 @@ fn a_files_packets_go_on_with_the_upstreams_numbers() {
 fn each_answer_is_numbered_from_its_command_on() {
     let desk = Desk::new();
     let mut numbers = Numbers::new(Arc::clone(&desk));
+    let mut leaving = Leaving::default();
     let mut leave = |numbers: &mut Numbers| {
         let mut written = Vec::new();
-        numbers.leave(&mut written, Algorithm::Zlib, b"piece");
+        leaving.push(&mut written, Algorithm::Zlib, numbers, &framing::packet(77, b"piece"));
+        assert_eq!(written[3], written[HEADER + 3], "one packet in each");
         written[3]
     };
     // Two commands before any answer.
@@ -213,6 +216,22 @@ fn each_answer_is_numbered_from_its_command_on() {
         numbers.renumber(&mut piece.to_vec());
     }
     assert_eq!(leave(&mut numbers), 2);
+}
+
+/// MySQL's server sends what it has with each result, and takes the number anew.
+#[test]
+fn the_results_of_one_answer_are_numbered_as_mysql_numbers_them() {
+    let desk = Desk::new();
+    let mut numbers = Numbers::new(Arc::clone(&desk));
+    let (mut leaving, mut written) = (Leaving::default(), Vec::new());
+    let result = [framing::packet(1, b"a"), framing::packet(2, b"b")].concat();
+    for round in 0..3 {
+        written.clear();
+        with_state(&desk, |state| state.results += 1);
+        leaving.push(&mut written, Algorithm::Zlib, &mut numbers, &result);
+        let first = 1 + round;
+        assert_eq!((written[3], written[10], written[15]), (first, first, first + 1));
+    }
 }
 
 #[test]
@@ -259,10 +278,11 @@ async fn a_stream_carries_both_ways_and_a_broken_packet_is_the_clients_own_fault
         let error = stream.read_u8().await.unwrap_err();
         let reason = error.get_ref().unwrap().downcast_ref::<Malformed>();
         assert_eq!(reason, Some(&Malformed::Compression("it cannot be unpacked")));
-        let answer = vec![b'a'; 200_000];
+        let answer = framing::packet(1, &vec![b'a'; 200_000]);
         stream.write_all(&answer).await.unwrap();
         stream.flush().await.unwrap();
-        let last = stream.last_words(b"goodbye");
+        let goodbye = framing::packet(2, b"goodbye");
+        let last = stream.last_words(&goodbye);
         near.write_all(&last).await.unwrap();
         drop(near);
         let heard = client.await.unwrap();
@@ -287,6 +307,36 @@ async fn a_stream_carries_both_ways_and_a_broken_packet_is_the_clients_own_fault
             });
             rest = behind;
         }
-        assert_eq!(out, [&answer[..], b"goodbye"].concat());
+        assert_eq!(out, [answer, goodbye].concat());
+    }
+}
+
+/// mysql-connector-python reads a packet from two compressed ones at most, and takes what it has for the whole.
+#[test]
+fn a_packet_leaves_whole_however_it_comes() {
+    for (length, packs) in [(0, false), (20, false), (60_000, true), (262_140, true), (262_141, false), (0xFF_FFFF, false)] {
+        for step in [7_001, 65_536] {
+            let mut numbers = Numbers::new(Desk::new());
+            let (mut leaving, mut written) = (Leaving::default(), Vec::new());
+            let answer = [framing::packet(1, b"first"), framing::packet(2, &vec![b'r'; length])].concat();
+            for piece in answer.chunks(step) {
+                leaving.push(&mut written, Algorithm::Zlib, &mut numbers, piece);
+            }
+            let (mut rest, mut count, mut plain, mut packed) = (&written[..], 0, 0, false);
+            while let Some((header, behind)) = rest.split_at_checked(HEADER) {
+                let [a, b, c, number, x, y, z] = header.try_into().unwrap();
+                count += 1;
+                assert_eq!(number, count);
+                let length = u32::from_le_bytes([a, b, c, 0]) as usize;
+                let unpacked = u32::from_le_bytes([x, y, z, 0]) as usize;
+                packed |= unpacked > 0;
+                plain += if unpacked > 0 { unpacked } else { length };
+                rest = behind.split_at(length).1;
+            }
+            // What ends a full packet is in the next one.
+            assert!(count <= 3, "{length} in {count}");
+            assert_eq!((packed, plain), (packs, answer.len()), "{length}");
+            assert!(leaving.gathered.is_empty());
+        }
     }
 }

@@ -82,6 +82,7 @@ for wanted in "$@"; do
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
+    mmdebstrap) command -v mmdebstrap >/dev/null || apt "mmdebstrap" mmdebstrap ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

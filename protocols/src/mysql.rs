@@ -200,6 +200,23 @@ pub(crate) fn fuzz_response(bytes: &[u8]) {
     login::fuzz(bytes);
 }
 
+/// Compressed packets, by either algorithm.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_compressed(bytes: &[u8]) {
+    let step = 1 + usize::from(bytes.first().copied().unwrap_or(0)) % 97;
+    for algorithm in [compression::Algorithm::Zlib, compression::Algorithm::Zstd(3)] {
+        let (whole, malformed) = compression::unpack_all(algorithm, bytes, bytes.len().max(1), 4_096);
+        let (stepped, ended) = compression::unpack_all(algorithm, bytes, step, 1 + step);
+        assert_eq!(ended.is_some(), malformed.is_some(), "{algorithm:?} ends otherwise in steps of {step}");
+        // What is broken may show at once, or when what lies before has come out.
+        let same = match malformed {
+            Some(_) => stepped.starts_with(&whole) || whole.starts_with(&stepped),
+            None => stepped == whole,
+        };
+        assert!(same, "{algorithm:?} unpacks something else in steps of {step}");
+    }
+}
+
 /// What an upstream may say before it is ready.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz_login_answers(bytes: &[u8]) {

@@ -30,8 +30,8 @@ async function refused (promise) {
   say('refused:', String(error.errno), String(error.sqlState), String(error.sqlMessage))
 }
 
-// `rows` asks in text, `prepared` in binary, `load` loads the file.
-async function dialogue ({ rows, prepared, load }) {
+// `rows` asks in text, `prepared` in binary, `load` loads the file; `size` is the large row's.
+async function dialogue ({ rows, prepared, load, size }) {
   say('server', await rows('SELECT VERSION() AS v, DATABASE() AS d'))
   say('values', await rows('SELECT ? AS i, ? AS t, ? AS b, NULL AS n', [1, 'zw\u00f6lf', Buffer.from([0, 255])]))
   say('prepared', await prepared('SELECT ? AS i, ? AS t, ? AS n', [1, 'zw\u00f6lf', null]))
@@ -44,9 +44,9 @@ async function dialogue ({ rows, prepared, load }) {
   await rows('CREATE TEMPORARY TABLE loaded (i INT, t TEXT)')
   say('loaded', Number(await load()), await rows('SELECT COUNT(*) AS n, MD5(GROUP_CONCAT(t ORDER BY i)) AS t FROM loaded'))
 
-  const [{ large }] = await rows(`SELECT REPEAT('x', ${20 * MIB}) AS large`)
+  const [{ large }] = await rows(`SELECT REPEAT('x', ${size}) AS large`)
   say('large row', large.length)
-  say('large statement', await rows('SELECT LENGTH(?) AS l, MD5(?) AS m', ['y'.repeat(9 * MIB), 'z'.repeat(8 * MIB)]))
+  say('large statement', await rows('SELECT LENGTH(?) AS l, MD5(?) AS m', ['y'.repeat(size * 9 / 20), 'z'.repeat(size * 8 / 20)]))
   await rows('DROP TEMPORARY TABLE loaded')
 }
 

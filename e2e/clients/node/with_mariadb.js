@@ -3,7 +3,7 @@
 
 const fs = require('node:fs')
 const mariadb = require('mariadb')
-const { FILE, connection, dialogue, refused, say, secured } = require('./mysql_play')
+const { FILE, MIB, connection, dialogue, refused, say, secured } = require('./mysql_play')
 
 function settings (more) {
   return { ...connection(), ssl: secured(), multipleStatements: true, permitLocalInfile: true, ...more }
@@ -13,6 +13,7 @@ async function main () {
   for (const compress of [false, true]) {
     const db = await mariadb.createConnection(settings({ compress }))
     await dialogue({
+      size: compress ? 3 * MIB : 20 * MIB,
       rows: (text, values) => db.query(text, values),
       prepared: (text, values) => db.execute(text, values),
       load: async () => (await db.query(`LOAD DATA LOCAL INFILE '${FILE}' INTO TABLE loaded`)).affectedRows

@@ -4,7 +4,7 @@
 const assert = require('node:assert')
 const fs = require('node:fs')
 const mysql = require('mysql2/promise')
-const { FILE, connection, dialogue, refused, say, secured } = require('./mysql_play')
+const { FILE, MIB, connection, dialogue, refused, say, secured } = require('./mysql_play')
 
 function settings (more) {
   return { ...connection(), ssl: secured(), multipleStatements: true, infileStreamFactory: fs.createReadStream, charset: 'utf8mb4', ...more }
@@ -17,6 +17,7 @@ async function main () {
     console.error = (...words) => { if (!compress) throw new Error(words.join(' ')) }
     const db = await mysql.createConnection(settings({ compress }))
     await dialogue({
+      size: compress ? 3 * MIB : 20 * MIB,
       rows: async (text, values) => (await db.query(text, values))[0],
       prepared: async (text, values) => (await db.execute(text, values))[0],
       load: async () => (await db.query(`LOAD DATA LOCAL INFILE '${FILE}' INTO TABLE loaded`))[0].affectedRows

@@ -24,8 +24,9 @@ SELECT 'last' AS word
 """
 
 
-def play(connect, edges=False):
-    """`connect(**more)` opens a connection in the driver's own words. `edges`: with packets of exactly the longest length."""
+def play(connect, size=20 * MIB, edges=False):
+    """`connect(**more)` opens a connection in the driver's own words. `size`: of the large row. `edges`: with packets of
+    exactly the longest length."""
     db = connect()
     cursor = db.cursor()
     cursor.execute("SELECT VERSION(), DATABASE(), @@autocommit, @@character_set_client")
@@ -34,7 +35,7 @@ def play(connect, edges=False):
     errors(cursor)
     transactions(db, cursor)
     many(db, cursor)
-    large(cursor)
+    large(cursor, size)
     if edges:
         exactly_full(cursor)
     files(db, cursor)
@@ -102,18 +103,18 @@ def many(db, cursor):
     say("all of them", sum(row[0] + len(row[1]) for row in cursor.fetchall()))
     # Answers of a few packets each, one after the other.
     total = 0
-    for i in range(300):
+    for i in range(100):
         cursor.execute("SELECT %s + 0", (i,))
         total += int(cursor.fetchone()[0])
     say("one by one", total)
 
 
-def large(cursor):
+def large(cursor, size):
     """Rows and statements of more than one packet."""
-    cursor.execute("SELECT REPEAT('x', %s)", (20 * MIB,))
+    cursor.execute("SELECT REPEAT('x', %s)", (size,))
     say("large row", len(cursor.fetchone()[0]))
     cursor.execute("CREATE TEMPORARY TABLE big (b LONGBLOB)")
-    cursor.execute("INSERT INTO big VALUES (%s)", ("y" * (17 * MIB),))
+    cursor.execute("INSERT INTO big VALUES (%s)", ("y" * (size * 17 // 20),))
     cursor.execute("SELECT LENGTH(b), MD5(b) FROM big")
     say("large statement", cursor.fetchone())
 
@@ -121,14 +122,11 @@ def large(cursor):
 def exactly_full(cursor):
     """2^24 - 1 bytes are continued by an empty packet."""
     # A row is a length of four bytes and the text; a statement is the command's byte and its text.
-    for size in (2**24 - 6, 2**24 - 5, 2**24 - 4):
-        cursor.execute("SELECT REPEAT('z', %s)", (size,))
-        say("row of a packet", len(cursor.fetchone()[0]))
-    for size in (2**24 - 3, 2**24 - 2, 2**24 - 1):
-        text = "SELECT LENGTH('" + "w" * (size - len("SELECT LENGTH('')")) + "')"
-        assert len(text) == size
-        cursor.execute(text)
-        say("statement of a packet", cursor.fetchone())
+    cursor.execute("SELECT REPEAT('z', %s)", (2**24 - 5,))
+    say("row of a packet", len(cursor.fetchone()[0]))
+    text = "SELECT LENGTH('" + "w" * (2**24 - 2 - len("SELECT LENGTH('')")) + "')"
+    cursor.execute(text)
+    say("statement of a packet", len(text), cursor.fetchone())
 
 
 def files(db, cursor):

@@ -10,6 +10,7 @@ from mysql_play import (
     DATABASE,
     HOST,
     KEY,
+    MIB,
     PORT,
     SCRIPT,
     SOCKET,
@@ -42,7 +43,7 @@ def connect(**more):
 
 def main():
     play(connect)
-    play(lambda: connect(compress=True))
+    play(lambda: connect(compress=True), size=20 * MIB if PURE else 3 * MIB)
     db = connect()
     cursor = db.cursor()
     for statement in (SCRIPT, "CALL three_results(7)"):

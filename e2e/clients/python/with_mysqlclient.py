@@ -4,7 +4,7 @@ import MySQLdb
 from MySQLdb.constants import CLIENT
 from MySQLdb.cursors import SSCursor
 
-from mysql_play import AUTHORITIES, CERTIFICATE, DATABASE, HOST, KEY, PORT, SOCKET, USER, play, several
+from mysql_play import AUTHORITIES, CERTIFICATE, DATABASE, HOST, KEY, MIB, PORT, SOCKET, USER, play, several
 from transcript import refused, say
 
 
@@ -19,7 +19,7 @@ def connect(**more):
 
 def main():
     play(connect)
-    play(lambda: connect(compress=True))
+    play(lambda: connect(compress=True), size=3 * MIB)
     db = connect(client_flag=CLIENT.MULTI_STATEMENTS)
     cursor = db.cursor()
     several(db, cursor, cursor.nextset)

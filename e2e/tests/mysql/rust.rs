@@ -77,7 +77,8 @@ async fn play(stage: &Stage, way: Way, compression: bool) -> Result<String> {
         said.push(format!("{error}"));
     }
 
-    let mut results = "SELECT 1; SELECT 'two', 2; DO 1; CALL three_results(7); SELECT 'last'".run(&mut db).await?;
+    let mut results =
+        "SELECT 1; SELECT 'two', 2; DO 1; CALL three_results(7); SELECT 'last'".run(&mut db).await?;
     while !results.is_empty() {
         let rows: Vec<mysql_async::Row> = results.collect().await?;
         said.push(format!("result {:?}", rows.into_iter().map(mysql_async::Row::unwrap).collect::<Vec<_>>()));

@@ -81,7 +81,8 @@ impl Stage {
         ];
         for name in ["host", "port", "socket", "user", "database", "ssl-ca", "ssl-cert", "ssl-key"] {
             if let Some(value) = client.option(name) {
-                variables.push((format!("MYSQL_{}", name.replace('-', "_").to_uppercase()), value.to_owned()));
+                variables
+                    .push((format!("MYSQL_{}", name.replace('-', "_").to_uppercase()), value.to_owned()));
             }
         }
         Ok(variables)
@@ -129,12 +130,10 @@ impl Stage {
 /// What is another address, however alike the ways are: where the database sees its user come from, and where a program
 /// says that it went.
 fn anywhere(said: &str) -> String {
-    ["localhost", "127.0.0.1", "%"]
-        .iter()
-        .fold(said.to_owned(), |said, host| {
-            said.replace(&format!("'jerry'@'{host}'"), "'jerry'@HOST")
-                .replace(&format!("-- Host: {host} "), "-- Host: HOST ")
-        })
+    ["localhost", "127.0.0.1", "%"].iter().fold(said.to_owned(), |said, host| {
+        said.replace(&format!("'jerry'@'{host}'"), "'jerry'@HOST")
+            .replace(&format!("-- Host: {host} "), "-- Host: HOST ")
+    })
 }
 
 /// A file to load: long enough to come in several packets.

@@ -51,7 +51,9 @@ fn load_programs_run_to_their_end() -> Result<()> {
     for way in Way::PROXIED {
         let client = stage.mariadb(way)?.without("database").without("connect-timeout");
         let slap = ["--concurrency=8", "--number-of-queries=800", "--create-schema=app"];
-        for more in [["--query=SELECT * FROM orders", "--silent"], ["--query=SELECT * FROM orders", "--compress"]] {
+        for more in
+            [["--query=SELECT * FROM orders", "--silent"], ["--query=SELECT * FROM orders", "--compress"]]
+        {
             let said = client.program("mariadb-slap", &[&slap[..], &more].concat())?;
             said.output()?;
         }
@@ -95,4 +97,5 @@ CREATE VIEW revenue AS SELECT customer, SUM(amount) AS total FROM sales GROUP BY
 CREATE TRIGGER touch BEFORE UPDATE ON sales FOR EACH ROW SET NEW.at = NEW.at;
 ";
 
-const CHECKSUM: &str = "CHECKSUM TABLE customers, sales, revenue EXTENDED; SELECT COUNT(*), SUM(total) FROM revenue";
+const CHECKSUM: &str =
+    "CHECKSUM TABLE customers, sales, revenue EXTENDED; SELECT COUNT(*), SUM(total) FROM revenue";

@@ -3,5 +3,6 @@
 mod dial;
 mod front;
 mod lessons;
+mod nine;
 mod real;
 mod session;

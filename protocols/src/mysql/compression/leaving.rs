@@ -4,9 +4,9 @@
 //! own never come in more. So what is short is gathered until it is whole, and what is long goes as it is, in one compressed
 //! packet that is not packed: neither is held.
 
+use super::Algorithm;
 use super::numbers::Numbers;
 use super::packing;
-use super::Algorithm;
 use crate::mysql::framing::Header;
 use crate::mysql::packet::{self, MAX_PAYLOAD};
 

@@ -71,7 +71,16 @@ impl Inner {
 
 impl Numbers {
     pub(super) fn new(desk: Arc<Desk>) -> Self {
-        Self { desk, heard: 1, next: 1, next_inner: 1, begins: Begins::Answer, answers: 0, results: 0, inner: Inner::default() }
+        Self {
+            desk,
+            heard: 1,
+            next: 1,
+            next_inner: 1,
+            begins: Begins::Answer,
+            answers: 0,
+            results: 0,
+            inner: Inner::default(),
+        }
     }
 
     /// The client's next compressed packet has this number.

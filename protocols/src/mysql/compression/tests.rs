@@ -39,7 +39,8 @@ fn unpacked(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn query(length: usize) -> Vec<u8> {
-    let text: Vec<u8> = b"\x03select ".iter().copied().chain((0..length).map(|place| (place % 7) as u8)).collect();
+    let text: Vec<u8> =
+        b"\x03select ".iter().copied().chain((0..length).map(|place| (place % 7) as u8)).collect();
     framing::packet(0, &text)
 }
 
@@ -236,7 +237,8 @@ fn the_results_of_one_answer_are_numbered_as_mysql_numbers_them() {
 
 #[test]
 fn what_is_short_or_random_goes_as_it_is() {
-    let random: Vec<u8> = (0..5_000_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let random: Vec<u8> =
+        (0..5_000_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for algorithm in BOTH {
         for (piece, packs) in [(&b"short"[..], false), (&vec![b'x'; 49], false), (&vec![b'x'; 5_000], true)] {
             let mut bytes = Vec::new();
@@ -314,7 +316,9 @@ async fn a_stream_carries_both_ways_and_a_broken_packet_is_the_clients_own_fault
 /// mysql-connector-python reads a packet from two compressed ones at most, and takes what it has for the whole.
 #[test]
 fn a_packet_leaves_whole_however_it_comes() {
-    for (length, packs) in [(0, false), (20, false), (60_000, true), (262_140, true), (262_141, false), (0xFF_FFFF, false)] {
+    for (length, packs) in
+        [(0, false), (20, false), (60_000, true), (262_140, true), (262_141, false), (0xFF_FFFF, false)]
+    {
         for step in [7_001, 65_536] {
             let mut numbers = Numbers::new(Desk::new());
             let (mut leaving, mut written) = (Leaving::default(), Vec::new());

@@ -73,7 +73,9 @@ impl Unpacking {
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
             let Some(packet) = &mut self.packet else {
-                let Some(header) = rest.first_chunk::<HEADER>() else { return Ok(Unpacked { taken, given: 0 }) };
+                let Some(header) = rest.first_chunk::<HEADER>() else {
+                    return Ok(Unpacked { taken, given: 0 });
+                };
                 self.packet = Some(Packet::begin(self.algorithm, *header, numbers)?);
                 taken += HEADER;
                 continue;
@@ -128,7 +130,8 @@ impl Packet {
         };
         let (step, over) = self.content.run(bytes, space)?;
         self.left -= step.taken;
-        self.owed = self.owed.checked_sub(step.given).ok_or(Malformed::Compression("it holds more than it says"))?;
+        self.owed =
+            self.owed.checked_sub(step.given).ok_or(Malformed::Compression("it holds more than it says"))?;
         if over {
             self.content = Content::Over;
         } else if self.left == 0 && step == Unpacked::default() {

@@ -51,8 +51,10 @@ use crate::support::{Memory, login, never, scripted};
 fn every_lesson_names_tests_that_exist() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut sources = String::new();
-    let mut folders: Vec<_> =
-        ["protocols", "sidecar", "e2e"].iter().flat_map(|name| ["src", "tests"].map(|part| root.join(name).join(part))).collect();
+    let mut folders: Vec<_> = ["protocols", "sidecar", "e2e"]
+        .iter()
+        .flat_map(|name| ["src", "tests"].map(|part| root.join(name).join(part)))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -81,13 +83,21 @@ struct Together {
 }
 
 impl AsyncRead for Together {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Together {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let Some(front) = self.front.clone() else { return Pin::new(&mut self.socket).poll_write(cx, bytes) };
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &[&front[..], bytes].concat()))?;
         self.front = None;
@@ -111,7 +121,8 @@ async fn a_client_hello_in_the_segment_of_its_ssl_request_is_not_lost() {
         read_packet(&mut socket).await.unwrap();
         let front = Some(packet(1, &settings(FLAGS | Capabilities::SSL.flags())));
         let connector = TlsConnector::from(config);
-        let mut stream = connector.connect("localhost".try_into().unwrap(), Together { front, socket }).await.unwrap();
+        let mut stream =
+            connector.connect("localhost".try_into().unwrap(), Together { front, socket }).await.unwrap();
         send(&mut stream, 2, &response("alice", b"", "", SHA2)).await;
         stream
     });
@@ -130,7 +141,8 @@ async fn two_hundred_silent_clients_keep_nobody_waiting() {
         let mysql = sidecar.mysql.clone();
         let waiting = tokio::spawn(async move { Protocol::accept(&*mysql, accepted).await });
         // Nothing; one byte; half a request; a request; a request and half a ClientHello.
-        let says: &[&[u8]] = &[b"", b"\x20", &request[..20], &request, &[&request[..], b"\x16\x03\x01\x02\0"].concat()];
+        let says: &[&[u8]] =
+            &[b"", b"\x20", &request[..20], &request, &[&request[..], b"\x16\x03\x01\x02\0"].concat()];
         socket.write_all(says[number % says.len()]).await.unwrap();
         silent.push((socket, waiting));
     }
@@ -194,7 +206,8 @@ async fn no_command_is_answered_ok_by_us() {
     let sidecar = MysqlSidecar::start().await;
     let answer = b"\xff\x50\x04#HY000theirs";
     let (endpoint, upstream) = scripted(move |mut socket| async move {
-        send(&mut socket, 0, &greeting(mysql_facts().capabilities.without(Capabilities::SSL).flags(), SHA2)).await;
+        send(&mut socket, 0, &greeting(mysql_facts().capabilities.without(Capabilities::SSL).flags(), SHA2))
+            .await;
         read_packet(&mut socket).await.unwrap();
         send(&mut socket, 2, OK).await;
         let mut forwarded = Vec::new();
@@ -246,7 +259,13 @@ async fn no_command_is_answered_ok_by_us() {
 #[tokio::test]
 async fn lengths_that_lie_cost_nothing() {
     let sidecar = MysqlSidecar::start().await;
-    for lie in [&b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff"[..], b"\xfe\0\0\0\0\x01\0\0\0", b"\xfd\xff\xff\xff", b"\xff", b"\xfb"] {
+    for lie in [
+        &b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff"[..],
+        b"\xfe\0\0\0\0\x01\0\0\0",
+        b"\xfd\xff\xff\xff",
+        b"\xff",
+        b"\xfb",
+    ] {
         let payload = [&settings(FLAGS)[..], b"alice\0", lie, b"scramble\0caching_sha2_password\0"].concat();
         let (socket, config) = (sidecar.connect().await, sidecar.authority.client_config(&[]));
         let client = tokio::spawn(async move {
@@ -263,7 +282,8 @@ async fn lengths_that_lie_cost_nothing() {
 async fn an_upstream_that_floods_the_login_is_left() {
     let sidecar = MysqlSidecar::start().await;
     let (endpoint, upstream) = scripted(|mut socket| async move {
-        send(&mut socket, 0, &greeting(mysql_facts().capabilities.without(Capabilities::SSL).flags(), SHA2)).await;
+        send(&mut socket, 0, &greeting(mysql_facts().capabilities.without(Capabilities::SSL).flags(), SHA2))
+            .await;
         let mut written = 0_usize;
         for number in 2..=255 {
             let flood = packet(number, &[&[1][..], &vec![b'x'; 60_000]].concat());

@@ -26,6 +26,7 @@
 mod authd;
 mod binaries;
 mod browser;
+mod clients;
 mod mariadb;
 mod mariadb_client;
 mod mariadb_world;
@@ -42,6 +43,7 @@ mod world;
 
 pub use authd::Authd;
 pub use browser::{Browser, ENTER, Key, KeyOptions, TAB};
+pub use clients::{interpreted, same_transcript};
 pub use mariadb::Mariadb;
 pub use mariadb_client::MariadbClient;
 pub use mariadb_world::MariadbWorld;

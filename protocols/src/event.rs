@@ -128,6 +128,9 @@ pub enum Malformed {
     /// A command that is refused, or not known, and longer than any honest one (MySQL).
     #[error("a command 0x{0:02x} that is too long")]
     TooLong(u8),
+    /// A compressed packet that does not hold what it says (MySQL).
+    #[error("a compressed packet is broken: {0}")]
+    Compression(&'static str),
 }
 
 /// What the tap decides about an event.

@@ -48,12 +48,14 @@
 //! | `inspector.rs`, `commands.rs`, `statements.rs` | commands, cut out of the client's bytes, and what becomes of each |
 //! | `follower.rs`, `responses.rs` | where an answer ends in the upstream's bytes, and how it came out |
 //! | `desk.rs` | what the two know together: which commands wait for an answer |
+//! | `compression.rs` | a client's leg that is compressed, unpacked in front of all that |
 //! | `kill.rs`, `local_infile.rs` | the two statements that reach beyond their own session |
 
 mod auth;
 mod capabilities;
 mod client;
 mod commands;
+mod compression;
 mod connection_id;
 mod desk;
 mod error_packet;
@@ -196,6 +198,23 @@ pub(crate) fn fuzz_response(bytes: &[u8]) {
         handshake::fuzz(bytes, Capabilities::new(flags, flags));
     }
     login::fuzz(bytes);
+}
+
+/// Compressed packets, by either algorithm.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_compressed(bytes: &[u8]) {
+    let step = 1 + usize::from(bytes.first().copied().unwrap_or(0)) % 97;
+    for algorithm in [compression::Algorithm::Zlib, compression::Algorithm::Zstd(3)] {
+        let (whole, malformed) = compression::unpack_all(algorithm, bytes, bytes.len().max(1), 4_096);
+        let (stepped, ended) = compression::unpack_all(algorithm, bytes, step, 1 + step);
+        assert_eq!(ended.is_some(), malformed.is_some(), "{algorithm:?} ends otherwise in steps of {step}");
+        // What is broken may show at once, or when what lies before has come out.
+        let same = match malformed {
+            Some(_) => stepped.starts_with(&whole) || whole.starts_with(&stepped),
+            None => stepped == whole,
+        };
+        assert!(same, "{algorithm:?} unpacks something else in steps of {step}");
+    }
 }
 
 /// What an upstream may say before it is ready.

@@ -28,7 +28,7 @@ use auth::{
     policy::{Target, TargetKind},
     replica::Replica,
 };
-use protocols::{Accepted, Client, PeerCertificate, Protocol, Replication};
+use protocols::{Accepted, Client, Peer, Protocol, Replication};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, field, info, info_span};
@@ -124,14 +124,14 @@ impl<P: Protocol> Door<P> {
     /// authorize → audit start → dial upstream.
     async fn open(
         &self,
-        peer: &PeerCertificate,
+        peer: &Peer,
         login: &protocols::Login,
         request: &SessionRequest,
         sid: Uuid,
         from: SocketAddr,
         place: &Place,
     ) -> Result<Opened<P::Upstream>, Stop> {
-        let permit = self.authorizer.authorize(&peer.0, request).map_err(Stop::Denied)?;
+        let permit = self.authorizer.authorize(peer.chain(), request).map_err(Stop::Denied)?;
         place.known();
         Span::current().record("user", field::display(&permit.identity().user));
         let seat = self.admit(&permit, login).map_err(Stop::Barred)?;

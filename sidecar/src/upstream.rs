@@ -146,6 +146,7 @@ impl Upstream {
             settings: options.db_session_settings.iter().map(setting).collect(),
             replication_allowed: options.db_replication,
             local_infile_allowed: options.db_local_infile,
+            ssh: None,
         })
     }
 
@@ -158,6 +159,7 @@ impl Upstream {
             settings: Vec::new(),
             replication_allowed: false,
             local_infile_allowed: false,
+            ssh: None,
         }
     }
 

@@ -14,7 +14,8 @@ impl Secret {
     }
 
     /// The bytes, for the one place that must send or hash them.
-    pub(crate) fn expose(&self) -> &[u8] {
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }

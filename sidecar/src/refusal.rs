@@ -276,7 +276,8 @@ fn dial_answer(error: &DialError) -> Answer {
         DialError::Connect(_) => unavailable("upstream_unreachable"),
         DialError::Deadline(_) => unavailable("upstream_deadline"),
         DialError::TlsRefused | DialError::EarlyPlaintext | DialError::Tls(_) => unavailable("upstream_tls"),
-        DialError::Protocol(_) => unavailable("upstream_protocol"),
+        DialError::Protocol(_) | DialError::Ssh(_) => unavailable("upstream_protocol"),
+        DialError::UnknownHost(_) => unavailable("upstream_host_key"),
         DialError::Changed => plain(
             RefusalCode::UpstreamUnavailable,
             "upstream_changed",
@@ -286,7 +287,7 @@ fn dial_answer(error: &DialError) -> Answer {
         | DialError::AuthenticationRefused { .. }
         | DialError::UnknownMethod { .. }
         | DialError::Scram(_) => rejected("upstream_authentication"),
-        DialError::Login => rejected("upstream_login"),
+        DialError::Login | DialError::NotSsh => rejected("upstream_login"),
         // Refused before, with the user's name on record: the endpoint allows what the roles allow.
         DialError::ReplicationNotAllowed => {
             plain(RefusalCode::AccessDenied, "replication_not_allowed", REPLICATION)
@@ -312,6 +313,7 @@ pub(crate) fn accept_reason(error: &AcceptError) -> &'static str {
         AcceptError::Client(_) => "login_broken_off",
         AcceptError::Tls(_) | AcceptError::Alpn(_) => "client_tls",
         AcceptError::Refused(_) => "login_malformed",
+        AcceptError::Ssh(_) => "client_ssh",
     }
 }
 

@@ -81,7 +81,7 @@ impl Protocol for Fake {
             carried: Carried::default(),
         };
         let client = FakeClient { log: self.log.clone(), script: self.script };
-        Ok(Some(Accepted { peer: PeerCertificate(self.peer.clone()), login, client }))
+        Ok(Some(Accepted { peer: Peer::from_chain(self.peer.clone()), login, client }))
     }
 
     async fn dial(&self, endpoint: &Endpoint, _: &protocols::Login) -> Result<(), DialError> {

@@ -346,7 +346,13 @@ async fn a_cluster_of_before_gets_the_authority_for_hosts_at_its_next_start() {
         Sqlite::open(&world.directory.path().join("data/store.sqlite"), world.time.clone()).unwrap()
     };
     let keys = async |world: &World| {
-        let all = world.admin().await.list_authorities(Default::default()).await.unwrap().into_inner();
+        let all = world
+            .admin()
+            .await
+            .list_authorities(proto::ListAuthoritiesRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
         all.authorities.into_iter().map(|a| (a.r#type, a.certificates, a.ssh_public_keys)).collect::<Vec<_>>()
     };
     let before = keys(&world).await;

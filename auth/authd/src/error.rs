@@ -160,6 +160,12 @@ pub(crate) enum Refused {
     /// The audit trail cannot be written; nothing happens unrecorded.
     #[error("the audit trail cannot be written")]
     Audit(#[from] AuditError),
+    /// A recording's file failed.
+    #[error("the recording is not available")]
+    Recording(#[source] std::io::Error),
+    /// A recording beyond every bound.
+    #[error("the recording is too large")]
+    RecordingTooLarge,
     /// Signing failed.
     #[error("certificate could not be issued")]
     Ca(#[source] CaError),
@@ -209,11 +215,12 @@ impl Refused {
             | Self::NotTouchedFor
             | Self::LastDevice
             | Self::RoleInUse { .. } => Code::FailedPrecondition,
-            Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {
-                Code::ResourceExhausted
-            }
+            Self::LockedOut(_)
+            | Self::TooMany(_)
+            | Self::RecordingTooLarge
+            | Self::Password(PasswordError::Busy) => Code::ResourceExhausted,
             Self::Store(StoreError::Conflict { .. }) => Code::FailedPrecondition,
-            Self::Store(_) | Self::Audit(_) => Code::Unavailable,
+            Self::Store(_) | Self::Audit(_) | Self::Recording(_) => Code::Unavailable,
             Self::Ca(_) | Self::Internal(_) | Self::Password(PasswordError::Failed) => Code::Internal,
         }
     }

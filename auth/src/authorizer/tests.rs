@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
 
 use super::*;
 use crate::{
+    certificate::CertificateError,
     identity::{DeviceId, Protocol, TargetName, UserName},
     policy::{DeniedBy, MfaRequiredBy},
     receipt::ReceiptError,
@@ -14,6 +16,8 @@ use crate::{
         world::{SIDECAR_ID, client, delete, device, lock, preference, request, resource, totp},
     },
 };
+
+mod ssh;
 
 fn role(name: &str) -> RoleName {
     RoleName::new(name).unwrap()

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn ids() -> Arc<ConnectionIds> {
-        ConnectionIds::new(Box::new(|killer, owner| killer.0 == owner.0))
+        ConnectionIds::new(Box::new(|killer, owner| killer.chain() == owner.chain()))
     }
 
     fn person(name: u8) -> Arc<Peer> {

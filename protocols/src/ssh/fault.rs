@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::host::UnknownHost;
 use crate::reader::Short;
 
 /// The SSH connection to one side failed.
@@ -36,6 +37,9 @@ pub enum SshFault {
     /// A packet's length is impossible.
     #[error("a packet has the impossible length {0}")]
     Length(u32),
+    /// The other side's host key is not the right one.
+    #[error("the host is not known")]
+    Host(#[source] UnknownHost),
     /// A message cannot be read, or has no place where it comes.
     #[error("{0}")]
     Protocol(&'static str),

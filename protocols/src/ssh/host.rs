@@ -37,15 +37,23 @@ impl HostIdentity {
     /// # Errors
     /// It is not for this key, or cannot be read: nothing changes.
     pub fn certify(&self, certificate: &[u8]) -> Result<(), BadKey> {
-        let parsed = Certificate::from_bytes(certificate).map_err(BadKey::Format)?;
-        let mut key = Vec::new();
-        ssh_key::encoding::Encode::encode(parsed.public_key(), &mut key)
-            .map_err(|error| BadKey::Format(error.into()))?;
-        if key != self.key.public() {
+        if certified_key(certificate)? != self.key.public() {
             return Err(BadKey::Crypto);
         }
         *self.certificate.write().unwrap_or_else(PoisonError::into_inner) = Some(certificate.into());
         Ok(())
+    }
+
+    /// Whether this is a certificate for this key, both in their wire forms. Nothing else about it is looked at.
+    #[must_use]
+    pub fn is_certificate_for(certificate: &[u8], key: &[u8]) -> bool {
+        certified_key(certificate).is_ok_and(|certified| certified == key)
+    }
+
+    /// The public key in its wire form.
+    #[must_use]
+    pub fn public(&self) -> &[u8] {
+        self.key.public()
     }
 
     pub(super) fn key(&self) -> &SshKey {
@@ -55,6 +63,15 @@ impl HostIdentity {
     pub(super) fn certificate(&self) -> Option<Arc<[u8]>> {
         self.certificate.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// The key that a certificate is for, in its wire form.
+fn certified_key(certificate: &[u8]) -> Result<Vec<u8>, BadKey> {
+    let parsed = Certificate::from_bytes(certificate).map_err(BadKey::Format)?;
+    let mut key = Vec::new();
+    ssh_key::encoding::Encode::encode(parsed.public_key(), &mut key)
+        .map_err(|error| BadKey::Format(error.into()))?;
+    Ok(key)
 }
 
 /// By what an upstream is known: keys, or authorities that certify its key for one of its names. With neither,

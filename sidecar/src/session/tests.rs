@@ -179,6 +179,15 @@ impl Issue for Nobody {
     }
 }
 
+impl VerifyCode for Nobody {
+    fn verify(
+        &self,
+        _: auth::proto::VerifyOtpRequest,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<auth::credential::OtpProof, CodeError>> + Send + '_>> {
+        Box::pin(async { Err(CodeError::Failed("no codes here".into())) })
+    }
+}
+
 /// One door with a fake protocol behind it.
 struct Stage {
     world: World,
@@ -221,6 +230,8 @@ impl Stage {
             authorizer: world.authorizer(),
             replica: Arc::clone(&world.replica),
             audit,
+            recordings: crate::recording::Recordings::open(data.path(), 16 * 1024 * 1024).unwrap().0,
+            codes: Arc::new(Nobody),
             clock: world.clock.clone(),
             metrics: metrics.target(target_name, "postgres"),
             process_metrics: metrics,

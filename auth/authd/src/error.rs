@@ -71,6 +71,9 @@ pub(crate) enum Refused {
         "per-session MFA is required, but a certificate on disk cannot carry it; use tsh db connect or tsh proxy db --tunnel"
     )]
     MfaOnDisk,
+    /// The person that a sidecar names may not be what it asks for.
+    #[error("this user may not have this login at this node")]
+    NoAccess,
     /// A key of an SSH host, from a sidecar that may guard none.
     #[error("this sidecar did not join for nodes: it needs a token of type node")]
     NoNodes,
@@ -195,6 +198,7 @@ impl Refused {
             | Self::Locked(_)
             | Self::Rule { .. }
             | Self::NoNodes
+            | Self::NoAccess
             | Self::Attestation(_)
             | Self::NoRoles(_)
             | Self::MfaRequired

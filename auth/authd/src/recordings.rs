@@ -197,9 +197,7 @@ impl Cluster {
     }
 
     async fn end_upload(&self, stored: Stored<Recording>) -> Result<proto::UploadRecordingResponse, Refused> {
-        let key = keys::recording(stored.value.session);
-        self.store.commit(vec![Op::put(key, stored.unchanged(), &stored.value)?]).await?;
-        let recording = stored.value;
+        let recording = &stored.value;
         if recording.finished.is_some() {
             let event = json!({
                 "event": "session.upload", "code": "T2005I", "sid": recording.session,
@@ -208,6 +206,8 @@ impl Cluster {
             });
             self.audit.emit(event).await?;
         }
+        let key = keys::recording(recording.session);
+        self.store.commit(vec![Op::put(key, stored.unchanged(), recording)?]).await?;
         Ok(recording.answer())
     }
 

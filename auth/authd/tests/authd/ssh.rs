@@ -332,6 +332,10 @@ async fn what_a_sidecar_shows_to_a_host_names_the_person_and_opens_one_account()
         let refusal = refused(client.issue_upstream_ssh_certificate(ask("prod-host", login, "olga")).await);
         assert_eq!(refusal.0, Code::InvalidArgument, "{login:?}");
     }
+    for (login, user) in [("daemon", "olga"), ("root", "mallory")] {
+        let refusal = refused(client.issue_upstream_ssh_certificate(ask("prod-host", login, user)).await);
+        assert_eq!(refusal.0, Code::PermissionDenied, "{user} as {login}: {}", refusal.1);
+    }
     let event = scene.world.events("cert.create").await.pop().unwrap();
     assert_eq!(
         (&event["cert_type"], &event["user"], &event["login"]),

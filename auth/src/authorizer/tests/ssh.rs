@@ -358,6 +358,16 @@ fn a_code_counts_only_where_the_cluster_takes_codes_and_for_the_users_own_device
 }
 
 #[test]
+fn who_has_no_device_for_codes_or_no_cluster_that_takes_them_is_not_asked() {
+    let world = with_codes();
+    let (jerry, olga) = (UserName::new("jerry").unwrap(), UserName::new("olga").unwrap());
+    assert!(world.authorizer.takes_codes_of(&jerry) && !world.authorizer.takes_codes_of(&olga));
+    world.apply(preference(r#""second_factor":"webauthn""#)).unwrap();
+    assert!(!world.authorizer.takes_codes_of(&jerry));
+    assert!(!World::empty().authorizer.takes_codes_of(&jerry));
+}
+
+#[test]
 fn a_code_is_no_proof_of_a_security_key() {
     let world = with_codes();
     let certificate = login(&world).wire();

@@ -78,6 +78,7 @@ pub async fn open(
         requester: SessionRequester::LocalProxy.into(),
         challenge_id,
         mfa,
+        ssh_public_key: Vec::new(),
     };
     issue(connection, key, request).await.map(Arc::new)
 }
@@ -94,6 +95,7 @@ pub async fn open_for_disk(connection: &Connection, route: &Route) -> anyhow::Re
         requester: SessionRequester::Disk.into(),
         challenge_id: String::new(),
         mfa: None,
+        ssh_public_key: Vec::new(),
     };
     issue(connection, key, request).await
 }
@@ -105,8 +107,11 @@ async fn touch(
     route: &Route,
     public_key: &[u8],
 ) -> anyhow::Result<(String, MfaResponse)> {
-    let session =
-        create_challenge_request::Session { route: Some(route.clone()), public_key: public_key.to_vec() };
+    let session = create_challenge_request::Session {
+        route: Some(route.clone()),
+        public_key: public_key.to_vec(),
+        ssh_public_key: Vec::new(),
+    };
     let scope = create_challenge_request::Scope::Session(session);
     let request = CreateChallengeRequest { scope: Some(scope) };
     let challenge = UsersClient::new(channel.clone()).create_challenge(request).await?.into_inner();

@@ -146,7 +146,16 @@ type Key = Zeroizing<PrivatePkcs8KeyDer<'static>>;
 fn request(names: &Names) -> Result<(Key, SidecarCertificateRequest), JoinError> {
     let (key, public_key) = generate_p256().map_err(JoinError::Key)?;
     let target_names = names.targets.iter().map(ToString::to_string).collect();
-    Ok((key, SidecarCertificateRequest { public_key, target_names, hosts: names.hosts.clone() }))
+    Ok((
+        key,
+        SidecarCertificateRequest {
+            public_key,
+            target_names,
+            hosts: names.hosts.clone(),
+            // A sidecar of databases has no host key.
+            ssh_public_key: Vec::new(),
+        },
+    ))
 }
 
 impl Identity {

@@ -166,6 +166,17 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
             let text = format!("the certificate is for {}", login_text(certificate_for));
             no(RefusalCode::AccessDenied, "other_login", &text, Some(connect()), Outcome::Denied)
         }
+        DenyReason::OtherProtocolOfCredential => {
+            unknown("other_credential", "the certificate is not for this protocol", Some(connect()))
+        }
+        DenyReason::OtherUserInside { .. } => {
+            let text = "the certificate of TLS and that of SSH are of two users";
+            unknown("other_user_inside", text, Some("run: tsh login".to_owned()))
+        }
+        DenyReason::SessionCertificateInside => {
+            let text = "inside TLS, SSH takes the certificate of a login";
+            unknown("session_certificate_inside", text, Some("run: tsh login".to_owned()))
+        }
         DenyReason::MfaRequired { .. } => {
             no(RefusalCode::MfaRequired, "mfa_required", MFA, Some(connect()), Outcome::MfaRequired)
         }
@@ -186,6 +197,7 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
         DenyReason::Receipt(_) => proof("receipt_invalid"),
         DenyReason::ReceiptMissing { .. } => proof("receipt_missing"),
         DenyReason::ReceiptUnexpected { .. } => proof("receipt_unexpected"),
+        DenyReason::OtherCode { .. } => proof("other_code"),
         DenyReason::UnknownDevice { .. } => proof("unknown_device"),
         DenyReason::DeviceOfAnotherUser { .. } => proof("device_of_another_user"),
         // Written by the administrator for whom it stops.

@@ -23,6 +23,7 @@ use std::{
 use auth::{
     authorizer::{Authorizer, SessionRequest},
     clock::Clock,
+    credential::Credential,
     identity::Login,
     permit::Permit,
     policy::{Target, TargetKind},
@@ -131,7 +132,7 @@ impl<P: Protocol> Door<P> {
         from: SocketAddr,
         place: &Place,
     ) -> Result<Opened<P::Upstream>, Stop> {
-        let permit = self.authorizer.authorize(&peer.0, request).map_err(Stop::Denied)?;
+        let permit = self.authorizer.authorize(&Credential::X509(&peer.0), request).map_err(Stop::Denied)?;
         place.known();
         Span::current().record("user", field::display(&permit.identity().user));
         let seat = self.admit(&permit, login).map_err(Stop::Barred)?;

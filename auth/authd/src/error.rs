@@ -71,6 +71,9 @@ pub(crate) enum Refused {
         "per-session MFA is required, but a certificate on disk cannot carry it; use tsh db connect or tsh proxy db --tunnel"
     )]
     MfaOnDisk,
+    /// A key of an SSH host, from a sidecar that may guard none.
+    #[error("this sidecar did not join for nodes: it needs a token of type node")]
+    NoNodes,
     /// There is none, or none that this caller may know of.
     #[error("{kind} {name:?} not found")]
     NotFound {
@@ -185,6 +188,7 @@ impl Refused {
             | Self::OtherAddress
             | Self::Locked(_)
             | Self::Rule { .. }
+            | Self::NoNodes
             | Self::Attestation(_)
             | Self::NoRoles(_)
             | Self::MfaRequired

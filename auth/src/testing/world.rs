@@ -13,6 +13,7 @@ use super::{
 use crate::{
     authorizer::{Authorizer, SessionRequest},
     clock::{Clock, ClockHandle, unix_millis},
+    credential::Credential,
     denied::{AccessDenied, DenyReason},
     identity::{
         ClusterName, DeviceId, Identity, Login, MfaEvidence, Protocol, RoleName, Route, TargetName, Traits,
@@ -158,7 +159,7 @@ impl World {
     }
 
     pub(crate) fn authorize(&self, identity: &Identity, target: &str) -> Result<Permit, AccessDenied> {
-        self.authorizer.authorize(&[self.certify(identity)], &request(target))
+        self.authorizer.authorize(&Credential::X509(&[self.certify(identity)]), &request(target))
     }
 
     pub(crate) fn refusal(&self, identity: &Identity, target: &str) -> DenyReason {

@@ -9,6 +9,24 @@ use crate::{challenge::Scope, error::Refused, registration::Wish};
 
 #[tonic::async_trait]
 impl Users for Api {
+    type GetRecordingStream = tokio_stream::wrappers::ReceiverStream<Result<proto::RecordingChunk, Status>>;
+
+    async fn list_recordings(
+        &self,
+        request: Request<proto::ListRecordingsRequest>,
+    ) -> Result<Response<proto::ListRecordingsResponse>, Status> {
+        let _caller = caller::user(&self.cluster, &request).await?;
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_recording(
+        &self,
+        request: Request<proto::GetRecordingRequest>,
+    ) -> Result<Response<Self::GetRecordingStream>, Status> {
+        let _caller = caller::user(&self.cluster, &request).await?;
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn list_targets(
         &self,
         request: Request<proto::ListTargetsRequest>,

@@ -361,6 +361,7 @@ pub(crate) fn certificate_request(key: &Key, names: &[&str]) -> proto::SidecarCe
         public_key: key.spki.clone(),
         target_names: names.iter().map(|name| (*name).to_owned()).collect(),
         hosts: vec!["127.0.0.1".to_owned()],
+        ssh_public_key: vec![],
     }
 }
 

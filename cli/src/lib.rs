@@ -23,6 +23,7 @@ pub mod profile;
 pub mod proxy_address;
 pub mod report;
 pub mod session;
+pub mod ssh;
 pub mod tctl;
 pub mod terminal;
 pub mod times;

@@ -8,6 +8,7 @@ mod login;
 mod logout;
 mod proxy;
 mod register;
+mod ssh;
 mod status;
 
 pub use arguments::Arguments;
@@ -41,6 +42,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Db(DbCommand::Env(which)) => db::environment::run(&context, which.name.as_deref()),
         Command::Db(DbCommand::Config(config)) => db::config::run(&context, &config).await,
         Command::Proxy(ProxyCommand::Db(proxy)) => Box::pin(proxy::run(&context, &proxy)).await,
+        Command::Proxy(ProxyCommand::Ssh(proxy)) => Box::pin(ssh::proxy::run(&context, &proxy)).await,
+        Command::Ssh(ssh) => Box::pin(ssh::run(&context, &ssh)).await,
+        Command::Ls(list) => ssh::list::run(&context, &list).await,
+        Command::Config(_) => ssh::config::run(&context).await,
         Command::Version => Ok(()),
     }
 }

@@ -30,7 +30,7 @@ mod peer;
 mod refusal;
 mod renewal;
 
-pub use dial::{DialError, dial, dial_plain};
+pub use dial::{DialError, dial, dial_node, dial_plain};
 pub use peer::{PeerError, require_same_user};
 pub use renewal::Renewal;
 

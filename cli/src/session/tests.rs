@@ -9,7 +9,7 @@ use auth::{
     proto::{
         BeginAddMfaDeviceRequest, DeleteMfaDeviceRequest, DeleteMfaDeviceResponse, DeviceRegistration,
         FinishAddMfaDeviceRequest, IsMfaRequiredResponse, ListMfaDevicesRequest, ListMfaDevicesResponse,
-        ListTargetsRequest, ListTargetsResponse, MfaChallenge, MfaDevice, SessionCertificate, SessionIntent,
+        ListTargetsRequest, ListTargetsResponse, MfaChallenge, MfaDevice, SessionIntent,
         mfa_response::Response as Answer,
         users_server::{Users, UsersServer},
     },
@@ -147,7 +147,7 @@ async fn touched(lie: fn(&mut SessionIntent)) -> (anyhow::Result<(String, MfaRes
         proxy: profile.proxy.clone(),
         channel: channel.clone(),
     };
-    let result = touch(&channel, &profile, &prompter, &route(), PUBLIC_KEY).await;
+    let result = touch(&channel, &profile, &prompter, &route(), PublicKey::X509(PUBLIC_KEY)).await;
     drop(prompter);
     let mut seen = String::new();
     File::from(screen).read_to_string(&mut seen).unwrap();

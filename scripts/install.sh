@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql mariadb clients nextest`. Nothing is done for what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh clients nextest`. Nothing is done for what is there already.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -48,7 +48,15 @@ has_mariadb() {
     done
 }
 
-# PostgreSQL's clients in other languages, pinned below e2e/clients, installed below target/clients. A stamp names what
+# The server may be off an ordinary user's search path; rsync, git and dropbear's client are what the tests copy with.
+has_openssh() {
+    local program
+    for program in sshd ssh scp sftp ssh-keygen ssh-agent rsync git dbclient; do
+        command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || return 1
+    done
+}
+
+# Clients in other languages, PostgreSQL's and SSH's, pinned below e2e/clients, installed below target/clients. A stamp names what
 # was installed: another version in a pinned list installs anew.
 clients() {
     local pinned=$here/e2e/clients installed=$here/target/clients stamp
@@ -58,7 +66,7 @@ clients() {
     fi
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt "Python with venv" python3 python3-venv
     command -v node >/dev/null && command -v npm >/dev/null || apt "Node.js with npm" nodejs npm
-    echo "Installing the PostgreSQL clients of Python and Node.js below target/clients"
+    echo "Installing the clients of Python and Node.js below target/clients"
     mkdir -p "$installed/node"
     python3 -m venv --clear "$installed/python"
     "$installed/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$pinned/python/requirements.txt"
@@ -77,6 +85,7 @@ for wanted in "$@"; do
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
+    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client rsync git dropbear-bin ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

@@ -269,16 +269,13 @@ impl<U: RecordingUplink> Desk<U> {
 async fn keep_durable(live: &Arc<Live>) {
     let mut progress = live.watch();
     loop {
-        let dirty = progress.wait_for(|now| now.written > now.durable).await;
-        if dirty.is_err() {
+        // What `wait_for` returns keeps others from writing, so it is dropped at once.
+        if progress.wait_for(|now| now.written > now.durable).await.is_err() {
             return pending().await;
         }
-        if !progress.borrow().finished {
-            let finished = progress.wait_for(|now| now.finished);
-            tokio::select! {
-                () = sleep(SYNC_WITHIN) => {}
-                _ = finished => {}
-            }
+        tokio::select! {
+            () = sleep(SYNC_WITHIN) => {}
+            _ = progress.wait_for(|now| now.finished) => {}
         }
         let syncing = Arc::clone(live);
         let synced = spawn_blocking(move || syncing.sync()).await.map_err(io::Error::other).flatten();

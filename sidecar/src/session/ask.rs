@@ -91,9 +91,7 @@ impl<P: Protocol> Door<P> {
         let Identity { user, route: None, mfa: MfaEvidence::None, .. } = denied.identity.as_deref()? else {
             return None;
         };
-        let snapshot = self.replica.snapshot();
-        let taken = snapshot.auth_preference().is_some_and(|cluster| cluster.second_factor.allows_otp());
-        (taken && snapshot.has_otp_device(user)).then_some(ssh)
+        self.authorizer.takes_codes_of(user).then_some(ssh)
     }
 
     /// What authd says about a code that the client gives; `None` where it gives none that is right.

@@ -48,10 +48,10 @@ has_mariadb() {
     done
 }
 
-# The server may be off an ordinary user's search path; rsync, git and dropbear's client are what the tests copy with.
+# The server may be off an ordinary user's search path; rsync and git are what the tests copy with.
 has_openssh() {
     local program
-    for program in sshd ssh scp sftp ssh-keygen ssh-agent rsync git dbclient; do
+    for program in sshd ssh scp sftp ssh-keygen ssh-agent rsync git; do
         command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || return 1
     done
 }
@@ -85,7 +85,7 @@ for wanted in "$@"; do
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
-    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client rsync git dropbear-bin ;;
+    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client rsync git ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

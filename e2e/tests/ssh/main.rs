@@ -1,6 +1,7 @@
 //! SSH, with real clients, a real sshd, and everything of ours in between.
 #![cfg(test)]
 
+mod clients;
 mod copies;
 mod forwards;
 mod live;
@@ -10,3 +11,4 @@ mod roles;
 mod session;
 mod stage;
 mod trail;
+mod tsh;

@@ -340,3 +340,6 @@ async fn record(shared: &Shared, body: SshBody) -> Result<(), AuditError> {
 fn size_of(TerminalSize { columns, rows }: TerminalSize) -> Size {
     Size::new(columns, rows)
 }
+
+#[cfg(test)]
+mod tests;

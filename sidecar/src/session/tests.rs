@@ -8,6 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::timeout};
 
+mod ask;
+
 use super::*;
 use crate::{
     admission::{Admission, Room},
@@ -55,7 +57,9 @@ enum Script {
 
 struct Fake {
     log: Log,
-    peer: Vec<rustls_pki_types::CertificateDer<'static>>,
+    peer: Peer,
+    /// What its person answers, one after the other; then nothing.
+    replies: Vec<&'static str>,
     user: String,
     replication: Replication,
     script: Script,
@@ -65,6 +69,7 @@ struct Fake {
 struct FakeClient {
     log: Log,
     script: Script,
+    replies: std::vec::IntoIter<&'static str>,
 }
 
 impl Protocol for Fake {
@@ -80,8 +85,9 @@ impl Protocol for Fake {
             replication: self.replication,
             carried: Carried::default(),
         };
-        let client = FakeClient { log: self.log.clone(), script: self.script };
-        Ok(Some(Accepted { peer: Peer::from_chain(self.peer.clone()), login, client }))
+        let replies = self.replies.clone().into_iter();
+        let client = FakeClient { log: self.log.clone(), script: self.script, replies };
+        Ok(Some(Accepted { peer: self.peer.clone(), login, client }))
     }
 
     async fn dial(&self, endpoint: &Endpoint, _: &protocols::Login) -> Result<(), DialError> {
@@ -115,6 +121,14 @@ impl Protocol for Fake {
 
 impl Client for FakeClient {
     type Upstream = ();
+
+    async fn ask(&mut self, prompt: &protocols::Prompt) -> protocols::Reply {
+        self.log.add(format!("ask: {} {}", prompt.instruction, prompt.question));
+        match self.replies.next() {
+            Some(reply) => protocols::Reply::Given(protocols::Secret::new(reply.as_bytes().to_vec())),
+            None => protocols::Reply::Gone,
+        }
+    }
 
     async fn refuse(self, refusal: Refusal) -> io::Result<()> {
         self.log.add(format!("refuse: {}", refusal.message));
@@ -217,7 +231,8 @@ impl Stage {
         let target = target(target_name);
         let protocol = Fake {
             log: log.clone(),
-            peer: peer.map(chain).unwrap_or_default(),
+            peer: Peer::from_chain(peer.map(chain).unwrap_or_default()),
+            replies: Vec::new(),
             user: user.to_owned(),
             replication: Replication::None,
             script,

@@ -163,6 +163,8 @@ impl<U: RecordingUplink> Desk<U> {
                         Some(now.durable) > shipped || (now.finished && now.durable == now.written)
                     });
                     tokio::select! {
+                        // First, so that what was finished before the stop is still sent.
+                        biased;
                         _ = grown => {}
                         () = self.stop.cancelled() => return,
                     }

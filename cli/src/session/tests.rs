@@ -8,8 +8,9 @@ use auth::{
     identity::{ClusterName, UserName},
     proto::{
         BeginAddMfaDeviceRequest, DeleteMfaDeviceRequest, DeleteMfaDeviceResponse, DeviceRegistration,
-        FinishAddMfaDeviceRequest, IsMfaRequiredResponse, ListMfaDevicesRequest, ListMfaDevicesResponse,
-        ListTargetsRequest, ListTargetsResponse, MfaChallenge, MfaDevice, SessionCertificate, SessionIntent,
+        FinishAddMfaDeviceRequest, GetRecordingRequest, IsMfaRequiredResponse, ListMfaDevicesRequest,
+        ListMfaDevicesResponse, ListRecordingsRequest, ListRecordingsResponse, ListTargetsRequest,
+        ListTargetsResponse, MfaChallenge, MfaDevice, RecordingChunk, SessionCertificate, SessionIntent,
         mfa_response::Response as Answer,
         users_server::{Users, UsersServer},
     },
@@ -79,6 +80,22 @@ impl Users for AuthService {
         &self,
         _: Request<IssueSessionCertificateRequest>,
     ) -> Result<Response<SessionCertificate>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type GetRecordingStream = tonic::codegen::BoxStream<RecordingChunk>;
+
+    async fn list_recordings(
+        &self,
+        _: Request<ListRecordingsRequest>,
+    ) -> Result<Response<ListRecordingsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_recording(
+        &self,
+        _: Request<GetRecordingRequest>,
+    ) -> Result<Response<Self::GetRecordingStream>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -399,7 +399,7 @@ fn a_code_older_than_the_roles_accept_is_refused_from_the_beginning_of_the_certi
 #[test]
 fn an_interval_longer_than_any_clock_reaches_refuses_nobody() {
     assert_eq!(
-        check_mfa_age(
+        mfa::check_age(
             Mfa::Verified { device: DeviceId(Uuid::nil()), at: now() },
             Some(Duration::MAX),
             now() + HOUR

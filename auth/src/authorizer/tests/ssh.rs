@@ -162,10 +162,8 @@ fn an_ssh_certificate_opens_no_database_and_tls_alone_opens_no_node() {
 fn an_authority_whose_key_cannot_be_read_vouches_for_nobody() {
     let world = World::new();
     let mut event = crate::testing::world::authority("user", &world.user_ca);
-    let crate::proto::watch_event::Event::Put(put) = &mut event else { unreachable!() };
-    let Some(crate::proto::watch_event::put::Item::Authority(authority)) = &mut put.item else {
-        unreachable!()
-    };
+    let proto::watch_event::Event::Put(put) = &mut event else { unreachable!() };
+    let Some(proto::watch_event::put::Item::Authority(authority)) = &mut put.item else { unreachable!() };
     authority.ssh_public_keys = vec!["ssh-ed25519 AAAA".to_owned()];
     world.apply(event).unwrap();
     let refused = refusal(&world, &login(&world), "dev-host", "jerry");

@@ -189,6 +189,7 @@ where
                 let ours = self.side.proposal().map_err(fault)?;
                 let mut own = self.own.lock().await;
                 own.put(&ours).map_err(fault)?;
+                own.flush().await.map_err(fault)?;
                 (own, ours)
             }
         };

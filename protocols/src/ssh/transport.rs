@@ -147,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
                 [message::KEXINIT, ..] => {
                     let theirs = self.incoming.payload().to_vec();
                     let ours = self.side.proposal()?;
-                    self.outgoing.put(&ours)?;
+                    self.send(&ours).await?;
                     let Self { incoming, outgoing, side } = self;
                     exchange(incoming, outgoing, side, &ours, &theirs).await?;
                 }

@@ -4,7 +4,7 @@
 //! has begun. When a terminal cannot be recorded, the session ends (`record_session: strict`) or goes on, which is an event.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 

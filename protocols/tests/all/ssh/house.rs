@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use protocols::ssh::{HostIdentity, HostKeys, Ssh, SshKey};
+use protocols::ssh::{HostIdentity, HostKeys, Ssh, SshClient, SshKey};
 use protocols::{
-    Allowed, Client, Credential, Endpoint, End, Event, Protocol, Refusal, RefusalCode, RelayError, SshAction,
+    Allowed, Client, Credential, Endpoint, End, Event, Prompt, Protocol, Refusal, RefusalCode, RelayError, Reply,
+    SshAction,
     SshTerms, Tap, TapClosed, Transferred, UpstreamAddress, Verdict,
 };
 use tempfile::TempDir;
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) upstream_certificate: Vec<String>,
     /// By what the server is known.
     pub(crate) host_keys: Known,
+    /// The code that clients are asked for.
+    pub(crate) code: Option<&'static str>,
 }
 
 /// By what the server is known.
@@ -60,6 +63,7 @@ impl Default for Plan {
             new_keys_after: None,
             upstream_certificate: Vec::new(),
             host_keys: Known::Pinned,
+            code: None,
         }
     }
 }
@@ -117,7 +121,7 @@ impl House {
         let (log, (end, ended)) = (Log::default(), watch::channel(false));
         let (tell, outcomes) = watch::channel(Vec::new());
         let endpoint = endpoint(path, sshd_port, &plan);
-        tasks.spawn(serve(listener, Arc::new(ssh), endpoint, log.clone(), ended, tell));
+        tasks.spawn(serve(listener, Arc::new(ssh), (endpoint, plan.code), log.clone(), ended, tell));
         // As a client of the sidecar knows it.
         let ca = std::fs::read_to_string(path.join("host_ca.pub")).unwrap();
         std::fs::write(path.join("known_hosts"), format!("@cert-authority target {ca}")).unwrap();
@@ -293,7 +297,7 @@ fn endpoint(path: &Path, port: u16, plan: &Plan) -> Endpoint {
 async fn serve(
     listener: TcpListener,
     ssh: Arc<Ssh>,
-    endpoint: Endpoint,
+    (endpoint, code): (Endpoint, Option<&'static str>),
     log: Log,
     ended: watch::Receiver<bool>,
     tell: watch::Sender<Vec<Outcome>>,
@@ -304,12 +308,19 @@ async fn serve(
         let (ssh, endpoint, log, tell) = (ssh.clone(), endpoint.clone(), log.clone(), tell.clone());
         let mut ended = ended.clone();
         sessions.spawn(async move {
-            let accepted = match ssh.accept(socket).await {
+            let mut accepted = match ssh.accept(socket).await {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => return tell.send_modify(|all| all.push(Err(chain(&error)))),
             };
             log.push(format!("login {} {:?}", accepted.login.user, kind(&accepted.peer)));
+            if let Some(code) = code
+                && !is_given(&mut accepted.client, code, &log).await
+            {
+                let refusal = Refusal::new(RefusalCode::MfaRequired, "access to resource requires MFA");
+                let told = accepted.client.refuse(refusal.with_hint("run: tsh ssh")).await;
+                return tell.send_modify(|all| all.push(Err(format!("refused {told:?}"))));
+            }
             let upstream = match ssh.dial(&endpoint, &accepted.login).await {
                 Ok(upstream) => upstream,
                 Err(error) => {
@@ -326,6 +337,23 @@ async fn serve(
             tell.send_modify(|all| all.push(outcome.map_err(|error: RelayError| chain(&error))));
         });
     }
+}
+
+/// Whether a client knows the code, which it is asked for twice at most.
+async fn is_given(client: &mut SshClient, code: &str, log: &Log) -> bool {
+    for instruction in ["MFA is required", "That was wrong"] {
+        let prompt =
+            Prompt { instruction: instruction.into(), question: "Enter an OTP code: ".into(), echo: false };
+        match client.ask(&prompt).await {
+            Reply::Given(given) if given.expose() == code.as_bytes() => return true,
+            Reply::Given(given) => log.push(format!("wrong {}", given.expose().escape_ascii())),
+            other => {
+                log.push(format!("{other:?}"));
+                return false;
+            }
+        }
+    }
+    false
 }
 
 fn kind(peer: &protocols::Peer) -> &'static str {

@@ -32,7 +32,7 @@ use crate::{
     clock::Clock,
     credential::Credential,
     denied::{AccessDenied, DenyReason},
-    identity::{Identity, Login, MfaEvidence, RoleName, Route},
+    identity::{Identity, Login, MfaEvidence, RoleName, Route, UserName},
     lock,
     permit::Permit,
     policy::{Access, Decision, MfaStatus, Target},
@@ -104,6 +104,15 @@ impl Authorizer {
     pub fn for_sidecar(replica: Arc<Replica>, clock: Clock, sidecar_id: Option<String>) -> Self {
         let (roles, decisions) = (RoleSetCache::new(), DecisionCache::new());
         Self(Arc::new(Core { replica, clock, sidecar_id, roles, decisions }))
+    }
+
+    /// Could this user answer with a one-time code, as things are? Whoever could not need not be asked for one.
+    #[must_use]
+    pub fn takes_codes_of(&self, user: &UserName) -> bool {
+        let snapshot = self.0.replica.snapshot();
+        let preference = snapshot.auth_preference().filter(|_| snapshot.is_ready());
+        preference.is_some_and(|preference| preference.second_factor.allows_otp())
+            && snapshot.has_otp_device(user)
     }
 
     /// Lets somebody in, or says why not. `credential` is what the client presented and proved to hold the key of: the caller

@@ -19,6 +19,7 @@ use crate::{
     keys,
     password::Passwords,
     passwordless::Lobby,
+    recordings::Recordings,
     store::{self, Condition, Op, Store, StoreError},
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Cluster {
     pub(crate) lobby: Lobby,
     pub(crate) pages: Pages,
     pub(crate) audit: AuditLog,
+    pub(crate) recordings: Recordings,
 }
 
 /// The five authorities. They do not change while authd runs.

@@ -164,7 +164,7 @@ impl Cluster {
         if !self.guards(id, TargetKind::Node, &request.target_name).await? {
             return Err(Refused::NotFound { kind: "node", name: request.target_name.clone() });
         }
-        let issued = self.issue_upstream_ssh(request)?;
+        let issued = self.issue_upstream_ssh(request).await?;
         let event = json!({
             "event": "cert.create", "code": "TC000I", "cert_type": "openssh", "server_id": id,
             "target": request.target_name, "user": request.user, "login": request.login,

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
 
 use super::*;
 use crate::{
+    certificate::CertificateError,
     identity::{DeviceId, Protocol, TargetName, UserName},
     policy::{DeniedBy, MfaRequiredBy},
     receipt::ReceiptError,
@@ -14,6 +16,8 @@ use crate::{
         world::{SIDECAR_ID, client, delete, device, lock, preference, request, resource, totp},
     },
 };
+
+mod ssh;
 
 fn role(name: &str) -> RoleName {
     RoleName::new(name).unwrap()
@@ -395,7 +399,7 @@ fn a_code_older_than_the_roles_accept_is_refused_from_the_beginning_of_the_certi
 #[test]
 fn an_interval_longer_than_any_clock_reaches_refuses_nobody() {
     assert_eq!(
-        check_mfa_age(
+        mfa::check_age(
             Mfa::Verified { device: DeviceId(Uuid::nil()), at: now() },
             Some(Duration::MAX),
             now() + HOUR

@@ -13,6 +13,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ssh_key::{
     Certificate, HashAlg, PublicKey,
     certificate::{CertType, OptionsMap},
+    public::KeyData,
 };
 
 use super::{CertificateError, MAX_CERTIFICATE_BYTES, RejectedCertificate, VerifiedCertificate};
@@ -66,6 +67,10 @@ pub fn verify_user(
     let certificate = presented.certificate;
     let life = Life::of(certificate)?;
     check_signature(certificate, authorities)?;
+    // We certify no other kind, and of some (those of security keys) a signature means less than it seems to.
+    let KeyData::Ed25519(_) = certificate.public_key() else {
+        return Err(CertificateError::Invalid { attribute: "public key" }.into());
+    };
     if certificate.cert_type() != CertType::User {
         return Err(CertificateError::HostCertificate.into());
     }

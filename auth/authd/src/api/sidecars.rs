@@ -58,16 +58,16 @@ impl Sidecars for Api {
         &self,
         request: Request<proto::VerifyOtpRequest>,
     ) -> Result<Response<proto::VerifyOtpResponse>, Status> {
-        let _sidecar = caller::sidecar(&self.cluster, &request).await?;
-        Err(Status::unimplemented("not yet"))
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.verify_otp(sidecar.id, request.into_inner()).await?))
     }
 
     async fn upload_recording(
         &self,
         request: Request<Streaming<proto::RecordingPart>>,
     ) -> Result<Response<proto::UploadRecordingResponse>, Status> {
-        let _sidecar = caller::sidecar(&self.cluster, &request).await?;
-        Err(Status::unimplemented("not yet"))
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.take_recording(sidecar.id, request.into_inner()).await?))
     }
 
     async fn emit_audit(

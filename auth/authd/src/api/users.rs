@@ -1,6 +1,7 @@
 //! What a login certificate may call.
 
 use auth::proto::{self, create_challenge_request, users_server::Users};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
@@ -9,22 +10,25 @@ use crate::{challenge::Scope, error::Refused, registration::Wish};
 
 #[tonic::async_trait]
 impl Users for Api {
-    type GetRecordingStream = tokio_stream::wrappers::ReceiverStream<Result<proto::RecordingChunk, Status>>;
+    type GetRecordingStream = ReceiverStream<Result<proto::RecordingChunk, Status>>;
 
     async fn list_recordings(
         &self,
         request: Request<proto::ListRecordingsRequest>,
     ) -> Result<Response<proto::ListRecordingsResponse>, Status> {
-        let _caller = caller::user(&self.cluster, &request).await?;
-        Err(Status::unimplemented("not yet"))
+        let (caller, standing) = caller::user(&self.cluster, &request).await?;
+        let recordings = self.cluster.list_recordings(&caller.user, &standing, request.get_ref()).await?;
+        Ok(Response::new(proto::ListRecordingsResponse { recordings }))
     }
 
     async fn get_recording(
         &self,
         request: Request<proto::GetRecordingRequest>,
     ) -> Result<Response<Self::GetRecordingStream>, Status> {
-        let _caller = caller::user(&self.cluster, &request).await?;
-        Err(Status::unimplemented("not yet"))
+        let (caller, standing) = caller::user(&self.cluster, &request).await?;
+        let session = &request.get_ref().session_id;
+        let chunks = self.cluster.read_recording(&caller.user, &standing, session).await?;
+        Ok(Response::new(ReceiverStream::new(chunks)))
     }
 
     async fn list_targets(

@@ -72,8 +72,8 @@ impl SessionKey {
 }
 
 /// A session that the user may open, at least with a touch.
-struct Possible {
-    standing: Standing,
+pub(crate) struct Possible {
+    pub(crate) standing: Standing,
     announced: Announced,
     needs_mfa: bool,
 }
@@ -102,7 +102,11 @@ impl Cluster {
         Ok(proto::IsMfaRequiredResponse { required: possible.needs_mfa, target: Some(target) })
     }
 
-    async fn possible(&self, caller: &SessionCaller, wanted: &Wanted) -> Result<Possible, Refused> {
+    pub(crate) async fn possible(
+        &self,
+        caller: &SessionCaller,
+        wanted: &Wanted,
+    ) -> Result<Possible, Refused> {
         let hidden = || Refused::NotFound { kind: "target", name: wanted.route.target.to_string() };
         let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
         let announced = self.announced(wanted.kind, &wanted.route.target).await?.ok_or_else(hidden)?;

@@ -1,10 +1,14 @@
 //! What SSH certificates say: of a login, of a session, of a sidecar as a host, and of a sidecar before a host's sshd.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use auth::{
     certificate::openssh,
-    identity::{Identity, UserName},
+    identity::{Identity, Login, TargetName, UserName},
+    policy::{Decision, MfaStatus, TargetKind},
     proto,
 };
 
@@ -67,7 +71,7 @@ impl Cluster {
     }
 
     /// What a sidecar shows to the sshd of a node: one account, and the name of the person for the host's own log.
-    pub(crate) fn issue_upstream_ssh(
+    pub(crate) async fn issue_upstream_ssh(
         &self,
         request: &proto::IssueUpstreamSshCertificateRequest,
     ) -> Result<IssuedSsh, Refused> {
@@ -76,6 +80,7 @@ impl Cluster {
         }
         let user = UserName::new(request.user.as_str()).map_err(|e| Refused::field("user", e))?;
         let key = SshPublicKey::from_wire(&request.ssh_public_key)?;
+        self.refuse_impossible(&user, request).await?;
         let now = self.clock.now();
         let permission = |name: &str| (name.to_owned(), String::new());
         Ok(self.authorities.openssh.sign_ssh(
@@ -89,6 +94,25 @@ impl Cluster {
                 extensions: ALL_PERMISSIONS.map(permission).to_vec(),
             },
         )?)
+    }
+
+    /// A sidecar asks for people who may be there, as far as their roles say now. Every host that trusts the authority takes what
+    /// is signed; one that was broken into shall not get accounts that nobody has at its own node.
+    async fn refuse_impossible(
+        &self,
+        user: &UserName,
+        request: &proto::IssueUpstreamSshCertificateRequest,
+    ) -> Result<(), Refused> {
+        let hidden = || Refused::NotFound { kind: "node", name: request.target_name.clone() };
+        let name = TargetName::new(request.target_name.as_str()).map_err(|_| hidden())?;
+        let standing = self.standing(user, None).await?;
+        let announced = self.announced(TargetKind::Node, &name).await?.ok_or_else(hidden)?;
+        let target = Arc::new(announced.policy_target().ok_or_else(hidden)?);
+        let login = Login::Node { login: request.login.clone() };
+        match standing.decide(&target, &login, MfaStatus::Verified) {
+            Decision::Deny { .. } => Err(Refused::NoAccess),
+            Decision::Allow { .. } | Decision::MfaRequired { .. } => Ok(()),
+        }
     }
 }
 

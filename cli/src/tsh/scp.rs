@@ -1,7 +1,7 @@
 //! `tsh scp`: files to and from a node, by SFTP, each host with a touch of its own where policy asks for one.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -163,7 +163,7 @@ impl<S> Copying<S> {
             Err(error) => {
                 self.failed += 1;
                 let text = printable_lines(&report::one_line(&anyhow::Error::new(error)));
-                let _ = writeln!(std::io::stderr().lock(), "scp: {text}");
+                report::eprint_line(&format!("scp: {text}"));
                 Ok(())
             }
             Ok(()) => Ok(()),

@@ -66,10 +66,7 @@ fn flags_are_ssh_s_and_what_is_unknown_is_a_mistake() {
 
 #[test]
 fn an_end_by_a_signal_is_told_as_ssh_tells_it() {
-    let (input, _keyboard) = nix::unistd::pipe().unwrap();
-    let (_screen, output) = nix::unistd::pipe().unwrap();
-    let terminal = crate::terminal::Terminal::without_person(input, output);
-    let status = |ended| outcome(Ok(ended), &terminal).err().and_then(|error| error.downcast_ref().copied());
+    let status = |ended| outcome(Ok(ended)).err().and_then(|error| error.downcast_ref().copied());
     assert_eq!(status(Ended::Status(0)), None);
     assert_eq!(status(Ended::Status(3)), Some(RemoteStatus(3)));
     assert_eq!(status(Ended::Status(4711)), Some(RemoteStatus(255)));

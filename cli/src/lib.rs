@@ -21,6 +21,7 @@ pub mod mfa;
 pub mod output;
 pub mod profile;
 pub mod proxy_address;
+pub mod recording;
 pub mod report;
 pub mod session;
 pub mod ssh;

@@ -30,6 +30,11 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
+/// Says one line on standard error, whoever reads it.
+pub fn eprint_line(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 fn reader_is_gone(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(OutputError::Write(cause)) if cause.kind() == io::ErrorKind::BrokenPipe)
 }

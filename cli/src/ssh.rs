@@ -15,10 +15,14 @@ pub mod options;
 pub mod output;
 pub mod program;
 mod raw;
+pub mod sftp;
 pub mod stdio;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use connection::{Settings, SshConnection, SshError};
 pub use destination::{Destination, Hosts, Labels};
+pub use forward::channel_stream;
 pub use host::{HostAuthorities, HostError};
 pub use options::Options;
 pub use output::Output;

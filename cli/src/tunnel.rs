@@ -22,7 +22,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{database::DatabaseProtocol, output::printable, report};
+use crate::{
+    database::DatabaseProtocol,
+    output::printable,
+    report::{self, eprint_line},
+};
 
 mod cancel;
 mod dial;
@@ -173,11 +177,6 @@ async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address
             }
         }
     }
-}
-
-fn eprint_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 #[cfg(test)]

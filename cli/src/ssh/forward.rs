@@ -15,6 +15,7 @@ mod socks;
 mod target;
 
 pub use listener::{Forwarding, ListenError, Listening};
+pub use pump::channel_stream;
 pub use target::Target;
 
 use super::handler::Events;

@@ -2,7 +2,6 @@
 //! is turned down: russh would accept it.
 
 use std::{
-    io::Write,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -21,7 +20,7 @@ use super::{
     forward::{Remote, Target},
     host::{HostAuthorities, HostError},
 };
-use crate::{output::printable_lines, session::SshCredential};
+use crate::{output::printable_lines, report::eprint_line, session::SshCredential};
 
 /// Longest text of the other end that is shown.
 const MAX_WORDS: usize = 4096;
@@ -272,9 +271,4 @@ fn shown(text: &str) -> String {
     let end = text.char_indices().nth(MAX_WORDS).map_or(text.len(), |(at, _)| at);
     let lines: Vec<_> = text.get(..end).unwrap_or_default().lines().map(str::trim_end).collect();
     printable_lines(&lines.join("\n"))
-}
-
-/// A line on standard error, whoever reads it.
-pub(super) fn eprint_line(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -12,10 +12,10 @@ use tokio::{
 use super::{
     RawTerminal, SshConnection, SshError,
     escape::{Escapes, Typed},
-    handler::eprint_line,
     output::{Output, Stream},
     raw::Size,
 };
+use crate::report::eprint_line;
 
 /// Extended data of type 1 is standard error (RFC 4254, 5.2).
 const STDERR: u32 = 1;

@@ -5,7 +5,11 @@ use std::ffi::OsString;
 use auth::{api::CaPin, identity::UserName};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::ssh::arguments::{ListNodes, ProxySsh, Ssh, SshConfig};
+use super::{
+    play::arguments::{Play, Recordings},
+    scp::arguments::Scp,
+    ssh::arguments::{ListNodes, ProxySsh, Ssh, SshConfig},
+};
 use crate::{mfa::Mode, output::Format, proxy_address::ProxyAddress};
 
 /// Log in to a Touchstone cluster, and open databases and shells with short-lived certificates.
@@ -59,12 +63,25 @@ pub(super) enum Command {
     /// Where policy asks for it, each session needs a touch. The sidecar is verified by the cluster's host authority, never on
     /// first use. The exit status is the command's own.
     Ssh(Ssh),
+    /// Copy files to and from a node
+    ///
+    /// Names of files at the node may be patterns. Links are followed, and modes that give a program somebody else's rights are
+    /// never kept.
+    Scp(Scp),
     /// List the nodes that your roles cover
     Ls(ListNodes),
     /// Print an ssh_config with which OpenSSH, scp, sftp, rsync, git and Ansible reach the nodes
     ///
     /// Append it to ~/.ssh/config, or name it with ssh -F. Where policy asks for a touch, tsh asks for it as ssh connects.
     Config(SshConfig),
+    /// Play a recorded session again
+    ///
+    /// Space pauses, the left and right arrows go back and ahead by five seconds, q ends. What would make your terminal answer, or
+    /// change its title or clipboard, is left out.
+    Play(Play),
+    /// List recorded sessions
+    #[command(subcommand)]
+    Recordings(Recordings),
     /// Show the version
     Version,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use auth::proto::Target;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) mod arguments;
 pub(super) mod config;
@@ -17,7 +18,7 @@ use crate::{
     connect::Connection,
     mfa::Prompter,
     output::{OutputError, printable},
-    report::RemoteStatus,
+    report::{self, RemoteStatus, eprint_line},
     session,
     ssh::{
         Destination, Ended, Hosts, Options, Output, Program, RawTerminal, Settings, SshConnection, What,
@@ -34,7 +35,7 @@ const NO_STATUS: u8 = 255;
 pub(super) async fn run(context: &Context, arguments: &Ssh) -> anyhow::Result<()> {
     let asked = Asked::of(arguments)?;
     for warning in &asked.options.warnings {
-        context.terminal.say(&format!("WARNING: {}", printable(warning)))?;
+        eprint_line(&format!("WARNING: {}", printable(warning)));
     }
     let connection = context.connect().await?;
     let nodes = node::list(&connection.channel).await?;
@@ -160,15 +161,14 @@ impl Opening<'_> {
 
     async fn one(&self, node: &Target) -> anyhow::Result<()> {
         if self.asked.agent && agent_socket().is_none() {
-            self.prompter.terminal.say("WARNING: there is no agent to forward: SSH_AUTH_SOCK is not set")?;
+            eprint_line("WARNING: there is no agent to forward: SSH_AUTH_SOCK is not set");
         }
         let listening = self.listen().await?;
         let connection = self.connect(node).await?;
         let forwarding = Forwarding::start(&connection, listening);
         self.ask_to_listen(&connection).await?;
         let Some(what) = &self.asked.what else {
-            // Until the sidecar hangs up, or a signal ends this process.
-            return Err(connection.closed().await.into());
+            return until_told(&connection).await;
         };
         let terminal = RawTerminal::of(std::io::stdin()).context("cannot use the terminal")?;
         let mut output = Output::plain(stdio::output()?, stdio::errors()?);
@@ -178,7 +178,7 @@ impl Opening<'_> {
             forwarding.finish().await;
         }
         connection.close().await;
-        outcome(ended, &self.prompter.terminal)
+        outcome(ended)
     }
 
     /// Ports first: one that is taken would waste a touch.
@@ -202,8 +202,7 @@ impl Opening<'_> {
             Ok(one) => kept.push(one),
             Err(error) if self.asked.options.exit_on_forward_failure => return Err(error.into()),
             Err(error) => {
-                let told = crate::report::one_line(&anyhow::Error::new(error));
-                self.prompter.terminal.say(&format!("WARNING: {told}"))?;
+                eprint_line(&format!("WARNING: {}", report::one_line(&anyhow::Error::new(error))));
             }
         }
         Ok(())
@@ -214,8 +213,7 @@ impl Opening<'_> {
         for remote in &self.asked.remote {
             self.keep(&mut ports, connection.listen(remote).await)?;
             if let Some(Some(port)) = ports.last() {
-                let told = format!("Allocated port {port} for remote forward to {}", remote.to);
-                self.prompter.terminal.say(&told)?;
+                eprint_line(&format!("Allocated port {port} for remote forward to {}", remote.to));
             }
         }
         Ok(())
@@ -246,7 +244,7 @@ impl Opening<'_> {
                     return Err(error);
                 }
                 failed += 1;
-                self.prompter.terminal.say(&format!("[{name}] ERROR: {}", crate::report::one_line(&error)))?;
+                eprint_line(&format!("[{name}] ERROR: {}", report::one_line(&error)));
             }
         }
         ensure!(failed == 0, "the command failed at {failed} of {} nodes", nodes.len());
@@ -259,21 +257,32 @@ impl Opening<'_> {
         let program = Program { pty: self.asked.tty == RequestTty::Force, ..self.program(what, None) };
         let ended = program::run(&connection, &program, None::<tokio::io::Empty>, &mut output).await;
         connection.close().await;
-        outcome(ended, &self.prompter.terminal)
+        outcome(ended)
     }
 }
 
+/// Until the sidecar hangs up, or a signal says that it is enough.
+async fn until_told(connection: &SshConnection) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        reason = connection.closed() => return Err(reason.into()),
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+    }
+    connection.close().await;
+    Ok(())
+}
+
 /// The command's end as ours.
-fn outcome(
-    ended: Result<Ended, ProgramError>,
-    terminal: &crate::terminal::Terminal,
-) -> anyhow::Result<()> {
+fn outcome(ended: Result<Ended, ProgramError>) -> anyhow::Result<()> {
     match ended {
         Ok(Ended::Status(0) | Ended::HungUp) => Ok(()),
         // What does not fit into a status of ours is a failure all the same.
         Ok(Ended::Status(status)) => Err(RemoteStatus(u8::try_from(status).unwrap_or(NO_STATUS)).into()),
         Ok(Ended::Signal(name)) => {
-            terminal.say(&format!("ERROR: the command was ended by signal {}", printable(&name)))?;
+            eprint_line(&format!("ERROR: the command was ended by signal {}", printable(&name)));
             Err(RemoteStatus(NO_STATUS).into())
         }
         Err(ProgramError::Output(error)) => Err(OutputError::Write(error).into()),

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{Dynamic, Listen, Local, Target, pump::pump, socks};
-use crate::ssh::{SshConnection, handler::eprint_line};
+use crate::{report::eprint_line, ssh::SshConnection};
 
 /// A SOCKS client that has not said where it wants to go after this long does not want to go anywhere.
 const SOCKS_DEADLINE: Duration = Duration::from_secs(30);

@@ -3,10 +3,20 @@
 use std::io;
 
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 /// One read of a socket.
 const CHUNK_BYTES: usize = 32 * 1024;
+
+/// What is read and written on the way to a channel at once.
+const STREAM_BYTES: usize = 1 << 20;
+
+/// A channel as a stream, for protocols that are spoken through one.
+pub fn channel_stream(channel: Channel<Msg>) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(STREAM_BYTES);
+    tokio::spawn(pump(far, channel));
+    near
+}
 
 /// Pumps until both directions are closed, or the channel is.
 pub(super) async fn pump<S: AsyncRead + AsyncWrite>(socket: S, channel: Channel<Msg>) {

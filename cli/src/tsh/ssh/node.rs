@@ -10,7 +10,7 @@ use crate::{output::printable, ssh::Labels};
 const ANY: &str = "*";
 
 /// The nodes that the user's roles cover, by name.
-pub(super) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {
+pub(in crate::tsh) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {
     let request = ListTargetsRequest { kind: "node".to_owned() };
     let mut nodes = UsersClient::new(channel.clone()).list_targets(request).await?.into_inner().targets;
     nodes.retain(|node| node.kind == "node" && node.protocol == "ssh");
@@ -19,7 +19,7 @@ pub(super) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {
 }
 
 /// One node: by its name, by `NAME.CLUSTER`, or by what the machine calls itself where no other does.
-pub(super) fn find(nodes: Vec<Target>, wanted: &str, cluster: &str) -> anyhow::Result<Target> {
+pub(in crate::tsh) fn find(nodes: Vec<Target>, wanted: &str, cluster: &str) -> anyhow::Result<Target> {
     let short = wanted.strip_suffix(cluster).and_then(|short| short.strip_suffix('.'));
     let by_name = |name: &str| nodes.iter().find(|node| node.name == name);
     if let Some(node) = by_name(wanted).or_else(|| by_name(short?)) {
@@ -37,7 +37,7 @@ pub(super) fn find(nodes: Vec<Target>, wanted: &str, cluster: &str) -> anyhow::R
 }
 
 /// All nodes with these labels.
-pub(super) fn select(mut nodes: Vec<Target>, labels: &Labels) -> anyhow::Result<Vec<Target>> {
+pub(in crate::tsh) fn select(mut nodes: Vec<Target>, labels: &Labels) -> anyhow::Result<Vec<Target>> {
     nodes.retain(|node| labels.select(&node.labels));
     if nodes.is_empty() {
         bail!("no nodes match the labels {}, run: tsh ls", printable(&labels.to_string()));
@@ -46,7 +46,7 @@ pub(super) fn select(mut nodes: Vec<Target>, labels: &Labels) -> anyhow::Result<
 }
 
 /// What a session at a node is for.
-pub(super) fn route(node: &Target, login: &str) -> Route {
+pub(in crate::tsh) fn route(node: &Target, login: &str) -> Route {
     Route {
         target_kind: "node".to_owned(),
         target_name: node.name.clone(),
@@ -57,14 +57,14 @@ pub(super) fn route(node: &Target, login: &str) -> Route {
 }
 
 /// The same address with another port.
-pub(super) fn at_port(address: &str, port: u16) -> String {
+pub(in crate::tsh) fn at_port(address: &str, port: u16) -> String {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     format!("{host}:{port}")
 }
 
 /// As whom a node is entered: what was typed; else one's own name where roles allow it; else the only account that they
 /// allow; else one's own name.
-pub(super) fn login_at(node: &Target, typed: Option<&str>) -> String {
+pub(in crate::tsh) fn login_at(node: &Target, typed: Option<&str>) -> String {
     let here = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     typed.map_or_else(|| default_login(node, here.as_deref()), str::to_owned)
 }

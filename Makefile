@@ -12,8 +12,8 @@ DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Play Jerry and Olga's story on a real PostgreSQL and a real MariaDB; KEEP=1 leaves it running
-	@scripts/install.sh cc postgresql mariadb
+demo: ## Play Jerry and Olga's story on a real PostgreSQL, a real MariaDB and a real sshd; KEEP=1 leaves it running
+	@scripts/install.sh cc postgresql mariadb openssh
 	@cargo build --quiet $(SELECTION)
 	@KEEP=$(KEEP) target/debug/demo
 
@@ -22,7 +22,7 @@ build: ## Build everything, tests included
 	cargo build $(SELECTION) --all-targets
 
 test: build ## Run every test: units, documentation, and whole stories with the built programs
-	@scripts/install.sh cc postgresql mariadb browser clients nextest
+	@scripts/install.sh cc postgresql mariadb openssh browser clients nextest
 	cargo test $(SELECTION) --doc --quiet
 	cargo nextest run $(SELECTION)
 

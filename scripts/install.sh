@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql mariadb browser clients nextest`. Nothing is done for what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh browser clients nextest`. Nothing is done for
+# what is there already.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -52,7 +53,15 @@ has_browser() {
     command -v chromium >/dev/null && command -v chromedriver >/dev/null
 }
 
-# The databases' clients in other languages, pinned below e2e/clients, installed below target/clients. A stamp names what
+# The server may be off an ordinary user's search path; rsync and git are what the tests copy with.
+has_openssh() {
+    local program
+    for program in sshd ssh scp sftp ssh-keygen ssh-agent rsync git; do
+        command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || return 1
+    done
+}
+
+# Clients in other languages, the databases' and SSH's, pinned below e2e/clients, installed below target/clients. A stamp names what
 # was installed: another version in a pinned list installs anew.
 clients() {
     local pinned=$here/e2e/clients installed=$here/target/clients stamp
@@ -88,6 +97,7 @@ for wanted in "$@"; do
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
     browser) has_browser || apt "Chromium with its driver" chromium chromium-driver ;;
     mmdebstrap) command -v mmdebstrap >/dev/null || apt "mmdebstrap" mmdebstrap ;;
+    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client rsync git ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

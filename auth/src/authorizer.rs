@@ -3,15 +3,19 @@
 //! [`Authorizer::authorize`] looks at everything, in this order, and the first thing that is wrong is the answer:
 //!
 //! 1. the replica is complete;
-//! 2. the certificate: genuine, a user's, of this cluster, in date ([`x509::verify_user`]);
+//! 2. the certificate: genuine, a user's, of this cluster, in date ([`x509::verify_user`](crate::certificate::x509::verify_user),
+//!    [`openssh::verify_user`](crate::certificate::openssh::verify_user)); of two,
+//!    both, and both the same user's ([`Credential::SshInTls`]);
 //! 3. the route, where it has one: this target, this protocol, and a login that it covers ([`Route::covers`]: this one);
 //! 4. the MFA evidence, where it has any: a registered device of this user; a receipt that proves the touch for this session;
-//!    a one-time code only where the cluster takes codes. Evidence that proves nothing is refused even where none is needed;
+//!    a one-time code only where the cluster takes codes, whether the certificate claims it or authd has judged it since, for
+//!    this very connection ([`OtpProof`](crate::credential::OtpProof)). Evidence that proves nothing is refused even where
+//!    none is needed;
 //! 5. what may also change while the session lives: no lock in force; every role known; the replica not stale, where
 //!    locking is strict; the address, where a role pins it; and the policy's decision;
-//! 6. the age of the touch, where the roles set `mfa_verification_interval`: at most that and [`CLOCK_SKEW`]. Counted from the
+//! 6. the age of the touch, where the roles set `mfa_verification_interval`: at most that and [`CLOCK_SKEW`](crate::receipt::CLOCK_SKEW). Counted from the
 //!    time that the security key signed, so authd cannot make an old touch young by a long or a new certificate; for a
-//!    one-time code, from the beginning of the certificate. Without that option the session certificate's own life is the
+//!    one-time code, from the beginning of the certificate that claims it, or from authd's judgement. Without that option the session certificate's own life is the
 //!    bound: with a receipt it begins at most a challenge's life after the touch. Ends no session that has begun.
 //!
 //! Only step 5's decision is ever remembered. A [`Permit`] comes from here and from nowhere else.
@@ -22,24 +26,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls_pki_types::CertificateDer;
-
 use crate::{
     cache::{CompiledRoles, DecisionCache, RoleSetCache},
-    certificate::{CertificateError, RejectedCertificate, VerifiedCertificate, x509},
+    certificate::VerifiedCertificate,
     clock::Clock,
+    credential::Credential,
     denied::{AccessDenied, DenyReason},
-    identity::{DeviceId, Identity, Login, MfaEvidence, RoleName, Route},
+    identity::{Identity, Login, MfaEvidence, RoleName, Route, UserName},
     lock,
     permit::Permit,
     policy::{Access, Decision, MfaStatus, Target},
-    receipt::{self, CLOCK_SKEW},
-    replica::{DeviceKind, Replica, STALE_AFTER, Snapshot},
+    replica::{Replica, STALE_AFTER, Snapshot},
     resource::LockingMode,
 };
 
+mod mfa;
+mod presented;
+
 #[cfg(test)]
 mod tests;
+
+pub(crate) use mfa::Mfa;
 
 /// What somebody asks for.
 #[derive(Clone, Debug)]
@@ -71,17 +78,6 @@ pub(crate) struct Session {
     pub(crate) mfa: Mfa,
 }
 
-/// What was proven about MFA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mfa {
-    NotVerified,
-    Verified {
-        device: DeviceId,
-        /// When the device answered, by the best evidence that there is.
-        at: SystemTime,
-    },
-}
-
 /// How things are, as of one moment: everything in one judgement is judged by the same.
 pub(crate) struct View {
     /// Of this snapshot, or of an older one: see [`Replica::age`].
@@ -110,27 +106,40 @@ impl Authorizer {
         Self(Arc::new(Core { replica, clock, sidecar_id, roles, decisions }))
     }
 
-    /// Lets somebody in, or says why not. `chain` is what the client presented and proved to hold the key of: the caller
+    /// Could this user answer with a one-time code, as things are? Whoever could not need not be asked for one.
+    #[must_use]
+    pub fn takes_codes_of(&self, user: &UserName) -> bool {
+        let snapshot = self.0.replica.snapshot();
+        let preference = snapshot.auth_preference().filter(|_| snapshot.is_ready());
+        preference.is_some_and(|preference| preference.second_factor.allows_otp())
+            && snapshot.has_otp_device(user)
+    }
+
+    /// Lets somebody in, or says why not. `credential` is what the client presented and proved to hold the key of: the caller
     /// has verified the handshake's signature and nothing else. No network call; any input is answered.
     ///
     /// # Errors
     /// [`AccessDenied`]: the first check that failed, and who asked, where that is certain.
     pub fn authorize(
         &self,
-        chain: &[CertificateDer<'_>],
+        credential: &Credential<'_>,
         request: &SessionRequest,
     ) -> Result<Permit, AccessDenied> {
         let view = self.0.view();
-        let certificate = certificate(chain, &view.snapshot, view.now)?;
+        let mut certificate = presented::certificate(credential, request, &view)?;
         let denied =
             |identity: &Identity, reason| AccessDenied { reason, identity: Some(Box::new(identity.clone())) };
 
         let mfa = check_route(&certificate.identity, request)
-            .and_then(|()| verify_mfa(&certificate, &view.snapshot))
+            .and_then(|()| mfa::verify(credential, &certificate, request, &view.snapshot))
             .map_err(|reason| denied(&certificate.identity, reason))?;
+        // A code that authd has judged since is as good as one that the certificate claims: locks and audit find it there.
+        if let (Credential::SshWithOtp { .. }, Mfa::Verified { device, .. }) = (credential, mfa) {
+            certificate.identity.mfa = MfaEvidence::Claimed { device };
+        }
         let session = Session { certificate, request: request.clone(), mfa };
         let standing = self.0.standing(&session, &view).and_then(|standing| {
-            check_mfa_age(session.mfa, standing.roles.set.options().mfa_verification_interval, view.now)?;
+            mfa::check_age(session.mfa, standing.roles.set.options().mfa_verification_interval, view.now)?;
             Ok(standing)
         });
         match standing {
@@ -138,22 +147,6 @@ impl Authorizer {
             Err(reason) => Err(denied(&session.certificate.identity, reason)),
         }
     }
-}
-
-fn certificate(
-    chain: &[CertificateDer<'_>],
-    snapshot: &Snapshot,
-    now: SystemTime,
-) -> Result<VerifiedCertificate, AccessDenied> {
-    let anonymous = |reason| AccessDenied { reason, identity: None };
-    let cluster = snapshot.cluster().filter(|_| snapshot.is_ready());
-    let cluster = cluster.ok_or_else(|| anonymous(DenyReason::ReplicaNotReady))?;
-    x509::verify_user(chain, snapshot.user_authorities(), cluster, now).map_err(
-        |RejectedCertificate { error, identity }| match error {
-            CertificateError::Absent => anonymous(DenyReason::NoCertificate),
-            error => AccessDenied { reason: DenyReason::Certificate(error), identity },
-        },
-    )
 }
 
 /// A session certificate opens the session that it is for. A login certificate is for none in particular; what it may
@@ -174,68 +167,6 @@ fn check_route(identity: &Identity, request: &SessionRequest) -> Result<(), Deny
         return Err(DenyReason::OtherLogin { certificate_for, asked });
     }
     Ok(())
-}
-
-/// What the evidence in the certificate proves. authd's word alone is enough only for devices that leave no proof.
-fn verify_mfa(certificate: &VerifiedCertificate, snapshot: &Snapshot) -> Result<Mfa, DenyReason> {
-    let identity = &certificate.identity;
-    let (device, receipt) = match &identity.mfa {
-        MfaEvidence::None => return Ok(Mfa::NotVerified),
-        MfaEvidence::Claimed { device } => (*device, None),
-        MfaEvidence::Receipt { device, receipt } => (*device, Some(receipt)),
-    };
-    let known = snapshot.device(device).ok_or(DenyReason::UnknownDevice { device })?;
-    if known.user != identity.user {
-        return Err(DenyReason::DeviceOfAnotherUser { device });
-    }
-    let at = match (&known.kind, receipt) {
-        (DeviceKind::Webauthn(key), Some(receipt)) => {
-            verify_receipt(certificate, receipt, device, key, snapshot)?.time
-        }
-        (DeviceKind::Webauthn(_), None) => return Err(DenyReason::ReceiptMissing { device }),
-        (DeviceKind::Totp, Some(_)) => return Err(DenyReason::ReceiptUnexpected { device }),
-        (DeviceKind::Totp, None) => {
-            let preference = snapshot.auth_preference().ok_or(DenyReason::ReplicaNotReady)?;
-            if !preference.second_factor.allows_otp() {
-                return Err(DenyReason::OtpNotAccepted { device });
-            }
-            certificate.not_before
-        }
-    };
-    Ok(Mfa::Verified { device, at })
-}
-
-fn check_mfa_age(mfa: Mfa, interval: Option<Duration>, now: SystemTime) -> Result<(), DenyReason> {
-    let (Mfa::Verified { at: touched, .. }, Some(interval)) = (mfa, interval) else { return Ok(()) };
-    // A touch that is still to come by our clock is at most the skew away: the receipt and the certificate's life say so.
-    let age = now.duration_since(touched).unwrap_or_default();
-    if age > interval.saturating_add(CLOCK_SKEW) {
-        return Err(DenyReason::MfaTooOld { touched, now, interval });
-    }
-    Ok(())
-}
-
-fn verify_receipt(
-    certificate: &VerifiedCertificate,
-    receipt: &[u8],
-    device: DeviceId,
-    key: &receipt::DeviceKey,
-    snapshot: &Snapshot,
-) -> Result<receipt::VerifiedReceipt, DenyReason> {
-    let identity = &certificate.identity;
-    // A certificate with evidence and without a route does not come this far: see `CertificateError::IncompleteMfa`.
-    let route = identity.route.as_ref().ok_or(DenyReason::Certificate(CertificateError::IncompleteMfa))?;
-    let relying_party = snapshot.relying_party().ok_or(DenyReason::ReplicaNotReady)?;
-    let expected = receipt::Expected {
-        cluster: &identity.cluster,
-        user: &identity.user,
-        device,
-        route,
-        // The handshake was signed with the key that the certificate holds.
-        public_key_sha256: &certificate.public_key_sha256,
-        not_before: certificate.not_before,
-    };
-    receipt::verify(receipt, &expected, key, relying_party).map_err(DenyReason::Receipt)
 }
 
 impl Core {

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     certificate::CertificateError,
     clock::rfc3339,
-    identity::{DeviceId, Identity, Login, Protocol, RoleName, TargetName},
+    identity::{DeviceId, Identity, Login, Protocol, RoleName, TargetName, UserName},
     lock::LockInForce,
     policy::{DeniedBy, MfaRequiredBy, PolicyError},
     receipt::ReceiptError,
@@ -60,6 +60,18 @@ pub enum DenyReason {
         /// In the request.
         asked: Login,
     },
+    /// A certificate of TLS alone for a host, or one of SSH for a database.
+    #[error("a certificate of another protocol was presented")]
+    OtherProtocolOfCredential,
+    /// SSH inside TLS, and the two certificates name two users.
+    #[error("the certificate inside is of user {inside}")]
+    OtherUserInside {
+        /// Whom the inner one names.
+        inside: UserName,
+    },
+    /// SSH inside TLS, and the certificate inside is no login certificate.
+    #[error("the certificate inside is for a session of its own")]
+    SessionCertificateInside,
     /// Nothing but the touch is missing.
     #[error("access to resource requires MFA")]
     MfaRequired {
@@ -115,13 +127,20 @@ pub enum DenyReason {
         /// The device.
         device: DeviceId,
     },
+    /// authd has judged a one-time code, but for another session, or beside evidence that the certificate has itself.
+    #[error("the one-time code of device {device} was not for this session")]
+    OtherCode {
+        /// The device.
+        device: DeviceId,
+    },
     /// The proof is good, but from longer ago than the roles accept (`mfa_verification_interval`).
     #[error(
         "MFA was at {}, more than {} s ago (now: {})",
         rfc3339(*touched), interval.as_secs_f64(), rfc3339(*now)
     )]
     MfaTooOld {
-        /// When the device answered: what the security key signed; for a one-time code, the beginning of the certificate.
+        /// When the device answered: what the security key signed; for a one-time code, the beginning of
+        /// the certificate, or when authd judged it.
         touched: SystemTime,
         /// When it was judged.
         now: SystemTime,

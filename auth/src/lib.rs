@@ -112,6 +112,7 @@ pub mod authorizer;
 mod cache;
 pub mod certificate;
 pub mod clock;
+pub mod credential;
 pub mod denied;
 pub mod identity;
 pub mod key;
@@ -128,6 +129,7 @@ mod testing;
 
 pub use authorizer::{Authorizer, SessionRequest};
 pub use clock::Clock;
+pub use credential::{Credential, OtpProof};
 pub use denied::{AccessDenied, DenyReason};
 pub use identity::{
     ClusterName, DeviceId, Identity, Login, MfaEvidence, Protocol, RoleName, Route, TargetName, Traits,

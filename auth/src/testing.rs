@@ -2,12 +2,14 @@
 
 pub(crate) mod forge;
 pub(crate) mod security_key;
+pub(crate) mod ssh;
 pub(crate) mod world;
 
 use std::time::{Duration, SystemTime};
 
 pub(crate) use forge::{Ca, Draft};
 pub(crate) use security_key::SecurityKey;
+pub(crate) use ssh::SshDraft;
 pub(crate) use world::World;
 
 /// 2026-01-01T00:00:00Z: when everything happens.

@@ -7,6 +7,11 @@ use std::{
 
 use crate::output::{OutputError, printable, printable_lines};
 
+/// The exit status of a command that ran elsewhere: it becomes ours, and nothing more is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("exit status {0}")]
+pub struct RemoteStatus(pub u8);
+
 /// Ends a program with what its command came to.
 #[must_use]
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {
@@ -14,11 +19,20 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `tsh status | head -1`: who reads has read enough, which is worth no words.
         Err(error) if reader_is_gone(&error) => ExitCode::FAILURE,
+        // The command at the node said what there was to say.
+        Err(error) if error.is::<RemoteStatus>() => {
+            error.downcast_ref().map_or(ExitCode::FAILURE, |RemoteStatus(status)| ExitCode::from(*status))
+        }
         Err(error) => {
             let _ = writeln!(io::stderr().lock(), "ERROR: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says one line on standard error, whoever reads it.
+pub fn eprint_line(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 fn reader_is_gone(error: &anyhow::Error) -> bool {
@@ -84,6 +98,12 @@ mod tests {
         assert!(reader_is_gone(&write(io::ErrorKind::BrokenPipe)));
         assert!(!reader_is_gone(&write(io::ErrorKind::StorageFull)));
         assert!(!reader_is_gone(&anyhow!("broken pipe")));
+    }
+
+    #[test]
+    fn the_status_of_a_command_elsewhere_becomes_ours() {
+        assert_eq!(exit(Err(RemoteStatus(7).into())), ExitCode::from(7));
+        assert_eq!(exit(Err(anyhow!("exit status 7"))), ExitCode::FAILURE);
     }
 
     #[test]

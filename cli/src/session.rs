@@ -6,7 +6,7 @@ use auth::{
     key,
     proto::{
         CreateChallengeRequest, IsMfaRequiredRequest, IssueSessionCertificateRequest, MfaResponse, Route,
-        SessionRequester, Target, create_challenge_request, users_client::UsersClient,
+        SessionCertificate, SessionRequester, Target, create_challenge_request, users_client::UsersClient,
     },
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -19,6 +19,10 @@ use crate::{
     profile::Profile,
     times,
 };
+
+mod ssh;
+
+pub use ssh::{SshCredential, open_ssh};
 
 /// A certificate for one target and login, with its key. The key is wiped when this is dropped.
 pub struct Credential {
@@ -34,27 +38,55 @@ pub struct Credential {
     pub authorities: Vec<CertificateDer<'static>>,
 }
 
+/// The public half of a key made for a session. Which of the two it is says which certificate will be made of it.
+#[derive(Clone, Copy)]
+enum PublicKey<'a> {
+    /// SubjectPublicKeyInfo.
+    X509(&'a [u8]),
+    /// OpenSSH's wire form.
+    Ssh(&'a [u8]),
+}
+
+impl<'a> PublicKey<'a> {
+    fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::X509(bytes) | Self::Ssh(bytes) => bytes,
+        }
+    }
+
+    /// As requests carry it: `public_key`, `ssh_public_key`.
+    fn fields(self) -> (Vec<u8>, Vec<u8>) {
+        match self {
+            Self::X509(bytes) => (bytes.to_vec(), Vec::new()),
+            Self::Ssh(bytes) => (Vec::new(), bytes.to_vec()),
+        }
+    }
+}
+
 /// Whether a session needs a touch.
 ///
 /// # Errors
 /// The service's own words: `NOT_FOUND` also where the user may not open the session.
 pub async fn is_mfa_required(channel: &Channel, route: &Route) -> Result<bool, tonic::Status> {
     let request = IsMfaRequiredRequest { route: Some(route.clone()) };
-    Ok(UsersClient::new(channel.clone()).is_mfa_required(request).await.map_err(told)?.into_inner().required)
+    let answer = UsersClient::new(channel.clone()).is_mfa_required(request).await;
+    Ok(answer.map_err(|status| told(status, route))?.into_inner().required)
 }
 
 /// To hide what exists, the service answers `NOT_FOUND` where a session may not be opened. Here the target's name came
 /// from the service itself, so it is the login that does not fit.
-fn told(status: tonic::Status) -> tonic::Status {
-    if status.code() == tonic::Code::NotFound {
-        return tonic::Status::permission_denied(
-            "access to db denied. User does not have permissions. Confirm database user and name.",
-        );
+fn told(status: tonic::Status, route: &Route) -> tonic::Status {
+    if status.code() != tonic::Code::NotFound {
+        return status;
     }
-    status
+    tonic::Status::permission_denied(match route.target_kind.as_str() {
+        "node" => "access to node denied. User does not have permissions. Confirm SSH login.",
+        _ => "access to db denied. User does not have permissions. Confirm database user and name.",
+    })
 }
 
-/// Asks for the session certificate of a process that stays in the path; prompts where policy asks for MFA.
+/// Asks for the session certificate of a process that stays in the path and opens connections for as long as it runs;
+/// prompts where policy asks for MFA.
 ///
 /// # Errors
 /// Not allowed, not touched, or the auth service asks for a touch that is for something else.
@@ -63,23 +95,38 @@ pub async fn open(
     prompter: &Prompter,
     route: &Route,
 ) -> anyhow::Result<Arc<Credential>> {
-    let required = is_mfa_required(&connection.channel, route).await?;
+    open_as(connection, prompter, route, SessionRequester::LocalProxy).await.map(Arc::new)
+}
+
+/// The same for one connection that is opened at once: the certificate lives for a minute.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_once(
+    connection: &Connection,
+    prompter: &Prompter,
+    route: &Route,
+) -> anyhow::Result<Credential> {
+    open_as(connection, prompter, route, SessionRequester::Unspecified).await
+}
+
+async fn open_as(
+    connection: &Connection,
+    prompter: &Prompter,
+    route: &Route,
+    requester: SessionRequester,
+) -> anyhow::Result<Credential> {
     let (key, public_key) = key::generate_p256()?;
-    let (challenge_id, mfa) = if required {
-        let (id, answer) =
-            touch(&connection.channel, &connection.login.profile, prompter, route, &public_key).await?;
-        (id, Some(answer))
-    } else {
-        (String::new(), None)
-    };
+    let (challenge_id, mfa) = prove(connection, prompter, route, PublicKey::X509(&public_key)).await?;
     let request = IssueSessionCertificateRequest {
         route: Some(route.clone()),
         public_key,
-        requester: SessionRequester::LocalProxy.into(),
+        requester: requester.into(),
         challenge_id,
         mfa,
+        ssh_public_key: Vec::new(),
     };
-    issue(connection, key, request).await.map(Arc::new)
+    issue(connection, key, request).await
 }
 
 /// Asks for the certificate of `tsh db login`, which will lie on disk: the service refuses where MFA is required.
@@ -94,8 +141,24 @@ pub async fn open_for_disk(connection: &Connection, route: &Route) -> anyhow::Re
         requester: SessionRequester::Disk.into(),
         challenge_id: String::new(),
         mfa: None,
+        ssh_public_key: Vec::new(),
     };
     issue(connection, key, request).await
+}
+
+/// The touch, where policy asks for one: the challenge that it answers, and the answer.
+async fn prove(
+    connection: &Connection,
+    prompter: &Prompter,
+    route: &Route,
+    key: PublicKey<'_>,
+) -> anyhow::Result<(String, Option<MfaResponse>)> {
+    if !is_mfa_required(&connection.channel, route).await? {
+        return Ok((String::new(), None));
+    }
+    let (id, answer) =
+        touch(&connection.channel, &connection.login.profile, prompter, route, key).await?;
+    Ok((id, Some(answer)))
 }
 
 async fn touch(
@@ -103,14 +166,15 @@ async fn touch(
     profile: &Profile,
     prompter: &Prompter,
     route: &Route,
-    public_key: &[u8],
+    key: PublicKey<'_>,
 ) -> anyhow::Result<(String, MfaResponse)> {
+    let (public_key, ssh_public_key) = key.fields();
     let session =
-        create_challenge_request::Session { route: Some(route.clone()), public_key: public_key.to_vec() };
+        create_challenge_request::Session { route: Some(route.clone()), public_key, ssh_public_key };
     let scope = create_challenge_request::Scope::Session(session);
     let request = CreateChallengeRequest { scope: Some(scope) };
     let challenge = UsersClient::new(channel.clone()).create_challenge(request).await?.into_inner();
-    let reason = Reason::Session { route, public_key };
+    let reason = Reason::Session { route, public_key: key.bytes() };
     let asked = Asked { cluster: &profile.cluster, user: &profile.user, reason };
     let challenge = Challenge::checked(challenge, &asked)?;
     let answer = prompter.answer(&challenge, Whose::Any).await?;
@@ -122,13 +186,8 @@ async fn issue(
     key: Zeroizing<PrivatePkcs8KeyDer<'static>>,
     request: IssueSessionCertificateRequest,
 ) -> anyhow::Result<Credential> {
-    let asked_for = request.route.as_ref().map(|route| route.target_name.clone()).unwrap_or_default();
-    let mut users = UsersClient::new(connection.channel.clone());
-    let issued = users.issue_session_certificate(request).await?.into_inner();
-    let target = issued
-        .target
-        .filter(|target| target.name == asked_for)
-        .ok_or_else(|| anyhow::anyhow!("the auth service answered for another target than {asked_for:?}"))?;
+    let mut issued = issued(connection, request).await?;
+    let target = issued.target.take().unwrap_or_default();
     let mut authorities: Vec<_> = issued.host_authorities.into_iter().map(CertificateDer::from).collect();
     if authorities.is_empty() {
         authorities.clone_from(&connection.login.authorities);
@@ -140,6 +199,20 @@ async fn issue(
         target,
         authorities,
     })
+}
+
+/// What the service issued, found to be for the target that was asked for.
+async fn issued(
+    connection: &Connection,
+    request: IssueSessionCertificateRequest,
+) -> anyhow::Result<SessionCertificate> {
+    let asked_for = request.route.as_ref().map(|route| route.target_name.clone()).unwrap_or_default();
+    let mut users = UsersClient::new(connection.channel.clone());
+    let issued = users.issue_session_certificate(request).await?.into_inner();
+    match &issued.target {
+        Some(target) if target.name == asked_for => Ok(issued),
+        _ => anyhow::bail!("the auth service answered for another target than {asked_for:?}"),
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,17 @@ mod db;
 mod devices;
 mod login;
 mod logout;
+mod play;
 mod proxy;
 mod register;
+mod scp;
+mod ssh;
 mod status;
 
 pub use arguments::Arguments;
 use arguments::{Command, DbCommand, MfaCommand, ProxyCommand};
 use context::Context;
+use play::arguments::Recordings;
 
 use crate::{logging, output::print_text};
 
@@ -41,6 +45,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Db(DbCommand::Env(which)) => db::environment::run(&context, which.name.as_deref()),
         Command::Db(DbCommand::Config(config)) => db::config::run(&context, &config).await,
         Command::Proxy(ProxyCommand::Db(proxy)) => Box::pin(proxy::run(&context, &proxy)).await,
+        Command::Proxy(ProxyCommand::Ssh(proxy)) => Box::pin(ssh::proxy::run(&context, &proxy)).await,
+        Command::Ssh(ssh) => Box::pin(ssh::run(&context, &ssh)).await,
+        Command::Scp(scp) => Box::pin(scp::run(&context, &scp)).await,
+        Command::Play(play) => Box::pin(play::run(&context, &play)).await,
+        Command::Recordings(Recordings::Ls(list)) => play::list::run(&context, &list).await,
+        Command::Ls(list) => ssh::list::run(&context, &list).await,
+        Command::Config(_) => ssh::config::run(&context).await,
         Command::Version => Ok(()),
     }
 }

@@ -22,7 +22,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{database::DatabaseProtocol, output::printable, report};
+use crate::{
+    database::DatabaseProtocol,
+    output::printable,
+    report::{self, eprint_line},
+};
 
 mod cancel;
 mod dial;
@@ -30,7 +34,7 @@ mod peer;
 mod refusal;
 mod renewal;
 
-pub use dial::{DialError, dial, dial_plain};
+pub use dial::{DialError, dial, dial_node, dial_plain};
 pub use peer::{PeerError, require_same_user};
 pub use renewal::Renewal;
 
@@ -173,11 +177,6 @@ async fn serve_one<U: Upstream>(mut socket: TcpStream, peer: SocketAddr, address
             }
         }
     }
-}
-
-fn eprint_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 #[cfg(test)]

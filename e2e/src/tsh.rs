@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use auth::identity::UserName;
+use auth::identity::{ClusterName, UserName};
 use cli::home::Home;
 
 use crate::{
-    Finished, OtpDevice, Terminal, binaries,
+    Finished, OtpDevice, Terminal,
+    authd::CLUSTER,
+    binaries,
     process::{self},
     psql::plain_environment,
 };
@@ -165,6 +167,22 @@ impl Tsh {
         let home = Home::at(self.home.join(".tsh"));
         let files = home.user(&proxy.parse()?, &UserName::new(self.user.clone())?);
         Ok((files.tls_certificate(), files.tls_key()))
+    }
+
+    /// The login on disk in OpenSSH's form: private key and certificate.
+    ///
+    /// # Errors
+    /// When the address or the user's name is none.
+    pub fn ssh_login_files(&self, proxy: &str) -> Result<(PathBuf, PathBuf)> {
+        let home = Home::at(self.home.join(".tsh"));
+        let files = home.user(&proxy.parse()?, &UserName::new(self.user.clone())?);
+        Ok((files.ssh_key(), files.ssh_certificate(&ClusterName::new(CLUSTER)?)))
+    }
+
+    /// Whom tsh believes about hosts: a known_hosts file.
+    #[must_use]
+    pub fn known_hosts(&self) -> PathBuf {
+        Home::at(self.home.join(".tsh")).known_hosts()
     }
 
     /// Adds an OTP device, proved with the security key.

@@ -93,7 +93,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::endpoint::prepare;
 use crate::owner::same_key;
 use crate::relay::Stream;
-use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, PeerCertificate, Protocol};
+use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, Peer, Protocol};
 
 use connection_id::ConnectionIds;
 use front::ClientStream;
@@ -103,7 +103,7 @@ pub const TUNNEL_ALPN: &[u8] = b"touchstone-mysql";
 
 /// Whether who presents the first certificate may kill a session of who presented the second, by our connection
 /// id. Both have signed a TLS handshake and have a session that policy allowed.
-pub type MayKill = dyn Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync;
+pub type MayKill = dyn Fn(&Peer, &Peer) -> bool + Send + Sync;
 
 /// The MySQL front of one target, its greeting, and the connection ids of its live sessions.
 ///
@@ -131,10 +131,7 @@ impl Mysql {
     /// Judges a KILL of one of our connection ids; without this, only the very key of a session's own certificate
     /// may kill it. To be called before the first client comes.
     #[must_use]
-    pub fn with_may_kill(
-        mut self,
-        may_kill: impl Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync + 'static,
-    ) -> Self {
+    pub fn with_may_kill(mut self, may_kill: impl Fn(&Peer, &Peer) -> bool + Send + Sync + 'static) -> Self {
         self.ids = ConnectionIds::new(Box::new(may_kill));
         self
     }
@@ -171,9 +168,9 @@ impl Mysql {
 }
 
 /// The chain that the client presented in the handshake that its private key signed.
-fn peer<S>(stream: &ClientStream<S>) -> PeerCertificate {
+fn peer<S>(stream: &ClientStream<S>) -> Peer {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    PeerCertificate(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
+    Peer::from_chain(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
 }
 
 impl Protocol for Mysql {

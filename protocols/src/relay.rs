@@ -330,7 +330,7 @@ async fn errands<U: Stream>(
 async fn show(event: crate::Event<'_>, tap: &mut impl Tap) -> Result<(), ClientStop> {
     match tap.observe(event).await {
         Ok(Verdict::Forward) => Ok(()),
-        Ok(Verdict::End(refusal)) => Err(ClientStop::Refused(refusal)),
+        Ok(Verdict::End(refusal) | Verdict::Refuse(refusal)) => Err(ClientStop::Refused(refusal)),
         Err(TapClosed) => Err(ClientStop::TapClosed),
     }
 }

@@ -138,7 +138,7 @@ fn logins(roles: &[Arc<Role>], user: &User) -> Vec<String> {
 }
 
 /// A comma would make two principals of one, a hyphen an option of some command; a star is no account.
-fn is_account(login: &str) -> bool {
+pub(crate) fn is_account(login: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | ':' | '/' | '*');
     !login.is_empty() && login.len() <= MAX_NAME_BYTES && !login.starts_with('-') && !login.contains(bad)
 }

@@ -169,7 +169,7 @@ impl Cluster {
             .map(|kind| crate::watch::authority(self, kind))
             .collect();
         if found.is_empty() {
-            return Err(Refused::field("type", "must be user, host, db or db_client"));
+            return Err(Refused::field("type", "must be user, host, db, db_client or openssh"));
         }
         Ok(found)
     }

@@ -27,7 +27,7 @@ pub(crate) const MAX_LINE: usize = 256 * 1024;
 
 /// First words of the events that authd alone may say: what happened at authd. A sidecar that was broken into must not be
 /// able to write logins, certificates or locks into the history.
-const OWN: [&str; 11] = [
+const OWN: [&str; 13] = [
     "auth_preference",
     "cert",
     "instance",
@@ -38,12 +38,14 @@ const OWN: [&str; 11] = [
     "recovery_code",
     "reset_password_token",
     "role",
+    "session.recording",
+    "session.upload",
     "user",
 ];
 
 /// Is this an event that authd alone may say?
 pub(crate) fn is_own(event: &str) -> bool {
-    OWN.contains(&event.split('.').next().unwrap_or_default())
+    OWN.iter().any(|own| event.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 /// Why an event is not in the trail.

@@ -1,4 +1,4 @@
-//! The four authorities and the certificates they write.
+//! The five authorities and the certificates they write.
 //!
 //! One writer makes every X.509 certificate of Touchstone, those of the authorities included: it can repeat a subject
 //! attribute and write arcs of 128 bits, which the usual libraries cannot. It decides nothing: what a certificate may
@@ -10,7 +10,7 @@ mod ssh;
 mod x509;
 
 pub use authority::{Authority, AuthorityKind, AuthorityRecord};
-pub use ssh::{SshPublicKey, SshTemplate};
+pub use ssh::{IssuedSsh, SshPublicKey, SshTemplate};
 pub use x509::{Attribute, Extension, Issued, P256PublicKey, San, Template, Usage};
 
 /// Why no certificate was made.
@@ -28,9 +28,15 @@ pub enum CaError {
     /// This authority has no SSH key.
     #[error("the {0} authority signs no SSH certificates")]
     NoSshKey(AuthorityKind),
+    /// This authority signs for SSH alone.
+    #[error("the {0} authority signs no X.509 certificates")]
+    NoX509(AuthorityKind),
     /// A certificate for SSH without principals would open every account.
     #[error("SSH certificate without principals")]
     NoPrincipals,
+    /// A name that some reader would take for two, or for another.
+    #[error("SSH certificate with the principal {0:?}")]
+    Principal(String),
     /// The stored form of an authority cannot be read.
     #[error("stored {0} authority is damaged")]
     Damaged(AuthorityKind),

@@ -127,11 +127,21 @@ impl Cluster {
         })
     }
 
+    /// A challenge for a code that was given already: not kept anywhere, to be judged at once.
+    pub(crate) async fn code_challenge(&self, user: &UserName, scope: Scope) -> Result<Challenge, Refused> {
+        let preference = self.preference().await?;
+        let devices = self.devices(user).await?;
+        if !scope.usable(&preference, &devices).iter().any(|device| device.kind == DeviceType::Totp) {
+            return Err(Refused::NoDevices(user.to_string()));
+        }
+        Ok(Challenge { scope, totp: true, webauthn: None, none_required: false })
+    }
+
     /// What a touch for this scope is for.
     fn purpose(&self, user: &UserName, scope: &Scope) -> Result<(Purpose, Vec<u8>), Refused> {
         use account_intent::Purpose as Account;
         Ok(match scope {
-            Scope::Session { intent } => (Purpose::Session, intent.clone()),
+            Scope::Session { intent } | Scope::SshCode { intent, .. } => (Purpose::Session, intent.clone()),
             Scope::AdminAction { intent } => (Purpose::AdminAction, intent.clone()),
             Scope::Login => (Purpose::Login, self.account_intent(user.as_str(), Account::Login)?),
             Scope::ManageDevices => {

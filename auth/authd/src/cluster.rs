@@ -19,6 +19,7 @@ use crate::{
     keys,
     password::Passwords,
     passwordless::Lobby,
+    recordings::Recordings,
     store::{self, Condition, Op, Store, StoreError},
 };
 
@@ -34,14 +35,16 @@ pub(crate) struct Cluster {
     pub(crate) lobby: Lobby,
     pub(crate) pages: Pages,
     pub(crate) audit: AuditLog,
+    pub(crate) recordings: Recordings,
 }
 
-/// The four authorities. They do not change while authd runs.
+/// The five authorities. They do not change while authd runs.
 pub(crate) struct Authorities {
     pub(crate) user: Authority,
     pub(crate) host: Authority,
     pub(crate) db: Authority,
     pub(crate) db_client: Authority,
+    pub(crate) openssh: Authority,
 }
 
 impl Authorities {
@@ -51,6 +54,7 @@ impl Authorities {
             AuthorityKind::Host => &self.host,
             AuthorityKind::Db => &self.db,
             AuthorityKind::DbClient => &self.db_client,
+            AuthorityKind::Openssh => &self.openssh,
         }
     }
 
@@ -118,13 +122,31 @@ pub(crate) async fn found(
             name
         }
     };
+    complete(store, clock, &name).await?;
     let authorities = Authorities {
         user: load(store, AuthorityKind::User).await?,
         host: load(store, AuthorityKind::Host).await?,
         db: load(store, AuthorityKind::Db).await?,
         db_client: load(store, AuthorityKind::DbClient).await?,
+        openssh: load(store, AuthorityKind::Openssh).await?,
     };
     Ok((name, authorities))
+}
+
+/// Authorities that clusters founded by earlier versions do not have. One that every cluster had from its first day is not
+/// made anew when it is missing: that would be another cluster under the same name.
+const ADDED: [AuthorityKind; 1] = [AuthorityKind::Openssh];
+
+async fn complete(store: &dyn Store, clock: &Clock, name: &ClusterName) -> Result<(), FoundingError> {
+    for kind in ADDED {
+        let key = keys::authority(kind);
+        if store.get(&key).await?.is_none() {
+            let authority = Authority::generate(kind, name.as_str(), clock.now())?;
+            store.commit(vec![Op::put(key, Condition::Absent, &authority.to_record())?]).await?;
+            tracing::info!(cluster = %name, authority = %kind, "a new authority");
+        }
+    }
+    Ok(())
 }
 
 async fn load(store: &dyn Store, kind: AuthorityKind) -> Result<Authority, FoundingError> {

@@ -75,6 +75,10 @@ impl DataDir {
         self.path.join("log")
     }
 
+    pub(crate) fn recordings(&self) -> PathBuf {
+        self.path.join("recordings")
+    }
+
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.path.join("admin.sock")
     }

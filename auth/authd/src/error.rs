@@ -71,6 +71,12 @@ pub(crate) enum Refused {
         "per-session MFA is required, but a certificate on disk cannot carry it; use tsh db connect or tsh proxy db --tunnel"
     )]
     MfaOnDisk,
+    /// The person that a sidecar names may not be what it asks for.
+    #[error("this user may not have this login at this node")]
+    NoAccess,
+    /// A key of an SSH host, from a sidecar that may guard none.
+    #[error("this sidecar did not join for nodes: it needs a token of type node")]
+    NoNodes,
     /// There is none, or none that this caller may know of.
     #[error("{kind} {name:?} not found")]
     NotFound {
@@ -157,6 +163,12 @@ pub(crate) enum Refused {
     /// The audit trail cannot be written; nothing happens unrecorded.
     #[error("the audit trail cannot be written")]
     Audit(#[from] AuditError),
+    /// A recording's file failed.
+    #[error("the recording is not available")]
+    Recording(#[source] std::io::Error),
+    /// A recording beyond every bound.
+    #[error("the recording is too large")]
+    RecordingTooLarge,
     /// Signing failed.
     #[error("certificate could not be issued")]
     Ca(#[source] CaError),
@@ -185,6 +197,8 @@ impl Refused {
             | Self::OtherAddress
             | Self::Locked(_)
             | Self::Rule { .. }
+            | Self::NoNodes
+            | Self::NoAccess
             | Self::Attestation(_)
             | Self::NoRoles(_)
             | Self::MfaRequired
@@ -205,11 +219,12 @@ impl Refused {
             | Self::NotTouchedFor
             | Self::LastDevice
             | Self::RoleInUse { .. } => Code::FailedPrecondition,
-            Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {
-                Code::ResourceExhausted
-            }
+            Self::LockedOut(_)
+            | Self::TooMany(_)
+            | Self::RecordingTooLarge
+            | Self::Password(PasswordError::Busy) => Code::ResourceExhausted,
             Self::Store(StoreError::Conflict { .. }) => Code::FailedPrecondition,
-            Self::Store(_) | Self::Audit(_) => Code::Unavailable,
+            Self::Store(_) | Self::Audit(_) | Self::Recording(_) => Code::Unavailable,
             Self::Ca(_) | Self::Internal(_) | Self::Password(PasswordError::Failed) => Code::Internal,
         }
     }

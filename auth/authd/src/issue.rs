@@ -5,6 +5,7 @@
 
 mod host;
 mod session;
+mod ssh;
 
 use std::{
     net::IpAddr,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use auth::{
-    certificate::{openssh, x509},
+    certificate::x509,
     clock::{rfc3339, unix_millis},
     identity::{Identity, Login, MfaEvidence, UserName},
     proto,
@@ -22,10 +23,7 @@ use serde_json::{Value, json};
 use crate::{
     access::{LockSubject, Standing},
     audit,
-    ca::{
-        Attribute, AuthorityKind, Extension, Issued, P256PublicKey, SshPublicKey, SshTemplate, Template,
-        Usage,
-    },
+    ca::{Attribute, AuthorityKind, Extension, Issued, P256PublicKey, SshPublicKey, Template, Usage},
     cluster::Cluster,
     error::Refused,
     mfa::Proof,
@@ -39,8 +37,6 @@ pub(crate) const MAX_LOGIN: Duration = Duration::from_secs(12 * 3600);
 /// Certificates begin this much before they are made, for machines whose clocks are behind. Less than the minute that a
 /// receipt's time may lie after the beginning of its certificate, since both are rounded to seconds.
 pub(crate) const BACKDATED: Duration = Duration::from_secs(30);
-/// A principal that is nobody's account, for users without logins: OpenSSH reads an empty list as "everybody".
-const NO_LOGIN: &str = "-touchstone-no-login";
 
 /// Keys that a login asks certificates for.
 pub(crate) struct LoginKeys {
@@ -78,11 +74,12 @@ impl Cluster {
         let now = self.clock.now();
         let identity = self.identity(&standing, now + wanted.min(allowed), Some(client));
         let tls = self.sign_user(&identity, &keys.tls, now)?;
-        let ssh = self.authorities.user.sign_ssh(&keys.ssh, &ssh_template(&identity, &standing, now))?;
-        self.emit_certificate(&identity, &tls).await?;
+        let ssh =
+            self.authorities.user.sign_ssh(&keys.ssh, &ssh::user_template(&identity, &standing, now))?;
+        self.emit_certificate(&identity, tls.not_after, &tls.serial_hex).await?;
         Ok(proto::LoginCertificates {
             tls_certificate: tls.der.to_vec(),
-            ssh_certificate: ssh,
+            ssh_certificate: ssh.line,
             host_authorities: self.authorities.certificate_bytes(AuthorityKind::Host),
             ssh_host_authorities: self.authorities.host.ssh_public_key().into_iter().collect(),
             not_after: unix_millis(tls.not_after),
@@ -134,26 +131,37 @@ impl Cluster {
     }
 
     /// Nothing leaves before it is on record.
-    async fn emit_certificate(&self, identity: &Identity, issued: &Issued) -> Result<(), Refused> {
+    async fn emit_certificate(
+        &self,
+        identity: &Identity,
+        not_after: SystemTime,
+        serial_hex: &str,
+    ) -> Result<(), Refused> {
         let mut described = json!({
             "user": identity.user,
             "roles": identity.roles,
             "logins": identity.logins,
             "traits": identity.traits,
-            "expires": rfc3339(issued.not_after),
+            "expires": rfc3339(not_after),
             "teleport_cluster": identity.cluster,
             "route_to_cluster": identity.cluster,
             "client_ip": identity.login_ip,
-            "serial": issued.serial_hex,
+            "serial": serial_hex,
         });
         if let Some(route) = &identity.route {
             audit::set(&mut described, "prev_identity_expires", identity.previous_expiry.map(rfc3339));
-            if let Login::Database { user, name } = &route.login {
-                audit::set(&mut described, "usage", json!([x509::USAGE_DATABASE]));
-                let database = json!({
-                    "service_name": route.target, "protocol": route.protocol, "username": user, "database": name,
-                });
-                audit::set(&mut described, "route_to_database", database);
+            match &route.login {
+                Login::Database { user, name } => {
+                    audit::set(&mut described, "usage", json!([x509::USAGE_DATABASE]));
+                    let database = json!({
+                        "service_name": route.target, "protocol": route.protocol, "username": user, "database": name,
+                    });
+                    audit::set(&mut described, "route_to_database", database);
+                }
+                Login::Node { login } => {
+                    let node = json!({ "node": route.target, "login": login });
+                    audit::set(&mut described, "route_to_node", node);
+                }
             }
         }
         if let MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } = &identity.mfa {
@@ -169,28 +177,4 @@ impl Cluster {
 
 fn backdated(now: SystemTime) -> SystemTime {
     now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// The SSH half of a login.
-fn ssh_template(identity: &Identity, standing: &Standing, now: SystemTime) -> SshTemplate {
-    let options = standing.role_set.options();
-    let mut extensions = openssh::extensions(identity);
-    extensions.extend(openssh::permissions(options));
-    let critical_options = match identity.login_ip {
-        Some(ip) if options.pin_source_ip => {
-            let bits = if ip.is_ipv4() { 32 } else { 128 };
-            vec![(openssh::SOURCE_ADDRESS.to_owned(), format!("{ip}/{bits}"))]
-        }
-        _ => vec![],
-    };
-    let principals =
-        if identity.logins.is_empty() { vec![NO_LOGIN.to_owned()] } else { identity.logins.clone() };
-    SshTemplate {
-        key_id: identity.user.to_string(),
-        principals,
-        not_before: backdated(now),
-        not_after: identity.not_after,
-        critical_options,
-        extensions,
-    }
 }

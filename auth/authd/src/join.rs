@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use auth::{
-    clock::{parse_rfc3339, unix_millis},
+    clock::{parse_rfc3339, rfc3339, unix_millis},
     identity::TargetName,
     lock::LockInForce,
+    policy::TargetKind,
     proto,
-    resource::{Kind, Lock, LockTarget, Resource},
+    resource::{Kind, Lock, LockTarget, Resource, TokenRole},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     audit::{MAX_LINE, is_own},
-    ca::{AuthorityKind, Issued},
+    ca::{AuthorityKind, SshPublicKey},
     cluster::Cluster,
     error::Refused,
     issue::SidecarNames,
@@ -30,6 +31,17 @@ pub(crate) struct SidecarRecord {
     hosts: BTreeSet<String>,
     /// Kinds of target that its token was for.
     pub(crate) roles: Vec<String>,
+}
+
+impl SidecarRecord {
+    /// Was its token for targets of this kind?
+    pub(crate) fn may_guard(&self, kind: TargetKind) -> bool {
+        let needed = match kind {
+            TargetKind::Database => TokenRole::Db,
+            TargetKind::Node => TokenRole::Node,
+        };
+        self.roles.iter().any(|role| role == needed.as_str())
+    }
 }
 
 impl Cluster {
@@ -49,9 +61,9 @@ impl Cluster {
         let certificate = request.certificate.ok_or_else(|| Refused::field("certificate", "is missing"))?;
         let names = SidecarNames::parse(&certificate.target_names, &certificate.hosts)?;
         let id = Uuid::new_v4();
-        let issued = self.issue_sidecar(id, &names, &certificate.public_key)?;
         let roles = token.roles.iter().map(|role| role.as_str().to_owned()).collect();
-        let record = SidecarRecord { targets: names.targets, hosts: names.hosts, roles };
+        let record = SidecarRecord { targets: names.targets.clone(), hosts: names.hosts.clone(), roles };
+        let answer = self.sidecar_certificate(id, &record, &names, &certificate)?;
         self.store.commit(vec![Op::put(keys::sidecar(id), Condition::Absent, &record)?]).await?;
         let event = json!({
             "event": "instance.join", "code": "TJ002I", "success": true, "host_id": id, "method": "token",
@@ -59,7 +71,7 @@ impl Cluster {
         });
         self.audit.emit(event).await?;
         tracing::info!(sidecar = %id, targets = ?record.targets, "a sidecar joined");
-        Ok(self.sidecar_certificate(id, issued))
+        Ok(answer)
     }
 
     /// The next certificate of the same sidecar: same id, no new name.
@@ -76,8 +88,7 @@ impl Cluster {
                 "names that this sidecar did not join with; join again",
             ));
         }
-        let issued = self.issue_sidecar(id, &names, &request.public_key)?;
-        Ok(self.sidecar_certificate(id, issued))
+        self.sidecar_certificate(id, &record, &names, request)
     }
 
     /// What a sidecar joined with, unless an administrator has locked it out.
@@ -97,14 +108,29 @@ impl Cluster {
         record.ok_or_else(|| Refused::NotFound { kind: "sidecar", name: id.to_string() })
     }
 
-    fn sidecar_certificate(&self, id: Uuid, issued: Issued) -> proto::SidecarCertificate {
-        proto::SidecarCertificate {
+    /// What a sidecar is, to its peers and, before a node, to clients of SSH: one life for both.
+    fn sidecar_certificate(
+        &self,
+        id: Uuid,
+        record: &SidecarRecord,
+        names: &SidecarNames,
+        request: &proto::SidecarCertificateRequest,
+    ) -> Result<proto::SidecarCertificate, Refused> {
+        let ssh_key = match request.ssh_public_key.as_slice() {
+            [] => None,
+            _ if !record.may_guard(TargetKind::Node) => return Err(Refused::NoNodes),
+            key => Some(SshPublicKey::from_wire(key)?),
+        };
+        let issued = self.issue_sidecar(id, names, &request.public_key)?;
+        let ssh = ssh_key.map(|key| self.issue_ssh_host(names, &key, issued.not_after)).transpose()?;
+        Ok(proto::SidecarCertificate {
             certificate: issued.der.to_vec(),
             host_authorities: self.authorities.certificate_bytes(AuthorityKind::Host),
             cluster_name: self.name.to_string(),
             sidecar_id: id.to_string(),
             not_after: unix_millis(issued.not_after),
-        }
+            ssh_host_certificate: ssh.map(|ssh| ssh.line).unwrap_or_default(),
+        })
     }
 
     /// What a sidecar shows to a database that it guards.
@@ -113,7 +139,7 @@ impl Cluster {
         id: Uuid,
         request: &proto::IssueUpstreamCertificateRequest,
     ) -> Result<proto::UpstreamCertificate, Refused> {
-        if !self.guards_database(id, &request.target_name).await? {
+        if !self.guards(id, TargetKind::Database, &request.target_name).await? {
             return Err(Refused::NotFound { kind: "database", name: request.target_name.clone() });
         }
         let issued = self.issue_upstream(&request.db_user, &request.public_key)?;
@@ -126,6 +152,28 @@ impl Cluster {
             certificate: issued.der.to_vec(),
             not_after: unix_millis(issued.not_after),
             db_authorities: self.authorities.certificate_bytes(AuthorityKind::Db),
+        })
+    }
+
+    /// What a sidecar shows to the sshd of a node that it guards.
+    pub(crate) async fn upstream_ssh_certificate(
+        &self,
+        id: Uuid,
+        request: &proto::IssueUpstreamSshCertificateRequest,
+    ) -> Result<proto::UpstreamSshCertificate, Refused> {
+        if !self.guards(id, TargetKind::Node, &request.target_name).await? {
+            return Err(Refused::NotFound { kind: "node", name: request.target_name.clone() });
+        }
+        let issued = self.issue_upstream_ssh(request).await?;
+        let event = json!({
+            "event": "cert.create", "code": "TC000I", "cert_type": "openssh", "server_id": id,
+            "target": request.target_name, "user": request.user, "login": request.login,
+            "serial": issued.serial_hex, "expires": rfc3339(issued.not_after),
+        });
+        self.audit.emit(event).await?;
+        Ok(proto::UpstreamSshCertificate {
+            ssh_certificate: issued.line,
+            not_after: unix_millis(issued.not_after),
         })
     }
 

@@ -115,6 +115,15 @@ pub(crate) fn sidecar(id: Uuid) -> String {
     key(&["sidecar", &id.to_string()])
 }
 
+/// Whose a recorded session is, and how far its recording has come.
+pub(crate) fn recording(session: Uuid) -> String {
+    key(&["recording", &session.to_string()])
+}
+
+pub(crate) fn recordings() -> String {
+    below(&["recording"])
+}
+
 pub(crate) fn target(kind: &str, name: &str, sidecar: Uuid) -> String {
     key(&["target", kind, name, &sidecar.to_string()])
 }

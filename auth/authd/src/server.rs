@@ -19,6 +19,7 @@ use crate::{
     issue::OwnCertificate,
     password::Passwords,
     passwordless::Lobby,
+    recordings::Recordings,
     store::{SWEEP_INTERVAL, Sqlite, StoreError},
     tls::{self, OwnKey},
 };
@@ -105,6 +106,7 @@ impl Server {
             lobby: Lobby::default(),
             pages: Pages::default(),
             audit,
+            recordings: Recordings::new(data.recordings()),
         });
         let own = OwnKey::new(own_certificate(&cluster)?)?;
         let tls = tls::server_config(Arc::clone(&own))?;

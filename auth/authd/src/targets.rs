@@ -10,7 +10,6 @@ use auth::{
     identity::{MAX_NAME_BYTES, Protocol, TargetName},
     policy::{Target, TargetKind},
     proto,
-    resource::TokenRole,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -19,7 +18,6 @@ use crate::{
     access::{Standing, kind_word, parse_kind},
     cluster::Cluster,
     error::Refused,
-    join::SidecarRecord,
     keys,
     store::{self, Condition, Op},
 };
@@ -43,6 +41,8 @@ pub(crate) struct Announced {
     protocol: Protocol,
     public_addr: String,
     uri: String,
+    #[serde(default)]
+    hostname: String,
     pub(crate) sidecar: Uuid,
     last_seen: SystemTime,
 }
@@ -53,7 +53,7 @@ impl Announced {
         let protocol = Protocol::parse(&target.protocol)
             .filter(|protocol| (kind == TargetKind::Node) == (*protocol == Protocol::Ssh))
             .ok_or_else(|| Refused::field("targets.protocol", "does not fit the kind of target"))?;
-        let texts = [&target.description, &target.public_addr, &target.uri];
+        let texts = [&target.description, &target.public_addr, &target.uri, &target.hostname];
         let labels = target.labels.iter().flat_map(|(name, value)| [name, value]);
         if texts
             .into_iter()
@@ -73,6 +73,7 @@ impl Announced {
             protocol,
             public_addr: target.public_addr,
             uri: target.uri,
+            hostname: target.hostname,
             sidecar,
             last_seen: now,
         })
@@ -103,6 +104,7 @@ impl Announced {
             allowed_db_names: vec![],
             sidecar_id: self.sidecar.to_string(),
             last_seen: unix_millis(self.last_seen),
+            hostname: self.hostname.clone(),
         }
     }
 
@@ -136,7 +138,7 @@ impl Cluster {
         for target in targets {
             let announced = Announced::from_proto(target, sidecar, now)?;
             let kind = parse_kind(&announced.kind)?;
-            if !record.value.targets.contains(&announced.name) || !covers(&record.value, kind) {
+            if !record.value.targets.contains(&announced.name) || !record.value.may_guard(kind) {
                 let problem =
                     format!("this sidecar did not join for {} {:?}", announced.kind, announced.name.as_str());
                 return Err(Refused::field("targets", problem));
@@ -197,16 +199,8 @@ impl Cluster {
         Ok(visible.collect())
     }
 
-    /// Does this sidecar guard this database, by its own word of the last ten minutes?
-    pub(crate) async fn guards_database(&self, sidecar: Uuid, name: &str) -> Result<bool, Refused> {
-        Ok(self.store.get(&keys::target("database", name, sidecar)).await?.is_some())
+    /// Does this sidecar guard this target, by its own word of the last ten minutes?
+    pub(crate) async fn guards(&self, sidecar: Uuid, kind: TargetKind, name: &str) -> Result<bool, Refused> {
+        Ok(self.store.get(&keys::target(kind_word(kind), name, sidecar)).await?.is_some())
     }
-}
-
-fn covers(record: &SidecarRecord, kind: TargetKind) -> bool {
-    let needed = match kind {
-        TargetKind::Database => TokenRole::Db,
-        TargetKind::Node => TokenRole::Node,
-    };
-    record.roles.iter().any(|role| role == needed.as_str())
 }

@@ -200,7 +200,7 @@ pub(crate) fn authority(cluster: &Cluster, kind: AuthorityKind) -> proto::Author
     let authority = cluster.authorities.of(kind);
     proto::Authority {
         r#type: kind.as_str().to_owned(),
-        certificates: vec![authority.certificate().to_vec()],
+        certificates: if kind.signs_x509() { vec![authority.certificate().to_vec()] } else { vec![] },
         ssh_public_keys: authority.ssh_public_key().into_iter().collect(),
     }
 }

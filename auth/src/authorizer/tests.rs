@@ -1,10 +1,12 @@
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
 
 use super::*;
 use crate::{
-    identity::{Protocol, TargetName, UserName},
+    certificate::CertificateError,
+    identity::{DeviceId, Protocol, TargetName, UserName},
     policy::{DeniedBy, MfaRequiredBy},
     receipt::ReceiptError,
     testing::{
@@ -14,6 +16,8 @@ use crate::{
         world::{SIDECAR_ID, client, delete, device, lock, preference, request, resource, totp},
     },
 };
+
+mod ssh;
 
 fn role(name: &str) -> RoleName {
     RoleName::new(name).unwrap()
@@ -56,7 +60,7 @@ fn a_code_opens_what_needs_mfa_where_codes_are_accepted() {
 #[test]
 fn nobody_is_let_in_without_a_certificate() {
     let world = World::new();
-    let denied = world.authorizer.authorize(&[], &request("dev-pg")).unwrap_err();
+    let denied = world.authorizer.authorize(&Credential::X509(&[]), &request("dev-pg")).unwrap_err();
     assert_eq!((denied.reason, denied.identity), (DenyReason::NoCertificate, None));
 }
 
@@ -85,7 +89,7 @@ fn a_certificate_from_the_future_is_refused() {
 fn a_certificate_of_the_wrong_authority_is_refused_and_names_nobody() {
     let world = World::new();
     let forged = world.host_ca.sign(&Draft::user(&world.login(), world.spki.clone()));
-    let denied = world.authorizer.authorize(&[forged], &request("dev-pg")).unwrap_err();
+    let denied = world.authorizer.authorize(&Credential::X509(&[forged]), &request("dev-pg")).unwrap_err();
     assert_eq!(denied.reason, DenyReason::Certificate(CertificateError::UnknownAuthority));
     assert_eq!(denied.identity, None);
 }
@@ -95,7 +99,10 @@ fn a_host_certificate_is_refused_as_a_user() {
     let world = World::new();
     let mut host = Draft::user(&world.login(), world.spki.clone());
     host.purposes.push(SERVER_AUTH);
-    let denied = world.authorizer.authorize(&[world.user_ca.sign(&host)], &request("dev-pg")).unwrap_err();
+    let denied = world
+        .authorizer
+        .authorize(&Credential::X509(&[world.user_ca.sign(&host)]), &request("dev-pg"))
+        .unwrap_err();
     assert_eq!(denied.reason, DenyReason::Certificate(CertificateError::HostCertificate));
 }
 
@@ -129,7 +136,7 @@ fn a_session_certificate_opens_no_other_protocol() {
     let mut request = request("prod-pg");
     request.target = Arc::new(Target { protocol: Protocol::Mysql, ..Target::clone(&request.target) });
     let chain = [world.certify(&world.touched("prod-pg"))];
-    let denied = world.authorizer.authorize(&chain, &request).unwrap_err();
+    let denied = world.authorizer.authorize(&Credential::X509(&chain), &request).unwrap_err();
     let (certificate_for, asked) = (Protocol::Postgres, Protocol::Mysql);
     assert_eq!(denied.reason, DenyReason::OtherProtocol { certificate_for, asked });
 }
@@ -141,7 +148,7 @@ fn a_session_certificate_opens_no_other_login() {
     for (user, name) in [("postgres", "shop"), ("app", "payroll"), ("APP", "shop"), ("app", "")] {
         let asked = Login::Database { user: user.to_owned(), name: name.to_owned() };
         let request = SessionRequest { login: asked.clone(), ..request("prod-pg") };
-        let denied = world.authorizer.authorize(&chain, &request).unwrap_err();
+        let denied = world.authorizer.authorize(&Credential::X509(&chain), &request).unwrap_err();
         let certificate_for = crate::testing::world::login();
         assert_eq!(denied.reason, DenyReason::OtherLogin { certificate_for, asked });
     }
@@ -160,7 +167,7 @@ fn a_mysql_session_may_begin_in_no_database_and_in_none_but_its_own() {
         let mut request = request("dev-pg");
         request.target = Arc::new(Target { protocol: Protocol::Mysql, ..Target::clone(&request.target) });
         request.login = Login::Database { user: "app".to_owned(), name: asked.to_owned() };
-        world.authorizer.authorize(&[world.certify(&identity)], &request)
+        world.authorizer.authorize(&Credential::X509(&[world.certify(&identity)]), &request)
     };
     for (bound, asked) in [("shop", "shop"), ("shop", ""), ("", "shop"), ("", "")] {
         assert!(authorize(bound, asked).is_ok(), "{bound:?} {asked:?}");
@@ -262,7 +269,7 @@ fn a_receipt_for_another_session_key_is_refused() {
     let identity = world.touched("prod-pg");
     let other = crate::key::generate_p256().unwrap().1;
     let chain = [world.user_ca.sign(&Draft::user(&identity, other))];
-    let denied = world.authorizer.authorize(&chain, &request("prod-pg")).unwrap_err();
+    let denied = world.authorizer.authorize(&Credential::X509(&chain), &request("prod-pg")).unwrap_err();
     assert_eq!(denied.reason, DenyReason::Receipt(ReceiptError::OtherKey));
 }
 
@@ -292,7 +299,10 @@ fn an_old_touch_does_not_make_a_new_certificate() {
     draft.not_before = now() + HOUR;
     draft.not_after = now() + HOUR + MINUTE;
     world.clock.set(now() + HOUR);
-    let denied = world.authorizer.authorize(&[world.user_ca.sign(&draft)], &request("prod-pg")).unwrap_err();
+    let denied = world
+        .authorizer
+        .authorize(&Credential::X509(&[world.user_ca.sign(&draft)]), &request("prod-pg"))
+        .unwrap_err();
     let time = now() - MINUTE;
     assert_eq!(denied.reason, DenyReason::Receipt(ReceiptError::TooOld { time }));
 }
@@ -315,7 +325,7 @@ fn long_lived(world: &World, identity: &Identity) -> CertificateDer<'static> {
 fn a_touch_older_than_the_roles_accept_is_refused_however_long_the_certificate_lives() {
     let world = World::new();
     let chain = [long_lived(&world, &world.touched("prod-pg"))];
-    let authorize = || world.authorizer.authorize(&chain, &request("prod-pg"));
+    let authorize = || world.authorizer.authorize(&Credential::X509(&chain), &request("prod-pg"));
     let interval = MINUTE * 30;
     let touched = now() - MINUTE;
 
@@ -350,11 +360,11 @@ fn the_shortest_interval_of_all_roles_bounds_the_touch_and_never_sets_none() {
     let chain = [long_lived(&world, &world.touched("prod-pg"))];
     verification_interval(&world, "never");
     world.clock.set(now() + HOUR * 5);
-    assert!(world.authorizer.authorize(&chain, &request("prod-pg")).is_ok());
+    assert!(world.authorizer.authorize(&Credential::X509(&chain), &request("prod-pg")).is_ok());
     let dev = crate::testing::world::ACCESS_DEV
         .replace(r#""spec":{"#, r#""spec":{"options":{"mfa_verification_interval":"1h"},"#);
     world.apply(resource("role", "access-dev", &dev)).unwrap();
-    let denied = world.authorizer.authorize(&chain, &request("prod-pg")).unwrap_err();
+    let denied = world.authorizer.authorize(&Credential::X509(&chain), &request("prod-pg")).unwrap_err();
     assert!(matches!(denied.reason, DenyReason::MfaTooOld { interval: HOUR, .. }));
 }
 
@@ -364,7 +374,7 @@ fn an_old_touch_is_refused_even_where_none_is_needed() {
     verification_interval(&world, "30m");
     world.clock.set(now() + HOUR / 2 + MINUTE);
     let chain = [long_lived(&world, &world.touched("dev-pg"))];
-    let denied = world.authorizer.authorize(&chain, &request("dev-pg")).unwrap_err();
+    let denied = world.authorizer.authorize(&Credential::X509(&chain), &request("dev-pg")).unwrap_err();
     assert!(matches!(denied.reason, DenyReason::MfaTooOld { .. }));
     assert!(world.authorize(&world.login(), "dev-pg").is_ok(), "a login certificate claims no touch");
 }
@@ -376,7 +386,7 @@ fn a_code_older_than_the_roles_accept_is_refused_from_the_beginning_of_the_certi
     let device = DeviceId(Uuid::from_u128(7));
     world.apply(totp(device, "jerry")).unwrap();
     let chain = [long_lived(&world, &world.claimed("prod-pg", device))];
-    let authorize = || world.authorizer.authorize(&chain, &request("prod-pg"));
+    let authorize = || world.authorizer.authorize(&Credential::X509(&chain), &request("prod-pg"));
     let (touched, interval) = (now() - MINUTE, MINUTE * 30);
 
     world.clock.set(touched + interval + MINUTE);
@@ -389,7 +399,7 @@ fn a_code_older_than_the_roles_accept_is_refused_from_the_beginning_of_the_certi
 #[test]
 fn an_interval_longer_than_any_clock_reaches_refuses_nobody() {
     assert_eq!(
-        check_mfa_age(
+        mfa::check_age(
             Mfa::Verified { device: DeviceId(Uuid::nil()), at: now() },
             Some(Duration::MAX),
             now() + HOUR
@@ -574,7 +584,10 @@ fn a_clock_set_back_does_not_make_a_stale_replica_young() {
     let identity = world.login();
     let mut draft = Draft::user(&identity, world.spki.clone());
     draft.not_before = now() - HOUR;
-    let denied = world.authorizer.authorize(&[world.user_ca.sign(&draft)], &request("dev-pg")).unwrap_err();
+    let denied = world
+        .authorizer
+        .authorize(&Credential::X509(&[world.user_ca.sign(&draft)]), &request("dev-pg"))
+        .unwrap_err();
     assert!(matches!(denied.reason, DenyReason::ReplicaStale { .. }));
 }
 
@@ -615,7 +628,7 @@ fn a_role_that_pins_the_address_takes_the_one_that_logged_in_alone() {
     let elsewhere = IpAddr::from([192, 0, 2, 8]);
     let from = |client| {
         let request = SessionRequest { client, ..request("dev-pg") };
-        world.authorizer.authorize(&[world.certify(&world.login())], &request)
+        world.authorizer.authorize(&Credential::X509(&[world.certify(&world.login())]), &request)
     };
     assert!(from(mapped).is_ok());
     let pinned = DenyReason::AddressPinned { login: Some(client()), client: elsewhere };

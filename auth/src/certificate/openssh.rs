@@ -13,9 +13,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ssh_key::{
     Certificate, HashAlg, PublicKey,
     certificate::{CertType, OptionsMap},
+    public::KeyData,
 };
 
-use super::{CertificateError, RejectedCertificate, VerifiedCertificate};
+use super::{CertificateError, MAX_CERTIFICATE_BYTES, RejectedCertificate, VerifiedCertificate};
 use crate::identity::{ClusterName, Identity, MAX_NAME_BYTES, UserName};
 
 mod extensions;
@@ -40,6 +41,19 @@ pub struct Presented<'a> {
     pub client: IpAddr,
 }
 
+/// Reads the wire form of a certificate, all of it. Nothing in it is believed yet.
+///
+/// # Errors
+/// [`CertificateError::Absent`], [`CertificateError::TooLarge`], [`CertificateError::Malformed`].
+pub fn parse(wire: &[u8]) -> Result<Certificate, CertificateError> {
+    match wire.len() {
+        0 => Err(CertificateError::Absent),
+        bytes if bytes > MAX_CERTIFICATE_BYTES => Err(CertificateError::TooLarge { bytes }),
+        _ => Certificate::from_bytes(wire)
+            .map_err(|_| CertificateError::Malformed { what: "not an OpenSSH certificate" }),
+    }
+}
+
 /// Judges what a client presented as a user's certificate.
 ///
 /// # Errors
@@ -53,6 +67,10 @@ pub fn verify_user(
     let certificate = presented.certificate;
     let life = Life::of(certificate)?;
     check_signature(certificate, authorities)?;
+    // We certify no other kind, and of some (those of security keys) a signature means less than it seems to.
+    let KeyData::Ed25519(_) = certificate.public_key() else {
+        return Err(CertificateError::Invalid { attribute: "public key" }.into());
+    };
     if certificate.cert_type() != CertType::User {
         return Err(CertificateError::HostCertificate.into());
     }
@@ -108,8 +126,9 @@ fn identity(certificate: &Certificate, not_after: SystemTime) -> Result<Identity
     extensions::identity(certificate.extensions(), user, logins.to_vec(), not_after)
 }
 
-/// A comma divides principals for some readers (CVE-2026-35414), a NUL ends them for others.
-fn is_principal(name: &str) -> bool {
+/// May a principal of a certificate have this name? A comma divides principals for some readers (CVE-2026-35414), a NUL ends them for others.
+#[must_use]
+pub fn is_principal(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME_BYTES
         && !name.contains(|c: char| c == ',' || c.is_control() || c.is_whitespace())

@@ -41,7 +41,7 @@ pub struct SessionOptions {
     pub lock: LockingMode,
     /// A certificate is good only at the address that logged in. One role suffices.
     pub pin_source_ip: bool,
-    /// What to do when a database session cannot be recorded. The strictest of the roles.
+    /// What to do when a session that is not of SSH cannot be recorded. The strictest of the roles.
     pub record_session: RecordingMode,
     /// What to do when an SSH session cannot be recorded. The strictest of the roles.
     pub record_ssh_session: RecordingMode,

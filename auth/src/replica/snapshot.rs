@@ -6,6 +6,7 @@ use std::{
 };
 
 use rustls_pki_types::CertificateDer;
+use ssh_key::PublicKey;
 use uuid::Uuid;
 
 use super::ReplicaError;
@@ -57,7 +58,7 @@ struct Facts {
 #[derive(Clone, Debug, Default)]
 struct Authority {
     certificates: Vec<CertificateDer<'static>>,
-    ssh_public_keys: Vec<String>,
+    ssh_public_keys: Vec<PublicKey>,
 }
 
 impl Snapshot {
@@ -111,6 +112,12 @@ impl Snapshot {
         self.devices.get(&device)
     }
 
+    /// Has this user a device that gives one-time codes?
+    #[must_use]
+    pub fn has_otp_device(&self, user: &UserName) -> bool {
+        self.devices.values().any(|device| device.user == *user && matches!(device.kind, DeviceKind::Totp))
+    }
+
     /// Trusted certificates of the authority for users.
     #[must_use]
     pub fn user_authorities(&self) -> &[CertificateDer<'static>] {
@@ -135,9 +142,9 @@ impl Snapshot {
         self.certificates("db_client")
     }
 
-    /// Trusted SSH keys of the authority for users, as authorized_keys lines.
+    /// Trusted SSH keys of the authority for users.
     #[must_use]
-    pub fn ssh_user_authorities(&self) -> &[String] {
+    pub fn ssh_user_authorities(&self) -> &[PublicKey] {
         self.authorities.get("user").map(|authority| authority.ssh_public_keys.as_slice()).unwrap_or_default()
     }
 
@@ -208,12 +215,15 @@ impl Snapshot {
     }
 
     fn put_authority(&mut self, authority: proto::Authority) -> Result<(), ReplicaError> {
-        if !matches!(authority.r#type.as_str(), "user" | "host" | "db" | "db_client") {
+        if !matches!(authority.r#type.as_str(), "user" | "host" | "db" | "db_client" | "openssh") {
             let what = format!("an authority of type {:?}", authority.r#type);
             return Err(ReplicaError::UnknownEvent { what });
         }
         let certificates = authority.certificates.into_iter().map(CertificateDer::from).collect();
-        let trusted = Authority { certificates, ssh_public_keys: authority.ssh_public_keys };
+        // A key that cannot be read vouches for nobody.
+        let ssh_public_keys =
+            authority.ssh_public_keys.iter().filter_map(|line| PublicKey::from_openssh(line).ok()).collect();
+        let trusted = Authority { certificates, ssh_public_keys };
         Arc::make_mut(&mut self.authorities).insert(authority.r#type, trusted);
         Ok(())
     }

@@ -9,10 +9,12 @@ use rustls_pki_types::CertificateDer;
 use super::{
     Ca, Draft, HOUR, MINUTE, SecurityKey, now,
     security_key::{ORIGIN, RP_ID, Touch},
+    ssh,
 };
 use crate::{
     authorizer::{Authorizer, SessionRequest},
     clock::{Clock, ClockHandle, unix_millis},
+    credential::Credential,
     denied::{AccessDenied, DenyReason},
     identity::{
         ClusterName, DeviceId, Identity, Login, MfaEvidence, Protocol, RoleName, Route, TargetName, Traits,
@@ -26,10 +28,12 @@ use crate::{
 };
 
 pub(crate) const ACCESS_DEV: &str = r#"{"kind":"role","version":"v6","metadata":{"name":"access-dev"},
-    "spec":{"allow":{"db_labels":{"env":"dev"},"db_users":["app"],"db_names":["shop"]}}}"#;
+    "spec":{"allow":{"db_labels":{"env":"dev"},"db_users":["app"],"db_names":["shop"],
+                     "node_labels":{"env":"dev"},"logins":["jerry"]}}}"#;
 pub(crate) const ACCESS_PROD: &str = r#"{"kind":"role","version":"v6","metadata":{"name":"access-prod"},
     "spec":{"options":{"require_session_mfa":true},
-            "allow":{"db_labels":{"env":"prod"},"db_users":["app"],"db_names":["shop"]}}}"#;
+            "allow":{"db_labels":{"env":"prod"},"db_users":["app"],"db_names":["shop"],
+                     "node_labels":{"env":"prod"},"logins":["jerry","root"]}}}"#;
 
 pub(crate) struct World {
     pub(crate) user_ca: Ca,
@@ -153,12 +157,28 @@ impl World {
         })
     }
 
+    /// jerry, for one SSH session at `target` as `login`, without a touch.
+    pub(crate) fn node_routed(&self, target: &str, login: &str) -> Identity {
+        let route = Route { login: node_login(login), protocol: Protocol::Ssh, ..route(target) };
+        Identity { route: Some(route), logins: vec![login.to_owned()], ..self.routed(target) }
+    }
+
+    /// The same, touched for with the key whose hash this is.
+    pub(crate) fn node_touched(&self, target: &str, login: &str, key_sha256: &[u8]) -> Identity {
+        let mut touch = self.touch(target);
+        touch.intent.public_key_sha256 = key_sha256.to_vec();
+        touch.intent.route = Some(node_route(target, login));
+        let receipt = self.key.sign(&touch).encode_to_vec();
+        let mfa = MfaEvidence::Receipt { device: self.key.id, receipt };
+        Identity { mfa, ..self.node_routed(target, login) }
+    }
+
     pub(crate) fn certify(&self, identity: &Identity) -> CertificateDer<'static> {
         self.user_ca.sign(&Draft::user(identity, self.spki.clone()))
     }
 
     pub(crate) fn authorize(&self, identity: &Identity, target: &str) -> Result<Permit, AccessDenied> {
-        self.authorizer.authorize(&[self.certify(identity)], &request(target))
+        self.authorizer.authorize(&Credential::X509(&[self.certify(identity)]), &request(target))
     }
 
     pub(crate) fn refusal(&self, identity: &Identity, target: &str) -> DenyReason {
@@ -174,6 +194,33 @@ pub(crate) fn client() -> IpAddr {
 
 pub(crate) fn login() -> Login {
     Login::Database { user: "app".to_owned(), name: "shop".to_owned() }
+}
+
+pub(crate) fn node_login(login: &str) -> Login {
+    Login::Node { login: login.to_owned() }
+}
+
+pub(crate) fn node_route(target: &str, login: &str) -> proto::Route {
+    proto::Route {
+        target_kind: "node".to_owned(),
+        target_name: target.to_owned(),
+        protocol: "ssh".to_owned(),
+        login: login.to_owned(),
+        db_name: String::new(),
+    }
+}
+
+/// SHA-256 of the key that SSH certificates of the tests certify, in its wire form.
+pub(crate) fn ssh_key_sha256() -> Vec<u8> {
+    let wire = ssh::key(ssh::USER).public_key().to_bytes().unwrap();
+    digest(&SHA256, &wire).as_ref().to_vec()
+}
+
+/// An SSH session at `dev-host` (env: dev) or `prod-host` (env: prod).
+pub(crate) fn node_request(target: &str, login: &str) -> SessionRequest {
+    let database = request(target);
+    let target = Target { kind: TargetKind::Node, protocol: Protocol::Ssh, ..(*database.target).clone() };
+    SessionRequest { target: Arc::new(target), login: node_login(login), ..database }
 }
 
 pub(crate) fn route(target: &str) -> Route {
@@ -238,10 +285,11 @@ pub(crate) fn totp(id: DeviceId, user: &str) -> watch_event::Event {
 }
 
 pub(crate) fn authority(kind: &str, ca: &Ca) -> watch_event::Event {
+    let ssh = ssh::key(ssh::AUTHORITY).public_key().to_openssh().unwrap();
     put(watch_event::put::Item::Authority(proto::Authority {
         r#type: kind.to_owned(),
         certificates: vec![ca.certificate.to_vec()],
-        ssh_public_keys: vec![],
+        ssh_public_keys: if kind == "user" { vec![ssh] } else { vec![] },
     }))
 }
 

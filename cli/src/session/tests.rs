@@ -8,8 +8,9 @@ use auth::{
     identity::{ClusterName, UserName},
     proto::{
         BeginAddMfaDeviceRequest, DeleteMfaDeviceRequest, DeleteMfaDeviceResponse, DeviceRegistration,
-        FinishAddMfaDeviceRequest, IsMfaRequiredResponse, ListMfaDevicesRequest, ListMfaDevicesResponse,
-        ListTargetsRequest, ListTargetsResponse, MfaChallenge, MfaDevice, SessionCertificate, SessionIntent,
+        FinishAddMfaDeviceRequest, GetRecordingRequest, IsMfaRequiredResponse, ListMfaDevicesRequest,
+        ListMfaDevicesResponse, ListRecordingsRequest, ListRecordingsResponse, ListTargetsRequest,
+        ListTargetsResponse, MfaChallenge, MfaDevice, RecordingChunk, SessionIntent,
         mfa_response::Response as Answer,
         users_server::{Users, UsersServer},
     },
@@ -43,11 +44,15 @@ impl Users for AuthService {
         let Some(create_challenge_request::Scope::Session(session)) = request.into_inner().scope else {
             return Err(Status::invalid_argument("not a session"));
         };
+        let public_key = match session.ssh_public_key.as_slice() {
+            [] => session.public_key,
+            ssh => ssh.to_vec(),
+        };
         let mut intent = SessionIntent {
             cluster: "main".to_owned(),
             user: "jerry".to_owned(),
             route: session.route,
-            public_key_sha256: digest(&SHA256, &session.public_key).as_ref().to_vec(),
+            public_key_sha256: digest(&SHA256, &public_key).as_ref().to_vec(),
             nonce: vec![7; 16],
             ..SessionIntent::default()
         };
@@ -79,6 +84,22 @@ impl Users for AuthService {
         &self,
         _: Request<IssueSessionCertificateRequest>,
     ) -> Result<Response<SessionCertificate>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type GetRecordingStream = tonic::codegen::BoxStream<RecordingChunk>;
+
+    async fn list_recordings(
+        &self,
+        _: Request<ListRecordingsRequest>,
+    ) -> Result<Response<ListRecordingsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_recording(
+        &self,
+        _: Request<GetRecordingRequest>,
+    ) -> Result<Response<Self::GetRecordingStream>, Status> {
         Err(Status::unimplemented(""))
     }
 
@@ -131,6 +152,13 @@ fn route() -> Route {
 
 /// What a session's touch comes to, and what the person saw.
 async fn touched(lie: fn(&mut SessionIntent)) -> (anyhow::Result<(String, MfaResponse)>, String) {
+    touched_for(PublicKey::X509(PUBLIC_KEY), lie).await
+}
+
+async fn touched_for(
+    key: PublicKey<'_>,
+    lie: fn(&mut SessionIntent),
+) -> (anyhow::Result<(String, MfaResponse)>, String) {
     let channel = serve(lie).await;
     let (input, keyboard) = nix::unistd::pipe().unwrap();
     let (screen, output) = nix::unistd::pipe().unwrap();
@@ -147,7 +175,7 @@ async fn touched(lie: fn(&mut SessionIntent)) -> (anyhow::Result<(String, MfaRes
         proxy: profile.proxy.clone(),
         channel: channel.clone(),
     };
-    let result = touch(&channel, &profile, &prompter, &route(), PUBLIC_KEY).await;
+    let result = touch(&channel, &profile, &prompter, &route(), key).await;
     drop(prompter);
     let mut seen = String::new();
     File::from(screen).read_to_string(&mut seen).unwrap();
@@ -161,6 +189,15 @@ async fn an_honest_challenge_is_put_to_the_person() {
     assert_eq!(id, "1");
     assert_eq!(answer.response, Some(Answer::TotpCode("123456".to_owned())));
     assert_eq!(seen, "Enter an OTP code from a device:\n");
+}
+
+#[tokio::test]
+async fn a_touch_for_an_ssh_key_is_for_that_key() {
+    assert!(touched_for(PublicKey::Ssh(b"wire form"), |_| ()).await.0.is_ok());
+    let (result, seen) =
+        touched_for(PublicKey::Ssh(b"wire form"), |intent| intent.public_key_sha256 = vec![0; 32]).await;
+    assert!(result.unwrap_err().is::<IntentError>());
+    assert_eq!(seen, "");
 }
 
 #[tokio::test]
@@ -180,7 +217,11 @@ async fn a_lie_is_found_out_before_anybody_is_asked() {
 
 #[tokio::test]
 async fn a_session_that_may_not_be_opened_is_denied_in_teleports_words() {
-    let error = is_mfa_required(&serve(|_| ()).await, &route()).await.unwrap_err();
+    let channel = serve(|_| ()).await;
+    let error = is_mfa_required(&channel, &route()).await.unwrap_err();
     let expected = "access to db denied. User does not have permissions. Confirm database user and name.";
     assert_eq!(error.message(), expected);
+    let node = Route { target_kind: "node".to_owned(), ..route() };
+    let error = is_mfa_required(&channel, &node).await.unwrap_err();
+    assert_eq!(error.message(), "access to node denied. User does not have permissions. Confirm SSH login.");
 }

@@ -70,8 +70,9 @@ fn text(events: &[String]) -> Result<String> {
     for event in events {
         let event: Value = serde_json::from_str(event).context("an event that is not JSON")?;
         let field = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let target =
-            [field("db_service"), field("server_hostname")].into_iter().find(|name| !name.is_empty());
+        let target = [field("db_service"), field("server_hostname"), field("target")]
+            .into_iter()
+            .find(|name| !name.is_empty());
         table.row([
             field("time"),
             field("code"),
@@ -90,9 +91,12 @@ fn details(event: &Value) -> String {
     let mut details = Vec::new();
     for (label, name) in [
         ("", "/db_query"),
+        ("", "/command"),
+        ("", "/path"),
         ("", "/error"),
         ("db_user=", "/db_user"),
         ("db_name=", "/db_name"),
+        ("login=", "/login"),
         ("device=", "/mfa_device_name"),
         ("device=", "/mfa_device/mfa_device_name"),
         ("with_mfa=", "/with_mfa"),
@@ -129,6 +133,15 @@ mod tests {
             "2021-04-27T23:03:05.226Z TDB00W db.session.start jerry prod-pg \
              access to resource requires MFA db_user=jerry db_name=app"
         );
+    }
+
+    #[test]
+    fn a_command_shows_what_and_as_whom() {
+        let event = r#"{"event":"exec","code":"T3002I","time":"2026-01-01T00:00:00Z","user":"jerry","login":"root",
+            "server_hostname":"prod-host","command":"uptime"}"#;
+        let table = text(&[event.to_owned()]).unwrap();
+        let row = table.lines().last().unwrap();
+        assert_eq!(row, "2026-01-01T00:00:00Z T3002I exec  jerry prod-host uptime login=root");
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn values(targets: &[Target]) -> Vec<serde_json::Value> {
             "protocol": target.protocol,
             "public_addr": target.public_addr,
             "uri": target.uri,
+            "hostname": target.hostname,
             "sidecar_id": target.sidecar_id,
             "last_seen": times::rfc3339(times::from_millis(target.last_seen)),
         })
@@ -85,9 +86,10 @@ fn databases(targets: &[Target]) -> String {
 }
 
 fn nodes(targets: &[Target]) -> String {
-    let mut table = Table::new(["Node Name", "Address", "Labels", "Sidecar"]);
+    let mut table = Table::new(["Node Name", "Host", "Address", "Labels", "Sidecar"]);
     for target in targets {
-        table.row([&target.name, &target.public_addr, &labels(target), &target.sidecar_id]);
+        let Target { name, hostname, public_addr, sidecar_id, .. } = target;
+        table.row([name, hostname, public_addr, &labels(target), sidecar_id]);
     }
     table.render()
 }
@@ -118,5 +120,22 @@ Name    Protocol Address        URI            Labels            Sidecar
 ------- -------- -------------- -------------- ----------------- -------
 prod-pg postgres localhost:5001 localhost:5432 env=prod,team=pay 42";
         assert_eq!(databases(&[target]), expected);
+    }
+
+    #[test]
+    fn nodes_are_listed_with_the_name_that_the_machine_gives_itself() {
+        let target = Target {
+            name: "prod-web".to_owned(),
+            hostname: "ip-10-0-0-7".to_owned(),
+            public_addr: "web.example.com:3022".to_owned(),
+            labels: [("env".to_owned(), "prod".to_owned())].into(),
+            sidecar_id: "42".to_owned(),
+            ..Target::default()
+        };
+        let expected = "\
+Node Name Host        Address              Labels   Sidecar
+--------- ----------- -------------------- -------- -------
+prod-web  ip-10-0-0-7 web.example.com:3022 env=prod 42";
+        assert_eq!(nodes(&[target]), expected);
     }
 }

@@ -100,12 +100,19 @@ impl Add {
     }
 }
 
+/// What a host needs besides: its own sshd asks who comes.
+const TRUST: &str = "\n  - The host's sshd must trust the sidecar. On the host, as root:\n      \
+                     tctl auth export --type=openssh > /etc/ssh/touchstone_ca.pub\n      \
+                     echo 'TrustedUserCAKeys /etc/ssh/touchstone_ca.pub' >> /etc/ssh/sshd_config";
+
 fn text(token: &AddTokenResponse, types: &[TokenType], now: SystemTime) -> String {
     let expires = times::from_millis(token.expires);
     let left = expires.duration_since(now).unwrap_or_default();
     let minutes = (left.as_secs() + 30) / 60;
-    let (what, protocol, port) =
-        if types.contains(&TokenType::Db) { ("database", "postgres", 5432) } else { ("host", "ssh", 22) };
+    let (what, protocol, port, listen, note) = match types.contains(&TokenType::Db) {
+        true => ("database", "postgres", 5432, 3081, ""),
+        false => ("host", "ssh", 22, 3022, TRUST),
+    };
     let mut flags = vec![format!("--token={}", printable(&token.token))];
     flags.extend(token.ca_pins.iter().map(|pin| format!("--ca-pin={}", printable(pin))));
     flags.push(format!("--auth-server={}", printable(&token.auth_server)));
@@ -113,14 +120,14 @@ fn text(token: &AddTokenResponse, types: &[TokenType], now: SystemTime) -> Strin
     flags.extend([
         format!("--uri=localhost:{port}"),
         "--labels=env=dev".to_owned(),
-        "--listen=0.0.0.0:3081".to_owned(),
+        format!("--listen=0.0.0.0:{listen}"),
     ]);
     let command = flags.join(" \\\n    ");
     format!(
         "The invite token: {}\nThis token will expire in {minutes} minutes.\n\n\
          Start a sidecar next to the {what} with it:\n\n> sidecar start \\\n    {command}\n\n\
          Please note:\n\n  - {} must be reachable from where the sidecar runs.\n  \
-         - After it has joined, the sidecar renews its own certificate; the token is needed once.",
+         - After it has joined, the sidecar renews its own certificate; the token is needed once.{note}",
         printable(&token.token),
         printable(&token.auth_server),
     )
@@ -178,5 +185,18 @@ Please note:
   - auth.example.com:3080 must be reachable from where the sidecar runs.
   - After it has joined, the sidecar renews its own certificate; the token is needed once.";
         assert_eq!(text(&token, &[TokenType::Db], SystemTime::UNIX_EPOCH), expected);
+    }
+
+    #[test]
+    fn a_token_for_a_host_says_what_its_sshd_must_trust() {
+        let text = text(&AddTokenResponse::default(), &[TokenType::Node], SystemTime::UNIX_EPOCH);
+        for part in [
+            "Start a sidecar next to the host with it:",
+            "--protocol=ssh \\\n    --uri=localhost:22 \\\n    --labels=env=dev \\\n    --listen=0.0.0.0:3022",
+            "tctl auth export --type=openssh > /etc/ssh/touchstone_ca.pub",
+            "TrustedUserCAKeys /etc/ssh/touchstone_ca.pub",
+        ] {
+            assert!(text.contains(part), "{part} not in {text}");
+        }
     }
 }

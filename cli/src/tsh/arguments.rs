@@ -5,11 +5,16 @@ use std::ffi::OsString;
 use auth::{api::CaPin, identity::UserName};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::{
+    play::arguments::{Play, Recordings},
+    scp::arguments::Scp,
+    ssh::arguments::{ListNodes, ProxySsh, Ssh, SshConfig},
+};
 use crate::{mfa::Mode, output::Format, proxy_address::ProxyAddress};
 
-/// Log in to a Touchstone cluster and open databases with short-lived certificates.
+/// Log in to a Touchstone cluster, and open databases and shells with short-lived certificates.
 ///
-/// A database whose policy asks for it opens only after a touch of a security key, for this very session. Session keys
+/// A database or node whose policy asks for it opens only after a touch of a security key, for this very session. Session keys
 /// stay in memory. Files live in $TSH_HOME, else in ~/.tsh.
 #[derive(Debug, Parser)]
 #[command(name = "tsh", disable_version_flag = true, max_term_width = 100)]
@@ -53,6 +58,30 @@ pub(super) enum Command {
     /// Open local ports for programs of your own
     #[command(subcommand)]
     Proxy(ProxyCommand),
+    /// Open a shell at a node, or run a command there
+    ///
+    /// Where policy asks for it, each session needs a touch. The sidecar is verified by the cluster's host authority, never on
+    /// first use. The exit status is the command's own.
+    Ssh(Ssh),
+    /// Copy files to and from a node
+    ///
+    /// Names of files at the node may be patterns. Links are followed, and modes that give a program somebody else's rights are
+    /// never kept.
+    Scp(Scp),
+    /// List the nodes that your roles cover
+    Ls(ListNodes),
+    /// Print an ssh_config with which OpenSSH, scp, sftp, rsync, git and Ansible reach the nodes
+    ///
+    /// Append it to ~/.ssh/config, or name it with ssh -F. Where policy asks for a touch, tsh asks for it as ssh connects.
+    Config(SshConfig),
+    /// Play a recorded session again
+    ///
+    /// Space pauses, the left and right arrows go back and ahead by five seconds, q ends. What would make your terminal answer, or
+    /// change its title or clipboard, is left out.
+    Play(Play),
+    /// List recorded sessions
+    #[command(subcommand)]
+    Recordings(Recordings),
     /// Show the version
     Version,
 }
@@ -236,6 +265,10 @@ pub(super) enum ProxyCommand {
     /// certificate has expired the next connection asks for a touch here. On Linux only processes of your own user are
     /// served. Without --tunnel the client brings the certificate of `tsh db login`.
     Db(ProxyDb),
+    /// Reach a node for an SSH client: the ProxyCommand of `tsh config`
+    ///
+    /// Asks for a touch where policy wants one, on the terminal: standard input and output belong to the SSH client.
+    Ssh(ProxySsh),
 }
 
 #[derive(Debug, Args)]

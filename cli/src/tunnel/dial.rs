@@ -18,6 +18,9 @@ use self::starttls::Opened;
 /// A sidecar that has not answered after this long is away.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What the sidecar of a node offers: TLS first, and SSH inside it. Teleport's word.
+const SSH_ALPN: &[u8] = b"teleport-proxy-ssh";
+
 /// Why there is no connection to a sidecar.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -75,9 +78,8 @@ pub async fn dial(credential: &Credential) -> Result<TlsStream<TcpStream>, DialE
     let address = credential.target.public_addr.clone();
     let protocol = DatabaseProtocol::parse(&credential.target.protocol)
         .ok_or_else(|| DialError::Protocol { address: address.clone() })?;
-    let config = client_config(credential, protocol).map_err(DialError::Credential)?;
-    let name = server_name(&credential.target.name)?;
-    let tls = async {
+    let alpn = protocol.tunnel_alpn();
+    let begin = async {
         let mut socket = connect(&address).await?;
         if protocol == DatabaseProtocol::Mysql {
             let opened = starttls::open(&mut socket).await;
@@ -86,14 +88,38 @@ pub async fn dial(credential: &Credential) -> Result<TlsStream<TcpStream>, DialE
                 return Err(DialError::Refused { address: address.clone(), message });
             }
         }
+        Ok(socket)
+    };
+    tls(credential, alpn, begin).await
+}
+
+/// A TLS connection to the sidecar of a node, for an SSH client to speak through (`tsh proxy ssh`).
+///
+/// # Errors
+/// [`DialError`].
+pub async fn dial_node(credential: &Credential) -> Result<TlsStream<TcpStream>, DialError> {
+    tls(credential, SSH_ALPN, connect(&credential.target.public_addr)).await
+}
+
+/// TLS with the credential over what `begin` opens, to the sidecar of its target and no other.
+async fn tls(
+    credential: &Credential,
+    alpn: &[u8],
+    begin: impl Future<Output = Result<TcpStream, DialError>>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let address = &credential.target.public_addr;
+    let config = client_config(credential, alpn).map_err(DialError::Credential)?;
+    let name = server_name(&credential.target.name)?;
+    let connected = async {
+        let socket = begin.await?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
         let target = credential.target.name.clone();
         connected.map_err(|source| DialError::Tls { address: address.clone(), target, source })
     };
-    let stream =
-        timeout(DIAL_DEADLINE, tls).await.map_err(|_| DialError::TimedOut { address: address.clone() })??;
-    if stream.get_ref().1.alpn_protocol() != Some(protocol.tunnel_alpn()) {
-        return Err(DialError::Protocol { address });
+    let timed_out = |_| DialError::TimedOut { address: address.clone() };
+    let stream = timeout(DIAL_DEADLINE, connected).await.map_err(timed_out)??;
+    if stream.get_ref().1.alpn_protocol() != Some(alpn) {
+        return Err(DialError::Protocol { address: address.clone() });
     }
     Ok(stream)
 }
@@ -120,7 +146,7 @@ fn server_name(target: &str) -> Result<ServerName<'static>, DialError> {
     ServerName::try_from(target_server_name(&name)).map_err(|_| wrong())
 }
 
-fn client_config(credential: &Credential, protocol: DatabaseProtocol) -> Result<ClientConfig, rustls::Error> {
+fn client_config(credential: &Credential, alpn: &[u8]) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     for authority in &credential.authorities {
         roots.add(authority.clone())?;
@@ -133,7 +159,7 @@ fn client_config(credential: &Credential, protocol: DatabaseProtocol) -> Result<
             vec![credential.certificate.clone()],
             PrivateKeyDer::Pkcs8(credential.key.clone_key()),
         )?;
-    config.alpn_protocols = vec![protocol.tunnel_alpn().to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     // A resumed session would skip the certificates on both sides.
     config.resumption = Resumption::disabled();
     Ok(config)

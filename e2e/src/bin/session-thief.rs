@@ -46,7 +46,11 @@ async fn steal(mut route: Route, prefix: &str) -> Result<()> {
     route.protocol = target.context("no such target")?.protocol;
     let (key, public_key) = auth::key::generate_p256()?;
 
-    let scope = Scope::Session(Session { route: Some(route.clone()), public_key: public_key.clone() });
+    let scope = Scope::Session(Session {
+        route: Some(route.clone()),
+        public_key: public_key.clone(),
+        ..Session::default()
+    });
     let challenge = users.create_challenge(CreateChallengeRequest { scope: Some(scope) }).await?.into_inner();
     let assertion = touch(&connection, &challenge).await?;
     let request = IssueSessionCertificateRequest {
@@ -55,6 +59,7 @@ async fn steal(mut route: Route, prefix: &str) -> Result<()> {
         requester: 0,
         challenge_id: challenge.challenge_id,
         mfa: Some(MfaResponse { response: Some(Response::WebauthnAssertionJson(assertion)) }),
+        ssh_public_key: Vec::new(),
     };
     let certificate = users.issue_session_certificate(request).await?.into_inner().certificate;
 

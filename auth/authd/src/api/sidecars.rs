@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use auth::proto::{self, sidecars_server::Sidecars};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, caller};
 use crate::watch::{self, WatchStream};
@@ -44,6 +44,30 @@ impl Sidecars for Api {
     ) -> Result<Response<proto::UpstreamCertificate>, Status> {
         let sidecar = caller::sidecar(&self.cluster, &request).await?;
         Ok(Response::new(self.cluster.upstream_certificate(sidecar.id, request.get_ref()).await?))
+    }
+
+    async fn issue_upstream_ssh_certificate(
+        &self,
+        request: Request<proto::IssueUpstreamSshCertificateRequest>,
+    ) -> Result<Response<proto::UpstreamSshCertificate>, Status> {
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.upstream_ssh_certificate(sidecar.id, request.get_ref()).await?))
+    }
+
+    async fn verify_otp(
+        &self,
+        request: Request<proto::VerifyOtpRequest>,
+    ) -> Result<Response<proto::VerifyOtpResponse>, Status> {
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.verify_otp(sidecar.id, request.into_inner()).await?))
+    }
+
+    async fn upload_recording(
+        &self,
+        request: Request<Streaming<proto::RecordingPart>>,
+    ) -> Result<Response<proto::UploadRecordingResponse>, Status> {
+        let sidecar = caller::sidecar(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.take_recording(sidecar.id, request.into_inner()).await?))
     }
 
     async fn emit_audit(

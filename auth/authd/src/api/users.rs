@@ -1,6 +1,7 @@
 //! What a login certificate may call.
 
 use auth::proto::{self, create_challenge_request, users_server::Users};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
@@ -9,6 +10,27 @@ use crate::{challenge::Scope, error::Refused, registration::Wish};
 
 #[tonic::async_trait]
 impl Users for Api {
+    type GetRecordingStream = ReceiverStream<Result<proto::RecordingChunk, Status>>;
+
+    async fn list_recordings(
+        &self,
+        request: Request<proto::ListRecordingsRequest>,
+    ) -> Result<Response<proto::ListRecordingsResponse>, Status> {
+        let (caller, standing) = caller::user(&self.cluster, &request).await?;
+        let recordings = self.cluster.list_recordings(&caller.user, &standing, request.get_ref()).await?;
+        Ok(Response::new(proto::ListRecordingsResponse { recordings }))
+    }
+
+    async fn get_recording(
+        &self,
+        request: Request<proto::GetRecordingRequest>,
+    ) -> Result<Response<Self::GetRecordingStream>, Status> {
+        let (caller, standing) = caller::user(&self.cluster, &request).await?;
+        let session = &request.get_ref().session_id;
+        let chunks = self.cluster.read_recording(&caller.user, &standing, session).await?;
+        Ok(Response::new(ReceiverStream::new(chunks)))
+    }
+
     async fn list_targets(
         &self,
         request: Request<proto::ListTargetsRequest>,

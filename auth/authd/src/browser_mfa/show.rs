@@ -79,7 +79,7 @@ impl Cluster {
                 let intent = AdminIntent::decode(intent.as_slice()).map_err(damaged)?;
                 (shown.purpose, shown.command, shown.time) = ("admin", Some(intent.command), intent.time);
             }
-            Scope::Session { intent } => {
+            Scope::Session { intent } | Scope::SshCode { intent, .. } => {
                 let intent = SessionIntent::decode(intent.as_slice()).map_err(damaged)?;
                 (shown.purpose, shown.address, shown.time) = ("session", intent.client_address, intent.time);
                 shown.target = intent.route.map(Into::into);

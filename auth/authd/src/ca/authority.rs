@@ -12,10 +12,11 @@ use aws_lc_rs::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use ssh_key::certificate::CertType;
 use zeroize::Zeroizing;
 
 use super::{
-    Attribute, CaError, Issued, P256PublicKey, SshPublicKey, SshTemplate, Template,
+    Attribute, CaError, Issued, IssuedSsh, P256PublicKey, SshPublicKey, SshTemplate, Template,
     ssh::SshKey,
     x509::{self, Role, Signer, Usage},
 };
@@ -36,11 +37,14 @@ pub enum AuthorityKind {
     Db,
     /// What sidecars show to databases.
     DbClient,
+    /// What sidecars show to the sshd of hosts. Apart from the one for people, so that a host which trusts it
+    /// (`TrustedUserCAKeys`) lets nobody in but by way of a sidecar.
+    Openssh,
 }
 
 impl AuthorityKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::User, Self::Host, Self::Db, Self::DbClient];
+    pub const ALL: [Self; 5] = [Self::User, Self::Host, Self::Db, Self::DbClient, Self::Openssh];
 
     /// The word of the API.
     #[must_use]
@@ -50,11 +54,17 @@ impl AuthorityKind {
             Self::Host => "host",
             Self::Db => "db",
             Self::DbClient => "db_client",
+            Self::Openssh => "openssh",
         }
     }
 
     fn signs_ssh(self) -> bool {
-        matches!(self, Self::User | Self::Host)
+        matches!(self, Self::User | Self::Host | Self::Openssh)
+    }
+
+    /// One that does not has a certificate of its own all the same, for its name and its end; nobody is told to trust it.
+    pub(crate) fn signs_x509(self) -> bool {
+        self != Self::Openssh
     }
 }
 
@@ -182,20 +192,25 @@ impl Authority {
     /// Signs a leaf certificate.
     ///
     /// # Errors
-    /// [`CaError::Validity`] when it would be empty; [`CaError::Crypto`].
+    /// [`CaError::NoX509`]; [`CaError::Validity`] when it would be empty; [`CaError::Crypto`].
     pub fn sign(&self, template: &Template) -> Result<Issued, CaError> {
+        if !self.kind.signs_x509() {
+            return Err(CaError::NoX509(self.kind));
+        }
         let signer = Signer { subject: &self.subject, key: &self.key, public_key: &self.public_key };
         let template = Template { not_after: template.not_after.min(self.not_after), ..template.clone() };
         x509::write(&signer, &template, &Role::Leaf(template.usage))
     }
 
-    /// Signs an OpenSSH user certificate: one line of text.
+    /// Signs an OpenSSH certificate: a host's by the authority for hosts, a user's by the others.
     ///
     /// # Errors
-    /// [`CaError::NoSshKey`], [`CaError::NoPrincipals`], [`CaError::Ssh`].
-    pub fn sign_ssh(&self, key: &SshPublicKey, template: &SshTemplate) -> Result<String, CaError> {
+    /// [`CaError::NoSshKey`], [`CaError::NoPrincipals`], [`CaError::Principal`], [`CaError::Validity`], [`CaError::Ssh`].
+    pub fn sign_ssh(&self, key: &SshPublicKey, template: &SshTemplate) -> Result<IssuedSsh, CaError> {
         let ssh = self.ssh.as_ref().ok_or(CaError::NoSshKey(self.kind))?;
-        ssh.sign_user(key, template)
+        let usage = if self.kind == AuthorityKind::Host { CertType::Host } else { CertType::User };
+        let template = SshTemplate { not_after: template.not_after.min(self.not_after), ..template.clone() };
+        ssh.sign(usage, key, &template)
     }
 }
 

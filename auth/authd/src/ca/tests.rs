@@ -133,24 +133,63 @@ fn openssl_verifies_what_we_write() {
     }
 }
 
-#[test]
-fn an_ssh_certificate_names_its_principals_and_is_never_without() {
-    let authority = Authority::generate(AuthorityKind::User, "main", SystemTime::now()).unwrap();
+fn ssh_key() -> SshPublicKey {
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]);
     let key = ssh_key::PublicKey::from(ssh_key::public::KeyData::from(pair.public)).to_bytes().unwrap();
-    let key = SshPublicKey::from_wire(&key).unwrap();
+    SshPublicKey::from_wire(&key).unwrap()
+}
+
+fn ssh_template(principals: &[&str]) -> SshTemplate {
     let now = SystemTime::now();
-    let mut template = SshTemplate {
+    SshTemplate {
         key_id: "jerry".into(),
-        principals: vec!["root".into(), "ubuntu".into()],
+        principals: principals.iter().map(|name| (*name).to_owned()).collect(),
         not_before: now,
         not_after: now + Duration::from_secs(60),
         critical_options: vec![],
         extensions: vec![("permit-pty".into(), String::new())],
+    }
+}
+
+#[test]
+fn each_authority_signs_its_own_kind_of_certificate() {
+    use ssh_key::certificate::CertType;
+    let sign = |kind| {
+        let authority = Authority::generate(kind, "main", SystemTime::now()).unwrap();
+        authority
+            .sign_ssh(&ssh_key(), &ssh_template(&["root"]))
+            .map(|issued| ssh_key::Certificate::from_openssh(&issued.line).unwrap().cert_type())
     };
-    let line = authority.sign_ssh(&key, &template).unwrap();
-    let certificate = ssh_key::Certificate::from_openssh(&line).unwrap();
+    assert_eq!(sign(AuthorityKind::User).unwrap(), CertType::User);
+    assert_eq!(sign(AuthorityKind::Openssh).unwrap(), CertType::User);
+    assert_eq!(sign(AuthorityKind::Host).unwrap(), CertType::Host);
+    assert!(matches!(sign(AuthorityKind::Db), Err(CaError::NoSshKey(AuthorityKind::Db))));
+    assert!(matches!(sign(AuthorityKind::DbClient), Err(CaError::NoSshKey(AuthorityKind::DbClient))));
+    let openssh = Authority::generate(AuthorityKind::Openssh, "main", SystemTime::now()).unwrap();
+    assert!(matches!(openssh.sign(&template(Usage::Client)), Err(CaError::NoX509(AuthorityKind::Openssh))));
+}
+
+#[test]
+fn a_principal_that_can_be_read_as_two_is_never_signed() {
+    let authority = Authority::generate(AuthorityKind::User, "main", SystemTime::now()).unwrap();
+    for bad in ["a,root", "root\n", "ro\0ot", " root", "root ", ""] {
+        let refused = authority.sign_ssh(&ssh_key(), &ssh_template(&["jerry", bad]));
+        assert!(matches!(refused, Err(CaError::Principal(name)) if name == bad), "{bad:?}");
+    }
+    let ended =
+        SshTemplate { not_after: SystemTime::now() - Duration::from_secs(1), ..ssh_template(&["root"]) };
+    assert!(matches!(authority.sign_ssh(&ssh_key(), &ended), Err(CaError::Validity)));
+}
+
+#[test]
+fn an_ssh_certificate_names_its_principals_and_is_never_without() {
+    let authority = Authority::generate(AuthorityKind::User, "main", SystemTime::now()).unwrap();
+    let key = ssh_key();
+    let mut template = ssh_template(&["root", "ubuntu"]);
+    let issued = authority.sign_ssh(&key, &template).unwrap();
+    let certificate = ssh_key::Certificate::from_openssh(&issued.line).unwrap();
     assert_eq!(certificate.valid_principals(), ["root", "ubuntu"]);
+    assert_eq!(format!("{:016x}", certificate.serial()), issued.serial_hex);
     let ca = ssh_key::PublicKey::from_openssh(&authority.ssh_public_key().unwrap()).unwrap();
     certificate.validate([&ca.fingerprint(ssh_key::HashAlg::Sha256)]).unwrap();
     template.principals.clear();

@@ -35,6 +35,9 @@ pub(crate) enum Scope {
     PasswordlessLogin,
     /// One session: the exact bytes of its intent.
     Session { intent: Vec<u8> },
+    /// One session over SSH, with a code given on that very connection: also its session identifier. Judged at once, never
+    /// stored.
+    SshCode { intent: Vec<u8>, session_hash: Vec<u8> },
     /// Adding or removing a device.
     ManageDevices,
     /// One command of an administrator: the exact bytes of its intent.
@@ -47,7 +50,7 @@ impl Scope {
         match self {
             Self::Login => "LOGIN",
             Self::PasswordlessLogin => "PASSWORDLESS_LOGIN",
-            Self::Session { .. } => "USER_SESSION",
+            Self::Session { .. } | Self::SshCode { .. } => "USER_SESSION",
             Self::ManageDevices => "MANAGE_DEVICES",
             Self::AdminAction { .. } => "ADMIN_ACTION",
         }
@@ -57,7 +60,10 @@ impl Scope {
     pub(crate) fn describe(&self, event: &mut Value) {
         match self {
             Self::Login | Self::PasswordlessLogin | Self::ManageDevices => {}
-            Self::Session { intent } => {
+            Self::Session { intent } | Self::SshCode { intent, .. } => {
+                if let Self::SshCode { session_hash, .. } = self {
+                    audit::set(event, "ssh_session_hash", hex::encode(session_hash));
+                }
                 let intent = proto::SessionIntent::decode(intent.as_slice()).unwrap_or_default();
                 let route = intent.route.unwrap_or_default();
                 audit::set(event, "target", route.target_name);
@@ -81,7 +87,9 @@ impl Scope {
         match self {
             Self::Login => Door::Login,
             Self::PasswordlessLogin => Door::Passkey,
-            Self::Session { .. } | Self::ManageDevices | Self::AdminAction { .. } => Door::LoggedIn,
+            Self::Session { .. } | Self::SshCode { .. } | Self::ManageDevices | Self::AdminAction { .. } => {
+                Door::LoggedIn
+            }
         }
     }
 
@@ -89,7 +97,7 @@ impl Scope {
     pub(super) fn may_do_without(&self, factor: SecondFactor) -> bool {
         match self {
             // A session challenge exists only because MFA is asked for; a passwordless login is its passkey.
-            Self::Session { .. } | Self::PasswordlessLogin => false,
+            Self::Session { .. } | Self::SshCode { .. } | Self::PasswordlessLogin => false,
             Self::Login | Self::ManageDevices | Self::AdminAction { .. } => {
                 matches!(factor, SecondFactor::Off | SecondFactor::Optional)
             }

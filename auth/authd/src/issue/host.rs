@@ -195,7 +195,7 @@ impl Cluster {
     }
 }
 
-fn backdated(now: SystemTime) -> SystemTime {
+pub(super) fn backdated(now: SystemTime) -> SystemTime {
     now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 

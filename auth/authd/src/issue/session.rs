@@ -8,16 +8,17 @@ use std::{
 
 use auth::{
     clock::{from_unix_millis, unix_millis},
-    identity::{Identity, MfaEvidence, RoleName, UserName},
-    policy::{Decision, MfaStatus},
+    identity::{Identity, Login, MfaEvidence, RoleName, UserName},
+    policy::{Decision, MfaStatus, TargetKind},
     proto,
     proto::SessionRequester,
 };
 use prost::Message;
 
+use super::ssh;
 use crate::{
     access::{LockSubject, Standing, Wanted},
-    ca::{AuthorityKind, P256PublicKey},
+    ca::{AuthorityKind, P256PublicKey, SshPublicKey},
     challenge::{IntentParts, Scope},
     cluster::Cluster,
     error::Refused,
@@ -42,9 +43,37 @@ pub(crate) struct SessionCaller {
     pub(crate) address: IpAddr,
 }
 
+/// The key that a session certificate is for. Which of the two says which certificate it will be.
+enum SessionKey {
+    X509(P256PublicKey),
+    /// For nodes alone: databases know no certificate of SSH.
+    Ssh(SshPublicKey),
+}
+
+impl SessionKey {
+    fn from_request(spki: &[u8], ssh: &[u8], wanted: &Wanted) -> Result<Self, Refused> {
+        match (spki, ssh, wanted.kind) {
+            (spki, [], _) => Ok(Self::X509(P256PublicKey::from_spki(spki)?)),
+            ([], ssh, TargetKind::Node) => Ok(Self::Ssh(SshPublicKey::from_wire(ssh)?)),
+            ([], _, TargetKind::Database) => {
+                Err(Refused::field("ssh_public_key", "is for nodes; a database takes public_key"))
+            }
+            (_, _, _) => Err(Refused::field("ssh_public_key", "stands beside public_key; send one of them")),
+        }
+    }
+
+    /// What the intent names.
+    fn sha256(&self) -> [u8; 32] {
+        match self {
+            Self::X509(key) => key.sha256(),
+            Self::Ssh(key) => key.sha256(),
+        }
+    }
+}
+
 /// A session that the user may open, at least with a touch.
-struct Possible {
-    standing: Standing,
+pub(crate) struct Possible {
+    pub(crate) standing: Standing,
     announced: Announced,
     needs_mfa: bool,
 }
@@ -73,7 +102,11 @@ impl Cluster {
         Ok(proto::IsMfaRequiredResponse { required: possible.needs_mfa, target: Some(target) })
     }
 
-    async fn possible(&self, caller: &SessionCaller, wanted: &Wanted) -> Result<Possible, Refused> {
+    pub(crate) async fn possible(
+        &self,
+        caller: &SessionCaller,
+        wanted: &Wanted,
+    ) -> Result<Possible, Refused> {
         let hidden = || Refused::NotFound { kind: "target", name: wanted.route.target.to_string() };
         let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
         let announced = self.announced(wanted.kind, &wanted.route.target).await?.ok_or_else(hidden)?;
@@ -99,7 +132,7 @@ impl Cluster {
         session: proto::create_challenge_request::Session,
     ) -> Result<proto::MfaChallenge, Refused> {
         let wanted = Wanted::from_proto(session.route.as_ref())?;
-        let key = P256PublicKey::from_spki(&session.public_key)?;
+        let key = SessionKey::from_request(&session.public_key, &session.ssh_public_key, &wanted)?;
         self.possible(caller, &wanted).await?;
         let route = session.route.ok_or_else(|| Refused::field("route", "is missing"))?;
         let parts = IntentParts { route, public_key_sha256: key.sha256(), client: caller.address };
@@ -118,7 +151,7 @@ impl Cluster {
             id => Some(self.spend_challenge(&caller.user, id).await?),
         };
         let wanted = Wanted::from_proto(request.route.as_ref())?;
-        let key = P256PublicKey::from_spki(&request.public_key)?;
+        let key = SessionKey::from_request(&request.public_key, &request.ssh_public_key, &wanted)?;
         let requester = SessionRequester::try_from(request.requester)
             .map_err(|_| Refused::field("requester", "is unknown"))?;
 
@@ -148,7 +181,7 @@ impl Cluster {
         &self,
         caller: &SessionCaller,
         wanted: Wanted,
-        key: &P256PublicKey,
+        key: &SessionKey,
         requester: SessionRequester,
         touch: Touch,
         Possible { standing, announced, .. }: Possible,
@@ -176,29 +209,58 @@ impl Cluster {
         if not_after <= now {
             return Err(Refused::Challenge);
         }
+        let kind = wanted.kind;
         let identity = Identity {
             mfa: touch.evidence,
             route: Some(wanted.route),
             previous_expiry: Some(caller.not_after),
             ..self.identity(&standing, not_after, caller.login_ip)
         };
-        let issued = self.sign_user(&identity, key, now)?;
-        self.emit_certificate(&identity, &issued).await?;
-        Ok(proto::SessionCertificate {
-            certificate: issued.der.to_vec(),
-            not_after: unix_millis(issued.not_after),
-            target: Some(announced.for_user(&standing)),
-            host_authorities: self.authorities.certificate_bytes(AuthorityKind::Host),
-        })
+        let mut answer = match key {
+            SessionKey::X509(key) => self.session_x509(&identity, key, now).await?,
+            SessionKey::Ssh(key) => self.session_ssh(identity, &standing, key, now).await?,
+        };
+        answer.target = Some(announced.for_user(&standing));
+        answer.host_authorities = self.authorities.certificate_bytes(AuthorityKind::Host);
+        if kind == TargetKind::Node {
+            answer.ssh_host_authorities = self.authorities.host.ssh_public_key().into_iter().collect();
+        }
+        Ok(answer)
+    }
+
+    async fn session_x509(
+        &self,
+        identity: &Identity,
+        key: &P256PublicKey,
+        now: SystemTime,
+    ) -> Result<proto::SessionCertificate, Refused> {
+        let issued = self.sign_user(identity, key, now)?;
+        self.emit_certificate(identity, issued.not_after, &issued.serial_hex).await?;
+        let (certificate, not_after) = (issued.der.to_vec(), unix_millis(issued.not_after));
+        Ok(proto::SessionCertificate { certificate, not_after, ..Default::default() })
+    }
+
+    /// Its one principal is the login of its route.
+    async fn session_ssh(
+        &self,
+        identity: Identity,
+        standing: &Standing,
+        key: &SshPublicKey,
+        now: SystemTime,
+    ) -> Result<proto::SessionCertificate, Refused> {
+        let Some(Login::Node { login }) = identity.route.as_ref().map(|route| &route.login) else {
+            return Err(Refused::Internal("an SSH certificate for a database"));
+        };
+        let identity = Identity { logins: vec![login.clone()], ..identity };
+        let issued = self.authorities.user.sign_ssh(key, &ssh::user_template(&identity, standing, now))?;
+        self.emit_certificate(&identity, issued.not_after, &issued.serial_hex).await?;
+        let (ssh_certificate, not_after) = (issued.line, unix_millis(issued.not_after));
+        Ok(proto::SessionCertificate { ssh_certificate, not_after, ..Default::default() })
     }
 }
 
 /// The touch was for this route and this key, or it is for nothing. Answers with when it was asked for.
-fn same_intent(
-    intent: &[u8],
-    route: Option<&proto::Route>,
-    key: &P256PublicKey,
-) -> Result<SystemTime, Refused> {
+fn same_intent(intent: &[u8], route: Option<&proto::Route>, key: &SessionKey) -> Result<SystemTime, Refused> {
     let intent = proto::SessionIntent::decode(intent).map_err(|_| Refused::Challenge)?;
     let same = intent.route.as_ref() == route && intent.public_key_sha256 == key.sha256();
     from_unix_millis(intent.time).filter(|_| same).ok_or(Refused::Challenge)

@@ -43,13 +43,19 @@ async fn world() -> World {
         lobby: Lobby::default(),
         pages: crate::browser_mfa::Pages::default(),
         audit,
+        recordings: crate::recordings::Recordings::new(directory.path().join("recordings")),
     });
     let root = cluster.allow_change(AdminCaller::root(), &MetadataMap::new(), [0; 32]).await.unwrap();
     let token = proto::AddTokenRequest { types: vec!["db".into()], ttl_seconds: 0 };
     let token = cluster.add_token(token, &root).await.unwrap().token;
     let (_, public_key) = auth::key::generate_p256().unwrap();
     let names = (vec!["pg".to_owned()], vec![]);
-    let certificate = proto::SidecarCertificateRequest { public_key, target_names: names.0, hosts: names.1 };
+    let certificate = proto::SidecarCertificateRequest {
+        public_key,
+        target_names: names.0,
+        hosts: names.1,
+        ssh_public_key: vec![],
+    };
     let join = proto::JoinRequest { token, certificate: Some(certificate) };
     let joined = cluster.join(join, [127, 0, 0, 1].into()).await.unwrap();
     let caller = Caller::of(&cluster, &[CertificateDer::from(joined.certificate)]);

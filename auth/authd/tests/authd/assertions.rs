@@ -162,8 +162,11 @@ async fn a_session_challenge_is_not_answered_by_a_login_and_the_other_way_round(
     let mut users = olga.world.users(key.with(certificates.tls_certificate)).await;
 
     let session_key = Key::new();
-    let session =
-        create_challenge_request::Session { route: Some(route("pg")), public_key: session_key.spki.clone() };
+    let session = create_challenge_request::Session {
+        route: Some(route("pg")),
+        public_key: session_key.spki.clone(),
+        ..Default::default()
+    };
     let scope = Some(create_challenge_request::Scope::Session(session));
     let mut ask = async || {
         let request = proto::CreateChallengeRequest { scope: scope.clone() };

@@ -121,6 +121,9 @@ async fn every_call_takes_its_callers_and_no_others() {
     check!(callers, UsersClient.finish_add_mfa_device(FinishAddMfaDeviceRequest::default()), users);
     check!(callers, UsersClient.delete_mfa_device(DeleteMfaDeviceRequest::default()), users);
 
+    check!(callers, UsersClient.list_recordings(ListRecordingsRequest::default()), users);
+    check!(callers, UsersClient.get_recording(GetRecordingRequest::default()), users);
+
     let sidecars = [NotLoggedIn, OtherCaller, OtherCaller, OtherCaller, Open, BadCertificate];
     check!(callers, SidecarsClient.renew_certificate(SidecarCertificateRequest::default()), sidecars);
     check!(callers, SidecarsClient.watch(WatchRequest {}), sidecars);
@@ -130,6 +133,13 @@ async fn every_call_takes_its_callers_and_no_others() {
         SidecarsClient.issue_upstream_certificate(IssueUpstreamCertificateRequest::default()),
         sidecars
     );
+    check!(
+        callers,
+        SidecarsClient.issue_upstream_ssh_certificate(IssueUpstreamSshCertificateRequest::default()),
+        sidecars
+    );
+    check!(callers, SidecarsClient.verify_otp(VerifyOtpRequest::default()), sidecars);
+    check!(callers, SidecarsClient.upload_recording(tokio_stream::empty()), sidecars);
     check!(callers, SidecarsClient.emit_audit(EmitAuditRequest::default()), sidecars);
 
     let json = r#"{"kind":"role","version":"v7","metadata":{"name":"r"},"spec":{}}"#.to_owned();

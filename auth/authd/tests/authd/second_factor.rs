@@ -76,7 +76,11 @@ async fn ask(
 
 fn session() -> create_challenge_request::Scope {
     let (route, public_key) = (Some(route("pg")), Key::new().spki);
-    create_challenge_request::Scope::Session(create_challenge_request::Session { route, public_key })
+    create_challenge_request::Scope::Session(create_challenge_request::Session {
+        route,
+        public_key,
+        ..Default::default()
+    })
 }
 
 fn devices() -> create_challenge_request::Scope {

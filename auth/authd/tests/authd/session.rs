@@ -48,8 +48,11 @@ async fn logged_in(world: &World, key: bool) -> (Person, Users) {
 }
 
 async fn ask(users: &mut Users, target: &str, key: &Key) -> Result<proto::MfaChallenge, Status> {
-    let session =
-        create_challenge_request::Session { route: Some(route(target)), public_key: key.spki.clone() };
+    let session = create_challenge_request::Session {
+        route: Some(route(target)),
+        public_key: key.spki.clone(),
+        ..Default::default()
+    };
     let scope = Some(create_challenge_request::Scope::Session(session));
     Ok(users.create_challenge(proto::CreateChallengeRequest { scope }).await?.into_inner())
 }

@@ -250,6 +250,22 @@ impl World {
         sidecar
     }
 
+    /// A sidecar that has joined for nodes, with an SSH host key, and has announced these.
+    pub(crate) async fn guard_nodes(&self, nodes: &[(&str, &str)]) -> (Sidecar, proto::SidecarCertificate) {
+        let names: Vec<&str> = nodes.iter().map(|(name, _)| *name).collect();
+        let (key, token) = (Key::new(), self.token(&["node"]).await);
+        let certificate = proto::SidecarCertificateRequest {
+            ssh_public_key: ssh_public_key(),
+            ..certificate_request(&key, &names)
+        };
+        let request = proto::JoinRequest { token, certificate: Some(certificate) };
+        let answer = self.public().await.join(request).await.unwrap().into_inner();
+        let sidecar = Sidecar { key, id: answer.sidecar_id.clone(), certificate: answer.certificate.clone() };
+        let targets = nodes.iter().map(|(name, env)| node(name, &[("env", *env)])).collect();
+        self.sidecars(&sidecar).await.announce(proto::AnnounceRequest { targets }).await.unwrap();
+        (sidecar, answer)
+    }
+
     /// The events of a name, newest last.
     pub(crate) async fn events(&self, event: &str) -> Vec<serde_json::Value> {
         let request = proto::ListAuditRequest { event: event.to_owned(), ..Default::default() };
@@ -352,7 +368,11 @@ pub(crate) fn token_of(url: &str) -> String {
 }
 
 pub(crate) fn ssh_public_key() -> Vec<u8> {
-    let pair = ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]);
+    ssh_public_key_of(7)
+}
+
+pub(crate) fn ssh_public_key_of(seed: u8) -> Vec<u8> {
+    let pair = ssh_key::private::Ed25519Keypair::from_seed(&[seed; 32]);
     ssh_key::PublicKey::from(ssh_key::public::KeyData::from(pair.public)).to_bytes().unwrap()
 }
 
@@ -361,6 +381,7 @@ pub(crate) fn certificate_request(key: &Key, names: &[&str]) -> proto::SidecarCe
         public_key: key.spki.clone(),
         target_names: names.iter().map(|name| (*name).to_owned()).collect(),
         hosts: vec!["127.0.0.1".to_owned()],
+        ssh_public_key: vec![],
     }
 }
 
@@ -373,6 +394,27 @@ pub(crate) fn database(name: &str, labels: &[(&str, &str)]) -> proto::Target {
         uri: "127.0.0.1:5432".to_owned(),
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         ..Default::default()
+    }
+}
+
+pub(crate) fn node(name: &str, labels: &[(&str, &str)]) -> proto::Target {
+    proto::Target {
+        kind: "node".to_owned(),
+        protocol: "ssh".to_owned(),
+        public_addr: "localhost:3022".to_owned(),
+        uri: "127.0.0.1:22".to_owned(),
+        hostname: "web1".to_owned(),
+        ..database(name, labels)
+    }
+}
+
+pub(crate) fn node_route(target: &str, login: &str) -> proto::Route {
+    proto::Route {
+        target_kind: "node".to_owned(),
+        protocol: "ssh".to_owned(),
+        login: login.to_owned(),
+        db_name: String::new(),
+        ..route(target)
     }
 }
 

@@ -1,86 +1,16 @@
-use ssh_key::{
-    PrivateKey,
-    certificate::Builder,
-    private::{Ed25519Keypair, KeypairData},
-    public::KeyData,
-};
+use ssh_key::public::KeyData;
 
 use super::*;
 use crate::{
     identity::{Identity, Login, MfaEvidence, Protocol, Route},
     testing::{
         HOUR, MINUTE, World, now,
+        ssh::{AUTHORITY, SshDraft as Draft, key, sk_key},
         world::{client, route},
     },
 };
 
-fn key(seed: u8) -> PrivateKey {
-    PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "").unwrap()
-}
-
-const AUTHORITY: u8 = 1;
-const USER: u8 = 2;
-
-/// A certificate before it is signed; tests change what they need.
-struct Draft {
-    authority: u8,
-    cert_type: CertType,
-    key_id: String,
-    principals: Vec<String>,
-    /// `None`: all principals are valid.
-    golden: bool,
-    after: SystemTime,
-    before: SystemTime,
-    critical: Vec<(String, String)>,
-    extensions: Vec<(String, String)>,
-}
-
 impl Draft {
-    fn new(identity: &Identity) -> Self {
-        Self {
-            authority: AUTHORITY,
-            cert_type: CertType::User,
-            key_id: identity.user.to_string(),
-            principals: identity.logins.clone(),
-            golden: false,
-            after: now() - MINUTE,
-            before: identity.not_after,
-            critical: vec![],
-            extensions: extensions(identity),
-        }
-    }
-
-    fn sign(&self) -> Certificate {
-        let subject = key(USER).public_key().key_data().clone();
-        let mut builder =
-            Builder::new_with_validity_times([7; 16], subject, self.after, self.before).unwrap();
-        builder.serial(0x1234).unwrap().cert_type(self.cert_type).unwrap().key_id(&self.key_id).unwrap();
-        if self.golden {
-            builder.all_principals_valid().unwrap();
-        }
-        for principal in &self.principals {
-            builder.valid_principal(principal).unwrap();
-        }
-        for (name, value) in &self.critical {
-            builder.critical_option(name, value).unwrap();
-        }
-        for (name, value) in &self.extensions {
-            builder.extension(name, value).unwrap();
-        }
-        builder.sign(&key(self.authority)).unwrap()
-    }
-
-    fn with_extension(mut self, name: &str, value: &str) -> Self {
-        self.extensions.retain(|(known, _)| known != name);
-        self.extensions.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    fn without_extension(mut self, name: &str) -> Self {
-        self.extensions.retain(|(known, _)| known != name);
-        self
-    }
-
     fn critical(name: &str, value: &str) -> Self {
         let critical = vec![(name.to_owned(), value.to_owned())];
         Self { critical, ..Self::new(&World::new().login()) }
@@ -187,6 +117,45 @@ fn a_host_certificate_is_not_a_user() {
 }
 
 #[test]
+fn a_certificate_of_no_known_type_is_refused() {
+    let bytes = login().sign().to_bytes().unwrap();
+    // string type, string nonce (16), string key (32), uint64 serial: then uint32 type.
+    let at = 4 + "ssh-ed25519-cert-v01@openssh.com".len() + 4 + 16 + 4 + 32 + 8;
+    assert_eq!(bytes[at..at + 4], [0, 0, 0, 1]);
+    for kind in [0, 3, u8::MAX] {
+        let mut other = bytes.clone();
+        other[at + 3] = kind;
+        assert_eq!(
+            parse(&other).unwrap_err(),
+            CertificateError::Malformed { what: "not an OpenSSH certificate" }
+        );
+    }
+}
+
+#[test]
+fn a_certificate_of_a_key_that_is_not_ed25519_is_refused() {
+    let other = Draft { subject: sk_key(), ..login() };
+    assert_eq!(other.error(), CertificateError::Invalid { attribute: "public key" });
+}
+
+#[test]
+fn what_is_too_large_or_nothing_is_not_read() {
+    let mut long = login().sign().to_bytes().unwrap();
+    long.resize(MAX_CERTIFICATE_BYTES + 1, 0);
+    assert_eq!(parse(&long).unwrap_err(), CertificateError::TooLarge { bytes: MAX_CERTIFICATE_BYTES + 1 });
+    assert_eq!(parse(&[]).unwrap_err(), CertificateError::Absent);
+    let key = key(AUTHORITY).public_key().to_bytes().unwrap();
+    assert!(parse(&key).is_err(), "a bare key is no certificate");
+}
+
+#[test]
+fn bytes_after_a_certificate_are_refused() {
+    let mut long = login().sign().to_bytes().unwrap();
+    long.push(0);
+    assert!(parse(&long).is_err());
+}
+
+#[test]
 fn a_certificate_for_everybody_is_refused() {
     let golden = Draft { principals: vec![], golden: true, ..login() };
     assert_eq!(golden.error(), CertificateError::NoPrincipals);
@@ -194,7 +163,9 @@ fn a_certificate_for_everybody_is_refused() {
 
 #[test]
 fn a_principal_that_can_be_read_as_two_is_refused() {
-    for principal in ["jerry,root", "jerry\0root", "jerry\nroot", " jerry", "jerry "] {
+    for principal in
+        ["jerry,root", "a,root", "jerry\0root", "jerry\0", "jerry\nroot", "\n", " jerry", "jerry ", ""]
+    {
         let draft = Draft { principals: vec!["jerry".to_owned(), principal.to_owned()], ..login() };
         assert_eq!(draft.error(), CertificateError::Invalid { attribute: "principal" }, "{principal:?}");
     }

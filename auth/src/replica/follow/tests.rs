@@ -21,8 +21,9 @@ use crate::{
     identity::RoleName,
     proto::{
         AnnounceRequest, AnnounceResponse, EmitAuditRequest, EmitAuditResponse,
-        IssueUpstreamCertificateRequest, SidecarCertificate, SidecarCertificateRequest, UpstreamCertificate,
-        sidecars_server, watch_event::Event,
+        IssueUpstreamCertificateRequest, IssueUpstreamSshCertificateRequest, RecordingPart,
+        SidecarCertificate, SidecarCertificateRequest, UploadRecordingResponse, UpstreamCertificate,
+        UpstreamSshCertificate, VerifyOtpRequest, VerifyOtpResponse, sidecars_server, watch_event::Event,
     },
     testing::World,
 };
@@ -74,6 +75,24 @@ impl sidecars_server::Sidecars for Authd {
         &self,
         _: Request<IssueUpstreamCertificateRequest>,
     ) -> Answer<UpstreamCertificate> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn issue_upstream_ssh_certificate(
+        &self,
+        _: Request<IssueUpstreamSshCertificateRequest>,
+    ) -> Answer<UpstreamSshCertificate> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn verify_otp(&self, _: Request<VerifyOtpRequest>) -> Answer<VerifyOtpResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn upload_recording(
+        &self,
+        _: Request<Streaming<RecordingPart>>,
+    ) -> Answer<UploadRecordingResponse> {
         Err(Status::unimplemented(""))
     }
 

@@ -60,14 +60,12 @@ impl RecordingMode {
         }
     }
 
-    /// Nothing records, so that nothing ends a session either: `strict` promises what does not happen.
+    /// What databases are asked is in the audit trail, and a session that cannot be audited ends in either mode; so to say
+    /// `strict` promises nothing that does not happen there.
     fn from_field(field: &Field<'_>) -> Result<Self, ResourceError> {
         match field.text()? {
             "best_effort" => Ok(Self::BestEffort),
-            "strict" => {
-                field.notice();
-                Ok(Self::Strict)
-            }
+            "strict" => Ok(Self::Strict),
             _ => Err(field.invalid("best_effort or strict")),
         }
     }
@@ -160,12 +158,12 @@ impl RoleOptions {
                 f.duration()?.ok_or_else(|| f.invalid("a duration longer than zero"))
             })?,
             forward_agent: fields.optional("forward_agent", |f| f.truth())?,
-            port_forwarding: fields.optional("port_forwarding", |f| ssh_permission(f))?,
-            ssh_file_copy: fields.optional("ssh_file_copy", |f| ssh_permission(f))?,
+            port_forwarding: fields.optional("port_forwarding", |f| f.truth())?,
+            ssh_file_copy: fields.optional("ssh_file_copy", |f| f.truth())?,
             permit_x11_forwarding: fields.optional("permit_x11_forwarding", |f| f.truth())?,
             client_idle_timeout: fields.optional("client_idle_timeout", |f| f.duration())?,
             disconnect_expired_cert: fields.optional("disconnect_expired_cert", |f| f.truth())?,
-            max_sessions: fields.optional("max_sessions", |f| ssh_limit(f))?,
+            max_sessions: fields.optional("max_sessions", |f| f.count())?,
             max_connections: fields.optional("max_connections", |f| f.count())?,
             require_session_mfa: fields.optional("require_session_mfa", |f| session_mfa(f))?,
             mfa_verification_interval: fields.optional("mfa_verification_interval", |f| f.duration())?,
@@ -208,24 +206,6 @@ impl RoleOptions {
             .put_kept(&self.kept)
             .into_value()
     }
-}
-
-/// Reads what SSH sessions may do unless a role says no. To say no restricts, and no SSH session is there to heed it.
-fn ssh_permission(field: &Field<'_>) -> Result<bool, ResourceError> {
-    let permitted = field.truth()?;
-    if !permitted {
-        field.notice();
-    }
-    Ok(permitted)
-}
-
-/// Reads a limit for SSH sessions, of which there are none to be limited. Zero is no limit.
-fn ssh_limit(field: &Field<'_>) -> Result<u32, ResourceError> {
-    let limit = field.count()?;
-    if limit > 0 {
-        field.notice();
-    }
-    Ok(limit)
 }
 
 /// Reads `require_session_mfa`. A value that asks for a private key policy which we cannot attest is refused: to take

@@ -29,17 +29,18 @@ enum ExportType {
     Db,
     /// Certificates that sign the sidecars for databases
     DbClient,
-    /// SSH keys that sign users, for sshd's TrustedUserCAKeys
+    /// SSH keys that sign the sidecars for hosts, for sshd's TrustedUserCAKeys
     Openssh,
 }
 
 impl ExportType {
     fn authority(self) -> &'static str {
         match self {
-            Self::User | Self::TlsUser | Self::Openssh => "user",
+            Self::User | Self::TlsUser => "user",
             Self::Host | Self::TlsHost => "host",
             Self::Db => "db",
             Self::DbClient => "db_client",
+            Self::Openssh => "openssh",
         }
     }
 }
@@ -86,6 +87,12 @@ mod tests {
             certificates: vec![vec![1, 2, 3]],
             ssh_public_keys: vec!["ssh-ed25519 AAAA main".to_owned()],
         }
+    }
+
+    #[test]
+    fn a_host_trusts_the_sidecars_and_not_everybody_who_has_logged_in() {
+        assert_eq!(ExportType::Openssh.authority(), "openssh");
+        assert_eq!(ExportType::User.authority(), "user");
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Jerry {
             ..Default::default()
         };
         if touch {
-            let session = create_challenge_request::Session { route, public_key };
+            let session = create_challenge_request::Session { route, public_key, ..Default::default() };
             let scope = Some(create_challenge_request::Scope::Session(session));
             let challenge =
                 users.create_challenge(proto::CreateChallengeRequest { scope }).await.unwrap().into_inner();

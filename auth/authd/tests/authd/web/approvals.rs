@@ -97,8 +97,11 @@ async fn a_session_is_approved_for_what_the_page_shows_and_its_receipt_is_as_any
     world.login(&mut olga).await;
     let mut users = world.users(olga.identity()).await;
     let key = Key::new();
-    let scope =
-        proto::create_challenge_request::Session { route: Some(route("prod")), public_key: key.spki.clone() };
+    let scope = proto::create_challenge_request::Session {
+        route: Some(route("prod")),
+        public_key: key.spki.clone(),
+        ..Default::default()
+    };
     let scope = Some(proto::create_challenge_request::Scope::Session(scope));
     let request = proto::CreateChallengeRequest { scope };
     let challenge = users.create_challenge(request).await.unwrap().into_inner();

@@ -1,0 +1,74 @@
+//! Step 2: the certificate that is judged, of those that were presented.
+
+use super::{SessionRequest, View};
+use crate::{
+    certificate::{CertificateError, RejectedCertificate, VerifiedCertificate, openssh, x509},
+    credential::Credential,
+    denied::{AccessDenied, DenyReason},
+    identity::{ClusterName, Identity, Login, MfaEvidence},
+};
+
+/// The certificate that says who is there and what for, every check of its own passed.
+pub(super) fn certificate(
+    credential: &Credential<'_>,
+    request: &SessionRequest,
+    view: &View,
+) -> Result<VerifiedCertificate, AccessDenied> {
+    let anonymous = |reason| AccessDenied { reason, identity: None };
+    let cluster = view.snapshot.cluster().filter(|_| view.snapshot.is_ready());
+    let cluster = cluster.ok_or_else(|| anonymous(DenyReason::ReplicaNotReady))?;
+    let outer = |chain| x509::verify_user(chain, view.snapshot.user_authorities(), cluster, view.now);
+    let certificate = match credential {
+        Credential::X509(chain) => outer(chain).map_err(refused)?,
+        Credential::Ssh { certificate } | Credential::SshWithOtp { certificate, .. } => {
+            openssh(certificate, request, cluster, view)?
+        }
+        Credential::SshInTls { chain, certificate } => {
+            let outer = outer(chain).map_err(refused)?;
+            let inner = openssh(certificate, request, cluster, view)?;
+            check_inner(&outer.identity, &inner.identity)?;
+            outer
+        }
+    };
+    if !credential.fits(request.target.kind) {
+        return Err(denied(DenyReason::OtherProtocolOfCredential, &certificate.identity));
+    }
+    Ok(certificate)
+}
+
+fn openssh(
+    bytes: &[u8],
+    request: &SessionRequest,
+    cluster: &ClusterName,
+    view: &View,
+) -> Result<VerifiedCertificate, AccessDenied> {
+    let Login::Node { login } = &request.login else {
+        return Err(AccessDenied { reason: DenyReason::OtherProtocolOfCredential, identity: None });
+    };
+    let parsed = openssh::parse(bytes).map_err(|error| refused(error.into()))?;
+    let presented = openssh::Presented { certificate: &parsed, login, client: request.client };
+    openssh::verify_user(&presented, view.snapshot.ssh_user_authorities(), cluster, view.now).map_err(refused)
+}
+
+/// The inner certificate is the login of whom the outer one names. One that is for a session, or claims a touch, would be
+/// evidence that nobody judges.
+fn check_inner(outer: &Identity, inner: &Identity) -> Result<(), AccessDenied> {
+    if inner.user != outer.user {
+        return Err(denied(DenyReason::OtherUserInside { inside: inner.user.clone() }, outer));
+    }
+    if inner.route.is_some() || inner.mfa != MfaEvidence::None {
+        return Err(denied(DenyReason::SessionCertificateInside, outer));
+    }
+    Ok(())
+}
+
+fn denied(reason: DenyReason, identity: &Identity) -> AccessDenied {
+    AccessDenied { reason, identity: Some(Box::new(identity.clone())) }
+}
+
+fn refused(RejectedCertificate { error, identity }: RejectedCertificate) -> AccessDenied {
+    match error {
+        CertificateError::Absent => AccessDenied { reason: DenyReason::NoCertificate, identity: None },
+        error => AccessDenied { reason: DenyReason::Certificate(error), identity },
+    }
+}

@@ -294,3 +294,6 @@ impl Person for AtTerminal {
         self.left.is_cancelled()
     }
 }
+
+#[cfg(test)]
+mod tests;

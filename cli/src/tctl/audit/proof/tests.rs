@@ -329,6 +329,28 @@ fn at_mysql_a_session_may_begin_in_no_database_and_in_no_other() {
 }
 
 #[test]
+fn a_session_at_a_node_is_judged_by_its_login() {
+    let node = |login: &'static str| {
+        trail(
+            |touch| {
+                let route = touch.intent.route.as_mut().unwrap();
+                (route.target_kind, route.protocol) = ("node".to_owned(), "ssh".to_owned());
+                (route.login, route.db_name) = ("root".to_owned(), String::new());
+            },
+            |_, start| {
+                let session = start.as_object_mut().unwrap();
+                session.retain(|field, _| !field.starts_with("db_"));
+                session.insert("event".to_owned(), "session.start".into());
+                session.insert("server_hostname".to_owned(), "prod-pg".into());
+                session.insert("login".to_owned(), login.into());
+            },
+        )
+    };
+    assert!(node("root").is_ok());
+    assert_eq!(node("postgres"), Err(ReceiptError::OtherLogin.into()));
+}
+
+#[test]
 fn one_that_was_denied_is_no_session_and_one_that_does_not_say_is() {
     let key = Key::new(1);
     let mut start = started(&key, &[]);

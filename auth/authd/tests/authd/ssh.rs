@@ -388,6 +388,9 @@ async fn nodes_are_listed_with_what_the_user_may_be_there() {
     let mut admin = scene.world.admin().await;
     let answer = admin.explain_access(explain("root")).await.unwrap().into_inner();
     assert_eq!((answer.decision.as_str(), answer.role.as_str()), ("mfa_required", "ssh-prod"));
+    let get = proto::GetResourcesRequest { kind: "node".into(), name: "prod-host".into() };
+    let found = admin.get_resources(get).await.unwrap().into_inner().resources;
+    assert!(found[0].json.contains(r#""hostname":"web1""#), "{}", found[0].json);
     let answer = admin.explain_access(explain("daemon")).await.unwrap().into_inner();
     assert_eq!(answer.decision, "deny");
 }

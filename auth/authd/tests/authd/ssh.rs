@@ -303,6 +303,7 @@ async fn a_token_for_databases_gives_no_host_certificate() {
 #[tokio::test]
 async fn what_a_sidecar_shows_to_a_host_names_the_person_and_opens_one_account() {
     let scene = Scene::new().await;
+    scene.person("olga", true).await;
     let ask = |target: &str, login: &str, user: &str| proto::IssueUpstreamSshCertificateRequest {
         target_name: target.to_owned(),
         login: login.to_owned(),

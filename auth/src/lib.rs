@@ -114,6 +114,8 @@ pub mod certificate;
 pub mod clock;
 pub mod credential;
 pub mod denied;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod identity;
 pub mod key;
 pub mod lock;

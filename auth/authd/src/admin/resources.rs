@@ -257,6 +257,7 @@ fn masked(mut token: Token) -> Token {
 fn target_resource(kind: Kind, target: &proto::Target) -> Result<Resource, Refused> {
     let labels: std::collections::BTreeMap<_, _> = target.labels.iter().collect();
     let metadata = json!({"name": target.name, "description": target.description, "labels": labels});
+    let hostname = if target.hostname.is_empty() { &target.name } else { &target.hostname };
     let json = match kind {
         Kind::Database => json!({
             "kind": "db", "version": "v3", "metadata": metadata,
@@ -264,7 +265,7 @@ fn target_resource(kind: Kind, target: &proto::Target) -> Result<Resource, Refus
         }),
         _ => json!({
             "kind": "node", "version": "v2", "metadata": metadata,
-            "spec": {"hostname": target.name, "addr": target.uri, "public_addrs": [target.public_addr]},
+            "spec": {"hostname": hostname, "addr": target.uri, "public_addrs": [target.public_addr]},
         }),
     };
     Ok(Resource::from_json(&json.to_string())?)

@@ -195,3 +195,24 @@ fn an_ssh_certificate_names_its_principals_and_is_never_without() {
     template.principals.clear();
     assert!(matches!(authority.sign_ssh(&key, &template), Err(CaError::NoPrincipals)));
 }
+
+#[test]
+fn ssh_keygen_reads_what_we_sign() {
+    if Command::new("ssh-keygen").arg("-?").output().is_err() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, said) in
+        [(AuthorityKind::Openssh, "user certificate"), (AuthorityKind::Host, "host certificate")]
+    {
+        let authority = Authority::generate(kind, "main", SystemTime::now()).unwrap();
+        let issued = authority.sign_ssh(&ssh_key(), &ssh_template(&["root", "ubuntu"])).unwrap();
+        let path = directory.path().join("cert.pub");
+        std::fs::write(&path, &issued.line).unwrap();
+        let output = Command::new("ssh-keygen").args(["-L", "-f"]).arg(&path).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        for part in [said, "Key ID: \"jerry\"", "root", "ubuntu", "permit-pty", "Critical Options: (none)"] {
+            assert!(text.contains(part), "{part} not in {text}");
+        }
+    }
+}

@@ -40,7 +40,7 @@ async fn a_new_cluster_has_three_roles_and_a_preference() {
     let cap = admin.get_resources(get("cap", "")).await.unwrap().into_inner().resources;
     assert_eq!(cap.len(), 1);
     let status = admin.status(proto::StatusRequest {}).await.unwrap().into_inner();
-    assert_eq!((status.cluster_name.as_str(), status.authorities.len()), ("main", 4));
+    assert_eq!((status.cluster_name.as_str(), status.authorities.len()), ("main", 5));
 }
 
 #[tokio::test]

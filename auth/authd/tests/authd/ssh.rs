@@ -303,6 +303,7 @@ async fn a_token_for_databases_gives_no_host_certificate() {
 #[tokio::test]
 async fn what_a_sidecar_shows_to_a_host_names_the_person_and_opens_one_account() {
     let scene = Scene::new().await;
+    scene.person("olga", true).await;
     let ask = |target: &str, login: &str, user: &str| proto::IssueUpstreamSshCertificateRequest {
         target_name: target.to_owned(),
         login: login.to_owned(),
@@ -388,6 +389,9 @@ async fn nodes_are_listed_with_what_the_user_may_be_there() {
     let mut admin = scene.world.admin().await;
     let answer = admin.explain_access(explain("root")).await.unwrap().into_inner();
     assert_eq!((answer.decision.as_str(), answer.role.as_str()), ("mfa_required", "ssh-prod"));
+    let get = proto::GetResourcesRequest { kind: "node".into(), name: "prod-host".into() };
+    let found = admin.get_resources(get).await.unwrap().into_inner().resources;
+    assert!(found[0].json.contains(r#""hostname":"web1""#), "{}", found[0].json);
     let answer = admin.explain_access(explain("daemon")).await.unwrap().into_inner();
     assert_eq!(answer.decision, "deny");
 }

@@ -51,7 +51,10 @@ async fn a_snapshot_holds_what_decisions_need_and_no_private_key() {
             item: Some(proto::watch_event::put::Item::Authority(a)),
         }) = event
         {
-            x509_parser::parse_x509_certificate(&a.certificates[0]).unwrap();
+            match a.r#type.as_str() {
+                "openssh" => assert!(a.certificates.is_empty() && a.ssh_public_keys.len() == 1),
+                _ => drop(x509_parser::parse_x509_certificate(&a.certificates[0]).unwrap()),
+            }
         }
     }
     assert!(!text.contains("PRIVATE") && !text.contains("ssh_seed"));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql mariadb clients nextest`. Nothing is done for what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh clients nextest`. Nothing is done for what is there already.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -48,6 +48,15 @@ has_mariadb() {
     done
 }
 
+# Programs of the server's and the client's; the server is off an ordinary user's search path.
+has_openssh() {
+    local program
+    [ -x /usr/sbin/sshd ] || return 1
+    for program in ssh scp sftp ssh-keygen ssh-agent ssh-add xauth; do
+        command -v "$program" >/dev/null || return 1
+    done
+}
+
 # PostgreSQL's clients in other languages, pinned below e2e/clients, installed below target/clients. A stamp names what
 # was installed: another version in a pinned list installs anew.
 clients() {
@@ -77,6 +86,7 @@ for wanted in "$@"; do
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
+    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client xauth ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

@@ -1,9 +1,9 @@
 //! How it is said: the wire formats and relays of Touchstone.
 //!
-//! This crate stands between a *client* (psql, a driver, ssh) and an *upstream* (the real database or sshd), speaks the
-//! protocol of both, and knows neither policy nor users nor files. Who may do what is decided elsewhere; here
-//! is what a proxy of a wire protocol must keep so that such a decision means something, and so that no
-//! client can tell the difference.
+//! This crate stands between a *client* (psql, a driver, ssh) and an *upstream* (the real database or sshd),
+//! speaks the protocol of both, and knows neither policy nor users nor files. Who may do what is decided
+//! elsewhere; here is what a proxy of a wire protocol must keep so that such a decision means something, and so
+//! that no client can tell the difference.
 //!
 //! # What must be kept
 //!

@@ -45,6 +45,8 @@ mod cipher;
 mod client;
 mod fault;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod kex;
 mod key;

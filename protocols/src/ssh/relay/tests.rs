@@ -107,7 +107,10 @@ impl Wire {
         };
         let session = tokio::spawn(Box::pin(run(front, upstream, seen.clone(), ended, terms)));
         assert_eq!(client.message().await.unwrap(), [message::USERAUTH_SUCCESS]);
-        Self { client, host: hosting.await.unwrap(), seen, session, end: Some(end) }
+        let mut host = hosting.await.unwrap();
+        client.incoming.lift_budget();
+        host.incoming.lift_budget();
+        Self { client, host, seen, session, end: Some(end) }
     }
 
     /// The host hears exactly this next.
@@ -147,14 +150,18 @@ impl Wire {
 fn open(kind: &[u8], sender: u32, rest: &[u8]) -> Vec<u8> {
     let mut packet = vec![CHANNEL_OPEN];
     packet.put_string(kind);
-    [sender, 1_000_000, 32_768].map(|number| packet.put_u32(number));
+    for number in [sender, 1_000_000, 32_768] {
+        packet.put_u32(number);
+    }
     packet.extend_from_slice(rest);
     packet
 }
 
 fn confirmation(recipient: u32, sender: u32) -> Vec<u8> {
     let mut packet = vec![message::CHANNEL_OPEN_CONFIRMATION];
-    [recipient, sender, 2_000_000, 16_384].map(|number| packet.put_u32(number));
+    for number in [recipient, sender, 2_000_000, 16_384] {
+        packet.put_u32(number);
+    }
     packet
 }
 
@@ -208,6 +215,20 @@ async fn windows_are_between_the_two_ends() {
     wire.client_hears(&adjust(70)).await;
     wire.client.send(&adjust(0)).await.unwrap();
     wire.host_hears(&adjust(90)).await;
+}
+
+#[tokio::test]
+async fn no_side_is_invited_to_send_packets_that_are_too_long_to_pass() {
+    let mut wire = Wire::new().await;
+    let with_largest = |mut packet: Vec<u8>, largest: u32| {
+        let field = packet.last_chunk_mut::<4>().unwrap();
+        *field = largest.to_be_bytes();
+        packet
+    };
+    wire.client.send(&with_largest(open(b"session", 70, &[]), u32::MAX)).await.unwrap();
+    wire.host_hears(&with_largest(open(b"session", 0, &[]), 128 * 1024)).await;
+    wire.host.send(&with_largest(confirmation(0, 90), 1 << 30)).await.unwrap();
+    wire.client_hears(&with_largest(confirmation(70, 0), 128 * 1024)).await;
 }
 
 #[tokio::test]

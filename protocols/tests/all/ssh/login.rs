@@ -231,7 +231,8 @@ async fn a_client_is_asked_for_a_code_and_comes_in_with_the_right_one() {
 
 #[tokio::test]
 async fn a_client_without_the_code_is_told_what_it_needs() {
-    let Some(house) = House::with(Plan { code: Some("123456"), ..Plan::default() }).await else { return };
+    let plan = Plan { code: Some("123456"), ..Plan::default() };
+    let Some(mut house) = House::with(plan).await else { return };
     let output = answering(&house, &["1", "2", "3", "4"]).await;
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("access to resource requires MFA (run: tsh ssh)"), "{error}");
@@ -239,6 +240,7 @@ async fn a_client_without_the_code_is_told_what_it_needs() {
     // One that does not answer goes by itself.
     let batch = house.ssh(&[]).arg("echo in").output().await.unwrap();
     assert!(batch.stdout.is_empty() && !batch.status.success());
+    assert!(house.nth_outcome(1).await.unwrap_err().contains("refused"));
     assert!(house.log.has("Gone"), "{:?}", house.log.seen());
 }
 

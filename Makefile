@@ -45,6 +45,6 @@ FUZZ_SECONDS ?= 60
 
 fuzz: ## Fuzz what clients and upstreams send, FUZZ_SECONDS each (make test replays the seeds and mutates them a little)
 	@scripts/install.sh cc cargo-fuzz
-	@for target in startup client upstream mysql_login mysql_client mysql_upstream mysql_compressed openssh_certificate; do \
+	@for target in startup client upstream mysql_login mysql_client mysql_upstream mysql_compressed openssh_certificate ssh_login ssh_session; do \
 	  (cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=200000) || exit 1; \
 	done

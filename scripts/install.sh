@@ -53,16 +53,17 @@ has_browser() {
     command -v chromium >/dev/null && command -v chromedriver >/dev/null
 }
 
-# The server may be off an ordinary user's search path; rsync and git are what the tests copy with.
+# The server may be off an ordinary user's search path; rsync and git are what the tests
+# copy with, xauth what `ssh -X` asks.
 has_openssh() {
     local program
-    for program in sshd ssh scp sftp ssh-keygen ssh-agent rsync git; do
+    for program in sshd ssh scp sftp ssh-keygen ssh-agent ssh-add xauth rsync git; do
         command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || return 1
     done
 }
 
-# Clients in other languages, the databases' and SSH's, pinned below e2e/clients, installed below target/clients. A stamp names what
-# was installed: another version in a pinned list installs anew.
+# Clients in other languages, the databases' and SSH's, pinned below e2e/clients, installed below target/clients. A stamp
+# names what was installed: another version in a pinned list installs anew.
 clients() {
     local pinned=$here/e2e/clients installed=$here/target/clients stamp
     stamp=$(cat "$pinned/python/requirements.txt" "$pinned/node/package-lock.json" | sha256sum)
@@ -97,7 +98,7 @@ for wanted in "$@"; do
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
     browser) has_browser || apt "Chromium with its driver" chromium chromium-driver ;;
     mmdebstrap) command -v mmdebstrap >/dev/null || apt "mmdebstrap" mmdebstrap ;;
-    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client rsync git ;;
+    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client xauth rsync git ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

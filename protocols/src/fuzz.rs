@@ -6,6 +6,7 @@ use crate::answer::{Answer, Answers};
 use crate::frame::{Boundaries, Splitter, Step};
 use crate::mysql::{self, Capabilities};
 use crate::postgres::{self, Messages};
+use crate::ssh;
 use crate::{Event, Ledger, Malformed};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,6 +77,16 @@ pub fn mysql_upstream(bytes: &[u8]) {
 /// no more than they say that they hold.
 pub fn mysql_compressed(bytes: &[u8]) {
     mysql::fuzz_compressed(bytes);
+}
+
+/// SSH before login: packets, proposals, login requests, keys and certificates.
+pub fn ssh_login(bytes: &[u8]) {
+    ssh::fuzz::login(bytes);
+}
+
+/// SSH after login: requests, and SFTP, which is followed the same however its bytes are split.
+pub fn ssh_session(bytes: &[u8]) {
+    ssh::fuzz::session(bytes);
 }
 
 /// Events as text, bytes passed, and how it ended.

@@ -1,9 +1,9 @@
 //! How it is said: the wire formats and relays of Touchstone.
 //!
-//! This crate stands between a *client* (psql, a driver) and an *upstream* (the real database), speaks the
-//! protocol of both, and knows neither policy nor users nor files. Who may do what is decided elsewhere; here
-//! is what a proxy of a wire protocol must keep so that such a decision means something, and so that no
-//! client can tell the difference.
+//! This crate stands between a *client* (psql, a driver, ssh) and an *upstream* (the real database or sshd),
+//! speaks the protocol of both, and knows neither policy nor users nor files. Who may do what is decided
+//! elsewhere; here is what a proxy of a wire protocol must keep so that such a decision means something, and so
+//! that no client can tell the difference.
 //!
 //! # What must be kept
 //!
@@ -93,6 +93,7 @@
 //! | `postgres/cancel.rs` | cancel keys |
 //! | `postgres/settings.rs` | what holds in a session whatever the client asked for |
 //! | `ledger.rs` | which statement an answer belongs to |
+//! | `ssh.rs` | SSH, which has a relay of its own: its messages belong to channels, and are protected |
 //!
 //! A further protocol brings its own `accept`, `dial` and [`frame::Framing`]; relay, refusals, TLS and
 //! endpoints are shared.

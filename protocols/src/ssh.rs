@@ -1,4 +1,43 @@
 //! SSH 2.0 (RFC 4250 to 4254, and OpenSSH's PROTOCOL).
+//!
+//! A session, as its messages go:
+//!
+//! ```text
+//! client                      sidecar                        upstream: the host's own sshd
+//!   │ (TLS, certificate) ─────▶│                                │
+//!   │ ═══ key exchange ═══════▶│ our host certificate           │
+//!   │ USERAUTH_REQUEST ───────▶│ certificate and signature      │
+//!   │                          │ accept() returns here          │
+//!   │ ◀─ INFO_REQUEST, code ──▶│ ask(), if anybody asks         │
+//!   │                          │ ═══ key exchange ═════════════▶│ pinned or certified
+//!   │                          │ USERAUTH_REQUEST ─────────────▶│
+//!   │                          │ ◀──────────── USERAUTH_SUCCESS │ dial() returns here
+//!   │ ◀──────── USERAUTH_SUCCESS│ relay() starts                 │
+//!   │ CHANNEL_REQUEST ────────▶tap ────────────────────────────▶│
+//!   │ ◀──────────────────────tap ────────────────── CHANNEL_DATA │
+//! ```
+//!
+//! # Why not a library
+//!
+//! Libraries are made for the ends of a connection. They grant a channel's window when its data arrives, keep one
+//! "wants a reply" for each channel, and serve both directions in one task. A relay on top of that must either
+//! hold back a whole connection for one slow channel, or queue without bound; loses the order of answers when a
+//! client asks on without waiting, as OpenSSH does; and waits for itself when both sides are busy. Here windows
+//! and answers pass through between the two ends, as everything else does, and the two directions do not know
+//! each other. What is ours is small: packets, two key exchanges (`kex.rs`), three kinds of cipher (`cipher.rs`),
+//! two logins. All cryptography is aws-lc-rs's; there is no algorithm here that has to be switched off.
+//!
+//! # Where to start reading
+//!
+//! | file | idea |
+//! |---|---|
+//! | `front.rs` | one message proves a login |
+//! | `transport.rs`, `algorithms.rs`, `kex.rs` | key exchange, on both sides |
+//! | `packet.rs`, `cipher.rs` (HOT) | packets, opened and sealed in place |
+//! | `host.rs`, `key.rs`, `upstream.rs` | who the host is, and who we are there |
+//! | `relay.rs`, `session.rs` (HOT) | the two pumps, and what becomes of each message |
+//! | `channels.rs`, `requests.rs` | whose number is whose; what is asked, and what is allowed |
+//! | `sftp.rs` | which files are touched |
 
 mod algorithms;
 mod channels;
@@ -6,6 +45,8 @@ mod cipher;
 mod client;
 mod fault;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod kex;
 mod key;

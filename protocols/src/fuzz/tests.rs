@@ -145,3 +145,13 @@ fn the_seeds_are_real() {
         assert!(heard.iter().any(|heard| heard.starts_with(answer)), "{answer}: {heard:?}");
     }
 }
+
+#[test]
+fn nothing_before_an_ssh_login_panics_or_is_a_login_by_chance() {
+    replay("ssh_login", ssh_login);
+}
+
+#[test]
+fn nothing_in_an_ssh_session_panics_or_is_followed_two_ways() {
+    replay("ssh_session", ssh_session);
+}

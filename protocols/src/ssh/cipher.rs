@@ -58,21 +58,21 @@ impl Suite {
 
     pub(super) fn sealing(self, keys: &Keys<'_>) -> Result<Sealing, SshFault> {
         Ok(match self {
-            Self::Aes128Gcm | Self::Aes256Gcm => Sealing::Gcm(Gcm::new(self, keys)?),
+            Self::Aes128Gcm | Self::Aes256Gcm => Sealing::Gcm(Box::new(Gcm::new(self, keys)?)),
             Self::Chacha20Poly1305 => {
                 Sealing::Chacha(SealingKey::new(keys.cipher.try_into().map_err(|_| BAD_KEYS)?))
             }
-            Self::Ctr { bits, mac } => Sealing::Ctr(Ctr::new(bits, mac, keys)?),
+            Self::Ctr { bits, mac } => Sealing::Ctr(Box::new(Ctr::new(bits, mac, keys)?)),
         })
     }
 
     pub(super) fn opening(self, keys: &Keys<'_>) -> Result<Opening, SshFault> {
         Ok(match self {
-            Self::Aes128Gcm | Self::Aes256Gcm => Opening::Gcm(Gcm::new(self, keys)?),
+            Self::Aes128Gcm | Self::Aes256Gcm => Opening::Gcm(Box::new(Gcm::new(self, keys)?)),
             Self::Chacha20Poly1305 => {
                 Opening::Chacha(OpeningKey::new(keys.cipher.try_into().map_err(|_| BAD_KEYS)?))
             }
-            Self::Ctr { bits, mac } => Opening::Ctr(Ctr::new(bits, mac, keys)?),
+            Self::Ctr { bits, mac } => Opening::Ctr(Box::new(Ctr::new(bits, mac, keys)?)),
         })
     }
 }
@@ -81,18 +81,18 @@ impl Suite {
 pub(super) enum Sealing {
     /// Before the first key exchange.
     None,
-    Gcm(Gcm),
+    Gcm(Box<Gcm>),
     Chacha(SealingKey),
-    Ctr(Ctr),
+    Ctr(Box<Ctr>),
 }
 
 /// What opens the packets that we receive.
 pub(super) enum Opening {
     /// Before the first key exchange.
     None,
-    Gcm(Gcm),
+    Gcm(Box<Gcm>),
     Chacha(OpeningKey),
-    Ctr(Ctr),
+    Ctr(Box<Ctr>),
 }
 
 impl Sealing {

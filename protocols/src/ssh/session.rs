@@ -181,7 +181,9 @@ impl<T: Tap> Session<T> {
         }
         let (sender, at) = (asked.sender, asked.sender_at);
         locked(&self.state).table.ask(number, from, sender, is_session);
-        write(payload, at, number).map_err(|_| Stop::Malformed(from, CUT))?;
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        write(payload, at, number).map_err(cut)?;
+        limit(payload, at + 8).map_err(cut)?;
         Ok(FORWARD)
     }
 
@@ -195,6 +197,7 @@ impl<T: Tap> Session<T> {
         };
         write(payload, 1, id)?;
         write(payload, 5, number)?;
+        limit(payload, 13)?;
         Ok(FORWARD)
     }
 
@@ -409,6 +412,15 @@ fn number(payload: &[u8]) -> Result<u32, Short> {
     let mut reader = Reader::new(payload);
     reader.u8()?;
     reader.u32()
+}
+
+/// Data that fits into one packet of ours, whatever a side says that it takes.
+const LARGEST: u32 = 128 * 1024;
+
+/// Lowers the largest packet that a side asks for to what we pass on.
+fn limit(payload: &mut [u8], at: usize) -> Result<(), Short> {
+    let asked = Reader::new(payload.get(at..).ok_or(Short)?).u32()?;
+    write(payload, at, asked.min(LARGEST))
 }
 
 /// Writes a number into a message.

@@ -66,7 +66,10 @@ async fn local_forwards_reach_ports_and_socket_files_of_the_host() {
     assert_eq!(ask(TcpStream::connect(("127.0.0.1", port)).await.unwrap()).await, "HELLO");
     assert_eq!(ask(UnixStream::connect(&file).await.unwrap()).await, "HELLO");
     let seen = house.log.seen().join("\n");
-    assert!(seen.contains("Open(DirectTcpip(TcpForward {") && seen.contains(&format!("port: {target},")), "{seen}");
+    assert!(
+        seen.contains("Open(DirectTcpip(TcpForward {") && seen.contains(&format!("port: {target},")),
+        "{seen}"
+    );
     assert!(seen.contains("Open(DirectStreamlocal {"), "{seen}");
 }
 
@@ -132,7 +135,8 @@ async fn a_port_that_the_host_chooses_is_told() {
 async fn the_agent_answers_questions_of_the_host_when_it_is_lent() {
     let Some(house) = House::open().await else { return };
     let agent = house.path("agent.sock");
-    let mut running = Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
+    let mut running =
+        Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
     wait_for(&agent).await;
     let mut add = Command::new("ssh-add");
     let added = add.arg("-q").arg(house.path("other")).env("SSH_AUTH_SOCK", &agent).status();
@@ -181,17 +185,20 @@ async fn the_display_is_reached_from_the_host_when_it_is_lent() {
         socket.read_exact(&mut hello).await.unwrap();
         socket.write_all(b"a window").await.unwrap();
     });
-    // What a client of X says first: byte order, version, and no authentication that the display knows.
-    let say = "exec 3<>/dev/tcp/127.0.0.1/$((6000 + $(echo $DISPLAY | sed 's/.*:\\([0-9]*\\).*/\\1/'))); \
-               cookie=$(xauth list $DISPLAY | sed 's/.* //'); \
-               { printf 'l\\0\\013\\0\\0\\0\\022\\0\\020\\0\\0\\0MIT-MAGIC-COOKIE-1\\0\\0'; \
-               echo $cookie | xxd -r -p; } >&3; head -c 8 <&3";
-    if !Path::new("/usr/bin/xxd").exists() {
-        return;
-    }
+    // What a client of X says first: byte order, version, and by what it is known.
+    let script = house.path("x-client");
+    std::fs::write(
+        &script,
+        "number=${DISPLAY##*:}; exec 3<>/dev/tcp/127.0.0.1/$((6000 + ${number%.*}))\n\
+         cookie=$(xauth list $DISPLAY | sed 's/.* //')\n\
+         { printf 'l\\0\\013\\0\\0\\0\\022\\0\\020\\0\\0\\0MIT-MAGIC-COOKIE-1\\0\\0'\n\
+         printf \"$(echo $cookie | sed 's/../\\\\x&/g')\"; } >&3\n\
+         head -c 8 <&3\n",
+    )
+    .unwrap();
     let output = house
         .ssh(&["-Y"])
-        .arg(format!("bash -c \"{}\"", say.replace('\\', "\\\\").replace('$', "\\$").replace('"', "\\\"")))
+        .arg(format!("bash {}", script.display()))
         .env("DISPLAY", format!("127.0.0.1:{display}"))
         .env("XAUTHORITY", house.path("xauthority"))
         .output()
@@ -214,7 +221,8 @@ async fn forwarding_that_is_not_allowed_is_refused_both_ways() {
     assert!(!remote.status.success(), "{remote:?}");
     // Nobody answers to this request, so the command runs; but there is no agent.
     let agent = house.path("agent.sock");
-    let mut running = Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
+    let mut running =
+        Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
     wait_for(&agent).await;
     let output = house
         .ssh(&["-A"])

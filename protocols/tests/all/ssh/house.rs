@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use protocols::ssh::{HostIdentity, HostKeys, Ssh, SshClient, SshKey};
 use protocols::{
-    Allowed, Client, Credential, Endpoint, End, Event, Prompt, Protocol, Refusal, RefusalCode, RelayError, Reply,
-    SshAction,
-    SshTerms, Tap, TapClosed, Transferred, UpstreamAddress, Verdict,
+    Allowed, Client, Credential, End, Endpoint, Event, Prompt, Protocol, Refusal, RefusalCode, RelayError,
+    Reply, SshAction, SshTerms, Tap, TapClosed, Transferred, UpstreamAddress, Verdict,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -74,7 +73,6 @@ pub(crate) type Outcome = Result<Transferred, String>;
 pub(crate) struct House {
     pub(crate) files: TempDir,
     pub(crate) port: u16,
-    pub(crate) sshd_port: u16,
     pub(crate) log: Log,
     end: watch::Sender<bool>,
     outcomes: watch::Receiver<Vec<Outcome>>,
@@ -125,7 +123,7 @@ impl House {
         // As a client of the sidecar knows it.
         let ca = std::fs::read_to_string(path.join("host_ca.pub")).unwrap();
         std::fs::write(path.join("known_hosts"), format!("@cert-authority target {ca}")).unwrap();
-        Some(Self { files, port, sshd_port, log, end, outcomes, authority, _tasks: tasks })
+        Some(Self { files, port, log, end, outcomes, authority, _tasks: tasks })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -193,9 +191,15 @@ impl House {
         self.end.send_replace(true);
     }
 
-    /// What the first session came to.
+    /// What the first connection came to.
     pub(crate) async fn outcome(&mut self) -> Outcome {
-        self.outcomes.wait_for(|outcomes| !outcomes.is_empty()).await.unwrap().first().unwrap().clone()
+        self.nth_outcome(0).await
+    }
+
+    /// What another one came to, in the order of their ends.
+    pub(crate) async fn nth_outcome(&mut self, index: usize) -> Outcome {
+        let outcomes = self.outcomes.wait_for(|outcomes| outcomes.len() > index).await.unwrap();
+        outcomes.get(index).unwrap().clone()
     }
 
     /// Waits for a session that the client has ended.

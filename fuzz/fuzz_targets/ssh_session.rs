@@ -1,0 +1,4 @@
+//! SSH after login, SFTP included.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| protocols::fuzz::ssh_session(bytes));

@@ -1,0 +1,443 @@
+//! Peers that do what no honest one does. Both are our own transport, whose every message the test decides.
+
+use std::sync::{Arc, Mutex as Lock};
+use std::time::Duration;
+
+use ssh_key::PublicKey;
+use tokio::io::DuplexStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::super::message::{CHANNEL_DATA, CHANNEL_FAILURE, CHANNEL_OPEN, CHANNEL_REQUEST, CHANNEL_SUCCESS};
+use super::*;
+use crate::endpoint::UpstreamAddress;
+use crate::ssh::{HostIdentity, HostKeys, SshKey, upstream};
+use crate::{Credential, Endpoint, Login, SshTerms, TapClosed, Verdict};
+
+/// A tap that remembers, and can be closed.
+#[derive(Clone, Default)]
+struct Seen(Arc<Lock<Vec<String>>>, Arc<AtomicBool>);
+
+impl Tap for Seen {
+    async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+        if self.1.load(Ordering::Relaxed) { Err(TapClosed) } else { Ok(Verdict::Forward) }
+    }
+}
+
+impl Seen {
+    fn has(&self, wanted: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|event| event.contains(wanted))
+    }
+
+    fn close(&self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client and a host with the relay between them.
+struct Wire {
+    client: Transport<DuplexStream>,
+    host: Transport<TcpStream>,
+    seen: Seen,
+    session: JoinHandle<Result<Transferred, RelayError>>,
+    end: Option<oneshot::Sender<Refusal>>,
+}
+
+fn identity() -> (HostIdentity, HostKeys) {
+    let key = SshKey::generate().unwrap();
+    let line = PublicKey::from_bytes(key.public()).unwrap().to_openssh().unwrap();
+    (HostIdentity::new(key), HostKeys::default().with_pinned(&line).unwrap())
+}
+
+/// A host that lets everybody in.
+async fn host(socket: TcpStream, identity: HostIdentity) -> Transport<TcpStream> {
+    let mut host = Transport::accept(socket, &identity).await.unwrap().unwrap();
+    assert_eq!(host.message().await.unwrap().first(), Some(&message::SERVICE_REQUEST));
+    let mut accept = vec![message::SERVICE_ACCEPT];
+    accept.put_string(b"ssh-userauth");
+    host.send(&accept).await.unwrap();
+    assert_eq!(host.message().await.unwrap().first(), Some(&message::USERAUTH_REQUEST));
+    host.send(&[message::USERAUTH_SUCCESS]).await.unwrap();
+    host
+}
+
+impl Wire {
+    async fn new() -> Self {
+        Self::with(Allowed::everything()).await
+    }
+
+    async fn with(allowed: Allowed) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (upstream_identity, host_keys) = identity();
+        let hosting =
+            tokio::spawn(async move { host(listener.accept().await.unwrap().0, upstream_identity).await });
+        let endpoint = Endpoint {
+            address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port },
+            tls: None,
+            credential: Credential::Ssh { key: SshKey::generate().unwrap(), certificate: None },
+            settings: Vec::new(),
+            replication_allowed: false,
+            local_infile_allowed: false,
+            ssh: Some(SshTerms { host_keys, allowed }),
+        };
+        let login = Login {
+            user: "alice".into(),
+            database: None,
+            replication: Default::default(),
+            carried: Default::default(),
+        };
+        let upstream = upstream::dial(&endpoint, &login, Duration::from_secs(10)).await.unwrap();
+        let (identity, known) = identity();
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (client, front) =
+            tokio::join!(Transport::connect(near, &known), Transport::accept(far, &identity));
+        let (mut client, front) = (client.unwrap(), front.unwrap().unwrap());
+        let limits = Limits { close: Duration::from_millis(200), ..Limits::default() };
+        let terms = Terms { allowed, limits, renew: 1 << 30 };
+        let seen = Seen::default();
+        let (end, ended) = oneshot::channel();
+        let ended = async move {
+            match ended.await {
+                Ok(refusal) => refusal,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let session = tokio::spawn(Box::pin(run(front, upstream, seen.clone(), ended, terms)));
+        assert_eq!(client.message().await.unwrap(), [message::USERAUTH_SUCCESS]);
+        let mut host = hosting.await.unwrap();
+        client.incoming.lift_budget();
+        host.incoming.lift_budget();
+        Self { client, host, seen, session, end: Some(end) }
+    }
+
+    /// The host hears exactly this next.
+    async fn host_hears(&mut self, expected: &[u8]) {
+        assert_eq!(&*self.host.message().await.unwrap(), expected);
+    }
+
+    async fn client_hears(&mut self, expected: &[u8]) {
+        assert_eq!(&*self.client.message().await.unwrap(), expected);
+    }
+
+    /// A session channel, which the client calls 70 and the host 90; the relay calls it 0.
+    async fn channel(&mut self) {
+        self.client.send(&open(b"session", 70, &[])).await.unwrap();
+        self.host_hears(&open(b"session", 0, &[])).await;
+        self.host.send(&confirmation(0, 90)).await.unwrap();
+        self.client_hears(&confirmation(70, 0)).await;
+    }
+
+    /// What the client is told at last.
+    async fn goodbye(&mut self) -> String {
+        loop {
+            match self.client.message().await {
+                Err(SshFault::Disconnected { text, .. }) => return text,
+                Err(other) => panic!("{other:?}"),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn outcome(self) -> Result<Transferred, RelayError> {
+        drop((self.client, self.host));
+        self.session.await.unwrap()
+    }
+}
+
+fn open(kind: &[u8], sender: u32, rest: &[u8]) -> Vec<u8> {
+    let mut packet = vec![CHANNEL_OPEN];
+    packet.put_string(kind);
+    for number in [sender, 1_000_000, 32_768] {
+        packet.put_u32(number);
+    }
+    packet.extend_from_slice(rest);
+    packet
+}
+
+fn confirmation(recipient: u32, sender: u32) -> Vec<u8> {
+    let mut packet = vec![message::CHANNEL_OPEN_CONFIRMATION];
+    for number in [recipient, sender, 2_000_000, 16_384] {
+        packet.put_u32(number);
+    }
+    packet
+}
+
+fn request(recipient: u32, name: &[u8], want_reply: bool, rest: &[u8]) -> Vec<u8> {
+    let mut packet = vec![CHANNEL_REQUEST];
+    packet.put_u32(recipient);
+    packet.put_string(name);
+    packet.put_bool(want_reply);
+    packet.extend_from_slice(rest);
+    packet
+}
+
+fn exec(recipient: u32, command: &[u8]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    rest.put_string(command);
+    request(recipient, b"exec", true, &rest)
+}
+
+fn data(recipient: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut packet = vec![CHANNEL_DATA];
+    packet.put_u32(recipient);
+    packet.put_string(bytes);
+    packet
+}
+
+#[tokio::test]
+async fn messages_go_on_as_they_are_but_for_their_channels_number() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.client.send(&data(0, b"to the host")).await.unwrap();
+    wire.host_hears(&data(90, b"to the host")).await;
+    wire.host.send(&data(0, b"to the client")).await.unwrap();
+    wire.client_hears(&data(70, b"to the client")).await;
+    for number in [message::CHANNEL_EOF, message::CHANNEL_CLOSE] {
+        wire.client.send(&message::about(number, 0)).await.unwrap();
+        wire.host_hears(&message::about(number, 90)).await;
+    }
+    wire.host.send(&message::about(message::CHANNEL_CLOSE, 0)).await.unwrap();
+    wire.client_hears(&message::about(message::CHANNEL_CLOSE, 70)).await;
+    assert!(wire.seen.has("Close { exit: None, from_client: 11, from_upstream: 13 }"));
+}
+
+#[tokio::test]
+async fn windows_are_between_the_two_ends() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let adjust = |recipient: u32| {
+        [&message::about(message::CHANNEL_WINDOW_ADJUST, recipient)[..], &[0, 1, 2, 3]].concat()
+    };
+    wire.host.send(&adjust(0)).await.unwrap();
+    wire.client_hears(&adjust(70)).await;
+    wire.client.send(&adjust(0)).await.unwrap();
+    wire.host_hears(&adjust(90)).await;
+}
+
+#[tokio::test]
+async fn no_side_is_invited_to_send_packets_that_are_too_long_to_pass() {
+    let mut wire = Wire::new().await;
+    let with_largest = |mut packet: Vec<u8>, largest: u32| {
+        let field = packet.last_chunk_mut::<4>().unwrap();
+        *field = largest.to_be_bytes();
+        packet
+    };
+    wire.client.send(&with_largest(open(b"session", 70, &[]), u32::MAX)).await.unwrap();
+    wire.host_hears(&with_largest(open(b"session", 0, &[]), 128 * 1024)).await;
+    wire.host.send(&with_largest(confirmation(0, 90), 1 << 30)).await.unwrap();
+    wire.client_hears(&with_largest(confirmation(70, 0), 128 * 1024)).await;
+}
+
+#[tokio::test]
+async fn answers_keep_the_order_of_their_requests_though_one_is_ours() {
+    let mut wire = Wire::with(Allowed { x11: false, ..Allowed::everything() }).await;
+    wire.channel().await;
+    // Without waiting: two for the host, with one between them that is not allowed.
+    let x11 = request(0, b"x11-req", true, &[0; 13]);
+    for packet in [exec(0, b"one"), x11, exec(0, b"two")] {
+        wire.client.send(&packet).await.unwrap();
+    }
+    wire.host_hears(&exec(90, b"one")).await;
+    wire.host_hears(&exec(90, b"two")).await;
+    wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
+    wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
+    for expected in [CHANNEL_SUCCESS, CHANNEL_FAILURE, CHANNEL_SUCCESS] {
+        wire.client_hears(&message::about(expected, 70)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_opens_nothing_that_was_not_asked_for() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let mut tcp = Vec::new();
+    for _ in 0..2 {
+        tcp.put_string(b"127.0.0.1");
+        tcp.put_u32(22);
+    }
+    for (kind, rest) in [
+        (&b"auth-agent@openssh.com"[..], &[][..]),
+        (b"x11", &[0; 8]),
+        (b"forwarded-tcpip", &tcp),
+        (b"session", &[]),
+        (b"direct-tcpip", &tcp),
+    ] {
+        wire.host.send(&open(kind, 5, rest)).await.unwrap();
+        let no = message::open_failure(5, message::open::PROHIBITED, "not allowed");
+        wire.host_hears(&no).await;
+    }
+    wire.host.send(&open(b"tun@openssh.com", 5, &[0; 8])).await.unwrap();
+    wire.host_hears(&message::open_failure(5, message::open::UNKNOWN_TYPE, "not known here")).await;
+    // With the agent lent, it may ask the agent, and nothing else.
+    wire.client.send(&request(0, b"auth-agent-req@openssh.com", false, &[])).await.unwrap();
+    wire.host_hears(&request(90, b"auth-agent-req@openssh.com", false, &[])).await;
+    wire.host.send(&open(b"auth-agent@openssh.com", 5, &[])).await.unwrap();
+    assert_eq!(wire.client.message().await.unwrap().first(), Some(&CHANNEL_OPEN));
+}
+
+#[tokio::test]
+async fn what_the_host_says_of_its_keys_does_not_reach_the_client() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let mut keys = vec![message::GLOBAL_REQUEST];
+    keys.put_string(b"hostkeys-00@openssh.com");
+    keys.put_bool(false);
+    keys.put_string(b"a key");
+    wire.host.send(&keys).await.unwrap();
+    let mut alive = vec![message::GLOBAL_REQUEST];
+    alive.put_string(b"keepalive@openssh.com");
+    alive.put_bool(true);
+    wire.host.send(&alive).await.unwrap();
+    wire.client_hears(&alive).await;
+    wire.client.send(&[message::REQUEST_FAILURE]).await.unwrap();
+    wire.host_hears(&[message::REQUEST_FAILURE]).await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_into_a_channel_that_is_not_there_or_not_open_yet() {
+    let mut wire = Wire::new().await;
+    wire.client.send(&open(b"session", 70, &[])).await.unwrap();
+    wire.host_hears(&open(b"session", 0, &[])).await;
+    // Before the host agrees, and into channels that nobody opened.
+    for number in [0, 1, 90, u32::MAX] {
+        wire.client.send(&data(number, b"too early")).await.unwrap();
+        wire.client.send(&exec(number, b"id")).await.unwrap();
+    }
+    wire.client.send(&confirmation(0, 1)).await.unwrap();
+    wire.host.send(&confirmation(0, 90)).await.unwrap();
+    wire.client_hears(&confirmation(70, 0)).await;
+    wire.client.send(&data(0, b"now")).await.unwrap();
+    wire.host_hears(&data(90, b"now")).await;
+    assert!(!wire.seen.has("Exec"));
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_read_or_have_no_place_end_the_session() {
+    for (bad, why) in [
+        (vec![CHANNEL_DATA, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1], "ends before it should"),
+        ([data(0, b"x"), vec![0]].concat(), "ends before it should"),
+        (vec![CHANNEL_REQUEST, 0, 0, 0, 0], "ends before it should"),
+        (vec![CHANNEL_OPEN, 0, 0, 0, 9], "ends before it should"),
+        (vec![message::USERAUTH_SUCCESS], "has no place in a session"),
+        (vec![message::SERVICE_REQUEST, 0, 0, 0, 0], "has no place in a session"),
+        (vec![message::REQUEST_SUCCESS], "an answer to no request"),
+    ] {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        wire.client.send(&bad).await.unwrap();
+        assert!(wire.goodbye().await.contains(why), "{bad:?}");
+        assert!(wire.seen.has("Malformed"), "{bad:?}");
+        let fault = wire.outcome().await.unwrap_err().fault;
+        assert!(matches!(fault, RelayFault::Malformed(Malformed::Ssh(_))), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_breaks_the_protocol_is_told_from_a_client_that_does() {
+    for bad in [vec![CHANNEL_DATA, 0, 0, 0, 0, 9], message::about(CHANNEL_SUCCESS, 0).to_vec()] {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        wire.host.send(&bad).await.unwrap();
+        assert_eq!(wire.goodbye().await, "the host has broken the protocol");
+        assert!(matches!(wire.outcome().await.unwrap_err().fault, RelayFault::Upstream(_)));
+    }
+}
+
+#[tokio::test]
+async fn requests_without_end_are_not_kept() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    // The host answers none of them.
+    for _ in 0..300 {
+        if wire.client.send(&exec(0, b"id")).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(wire.goodbye().await, "too many requests at once");
+}
+
+#[tokio::test]
+async fn channels_without_end_are_refused() {
+    let mut wire = Wire::new().await;
+    let mut tcp = Vec::new();
+    for _ in 0..2 {
+        tcp.put_string(b"127.0.0.1");
+        tcp.put_u32(22);
+    }
+    let count = crate::ssh::CHANNELS as u32;
+    for number in 0..count {
+        wire.client.send(&open(b"direct-tcpip", number, &tcp)).await.unwrap();
+        wire.host_hears(&open(b"direct-tcpip", number, &tcp)).await;
+    }
+    wire.client.send(&open(b"direct-tcpip", count, &tcp)).await.unwrap();
+    let no = message::open_failure(count, message::open::RESOURCE_SHORTAGE, "max_sessions limit reached");
+    wire.client_hears(&no).await;
+}
+
+#[tokio::test]
+async fn a_tap_that_closes_ends_the_session_before_anything_is_passed_on() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.seen.close();
+    wire.client.send(&exec(0, b"id")).await.unwrap();
+    assert_eq!(wire.goodbye().await, "the session can no longer be recorded, so it ends");
+    assert!(
+        matches!(wire.host.message().await, Err(SshFault::Disconnected { .. })),
+        "no command came before"
+    );
+    assert!(matches!(wire.outcome().await.unwrap_err().fault, RelayFault::TapClosed));
+}
+
+#[tokio::test]
+async fn sftp_that_cannot_be_followed_ends_the_session() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let mut rest = Vec::new();
+    rest.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
+    wire.host_hears(&request(90, b"subsystem", true, &rest)).await;
+    wire.client.send(&data(0, &[0xff; 16])).await.unwrap();
+    assert_eq!(wire.goodbye().await, "an SFTP message of an impossible length");
+}
+
+#[tokio::test]
+async fn a_side_that_goes_ends_the_session_and_the_other_is_told() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.client.send(&message::disconnect(11, "bye")).await.unwrap();
+    assert!(matches!(wire.host.message().await, Err(SshFault::Disconnected { reason: 11, .. })));
+    assert_eq!(wire.outcome().await.unwrap().end, End::Client);
+
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.host.send(&message::disconnect(2, "secrets of the host's")).await.unwrap();
+    assert_eq!(wire.goodbye().await, "the host has closed the connection");
+    assert_eq!(wire.outcome().await.unwrap().end, End::Upstream);
+}
+
+#[tokio::test]
+async fn an_end_in_the_middle_of_much_data_is_still_told() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    for _ in 0..40 {
+        wire.host.send(&data(0, &[7; 32_000])).await.unwrap();
+    }
+    let refusal = Refusal::new(RefusalCode::SessionExpired, "it is over");
+    wire.end.take().unwrap().send(refusal).unwrap();
+    assert_eq!(wire.goodbye().await, "it is over");
+    assert_eq!(wire.outcome().await.unwrap().end, End::Refused(RefusalCode::SessionExpired));
+}
+
+#[tokio::test]
+async fn a_message_that_nobody_knows_is_answered_so() {
+    let mut wire = Wire::new().await;
+    wire.client.send(&[192, 0, 0, 0, 0]).await.unwrap();
+    let answer = wire.client.message();
+    // Our own transport passes over what it is told here; the session goes on.
+    let next = tokio::time::timeout(Duration::from_millis(50), answer).await;
+    assert!(next.is_err(), "nothing else comes");
+    wire.channel().await;
+}

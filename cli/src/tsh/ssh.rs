@@ -176,8 +176,11 @@ impl Opening<'_> {
         let mut output = Output::plain(stdio::output()?, stdio::errors()?);
         let program = self.program(what, terminal.as_ref());
         let ended = program::run(&connection, &program, Some(stdio::input()?), &mut output).await;
-        if ended.is_ok() && ended.as_ref().ok() != Some(&Ended::HungUp) {
-            forwarding.finish().await;
+        if ended.as_ref().is_ok_and(|ended| *ended != Ended::HungUp) {
+            tokio::select! {
+                () = forwarding.finish() => {}
+                stopped = stopped() => stopped?,
+            }
         }
         connection.close().await;
         outcome(ended)
@@ -269,15 +272,23 @@ impl Opening<'_> {
 
 /// Until the sidecar hangs up, or a signal says that it is enough.
 async fn until_told(connection: &SshConnection) -> anyhow::Result<()> {
+    tokio::select! {
+        reason = connection.closed() => return Err(reason.into()),
+        stopped = stopped() => stopped?,
+    }
+    connection.close().await;
+    Ok(())
+}
+
+/// A signal to stop. One that was caught for the sake of the terminal does not end this process by itself any more.
+async fn stopped() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
-        reason = connection.closed() => return Err(reason.into()),
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminate.recv() => {}
         _ = hang_up.recv() => {}
     }
-    connection.close().await;
     Ok(())
 }
 

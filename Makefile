@@ -7,13 +7,13 @@ SELECTION := --workspace --features cli/danger-software-key,cli/usb
 DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint arrows fuzz
+.PHONY: help demo build test suites lint arrows fuzz
 
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Play Jerry and Olga's story on a real PostgreSQL and a real MariaDB; KEEP=1 leaves it running
-	@scripts/install.sh cc postgresql mariadb
+demo: ## Play Jerry and Olga's story on a real PostgreSQL, a real MariaDB and a real sshd; KEEP=1 leaves it running
+	@scripts/install.sh cc postgresql mariadb openssh
 	@cargo build --quiet $(SELECTION)
 	@KEEP=$(KEEP) target/debug/demo
 
@@ -22,9 +22,14 @@ build: ## Build everything, tests included
 	cargo build $(SELECTION) --all-targets
 
 test: build ## Run every test: units, documentation, and whole stories with the built programs
-	@scripts/install.sh cc postgresql mariadb clients nextest
+	@scripts/install.sh cc postgresql mariadb openssh browser clients nextest
 	cargo test $(SELECTION) --doc --quiet
 	cargo nextest run $(SELECTION)
+
+suites: build ## Run what is too heavy for every day: a real MySQL 9 (450 MB from Debian's unstable suite)
+	@scripts/install.sh cc mariadb nextest
+	@scripts/mysql9.sh
+	cargo nextest run $(SELECTION) --run-ignored only --filterset 'package(protocols) and test(/mysql_9/)'
 
 lint: arrows ## Formatting, clippy, documentation, dependency rules
 	@scripts/install.sh cc
@@ -40,6 +45,6 @@ FUZZ_SECONDS ?= 60
 
 fuzz: ## Fuzz what clients and upstreams send, FUZZ_SECONDS each (make test replays the seeds and mutates them a little)
 	@scripts/install.sh cc cargo-fuzz
-	@for target in startup client upstream mysql_login mysql_client mysql_upstream; do \
+	@for target in startup client upstream mysql_login mysql_client mysql_upstream mysql_compressed; do \
 	  (cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=200000) || exit 1; \
 	done

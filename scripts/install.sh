@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql mariadb clients nextest`. Nothing is done for what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh browser clients nextest`. Nothing is done for
+# what is there already.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -43,12 +44,24 @@ has_postgresql() {
 # The server may be off an ordinary user's search path.
 has_mariadb() {
     local program
-    for program in mariadbd mariadb-install-db mariadb; do
+    for program in mariadbd mariadb-install-db mariadb mariadb-dump mariadb-slap mariadb-binlog; do
         command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || return 1
     done
 }
 
-# PostgreSQL's clients in other languages, pinned below e2e/clients, installed below target/clients. A stamp names what
+has_browser() {
+    command -v chromium >/dev/null && command -v chromedriver >/dev/null
+}
+
+# The server may be off an ordinary user's search path; rsync and git are what the tests copy with.
+has_openssh() {
+    local program
+    for program in sshd ssh scp sftp ssh-keygen ssh-agent rsync git; do
+        command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || return 1
+    done
+}
+
+# Clients in other languages, the databases' and SSH's, pinned below e2e/clients, installed below target/clients. A stamp names what
 # was installed: another version in a pinned list installs anew.
 clients() {
     local pinned=$here/e2e/clients installed=$here/target/clients stamp
@@ -58,7 +71,12 @@ clients() {
     fi
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt "Python with venv" python3 python3-venv
     command -v node >/dev/null && command -v npm >/dev/null || apt "Node.js with npm" nodejs npm
-    echo "Installing the PostgreSQL clients of Python and Node.js below target/clients"
+    # mysqlclient is built here, against MariaDB's C library.
+    command -v cc >/dev/null || apt "a C compiler" gcc libc6-dev
+    pkg-config --exists libmariadb 2>/dev/null || apt "MariaDB's C library" libmariadb-dev pkg-config
+    python3 -c 'import os, sysconfig; exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        apt "Python's headers" python3-dev
+    echo "Installing the clients of Python and Node.js below target/clients"
     mkdir -p "$installed/node"
     python3 -m venv --clear "$installed/python"
     "$installed/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$pinned/python/requirements.txt"
@@ -77,6 +95,9 @@ for wanted in "$@"; do
         ;;
     postgresql) has_postgresql || apt "PostgreSQL" postgresql postgresql-client ;;
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
+    browser) has_browser || apt "Chromium with its driver" chromium chromium-driver ;;
+    mmdebstrap) command -v mmdebstrap >/dev/null || apt "mmdebstrap" mmdebstrap ;;
+    openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client rsync git ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

@@ -16,6 +16,7 @@ pub mod connect;
 pub mod database;
 pub mod files;
 pub mod home;
+pub mod interrupt;
 pub mod logging;
 pub mod mfa;
 pub mod output;
@@ -31,3 +32,6 @@ pub mod times;
 pub mod trust;
 pub mod tsh;
 pub mod tunnel;
+
+#[cfg(test)]
+mod testing;

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Read, Write},
     os::fd::{AsFd, OwnedFd},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -56,6 +57,8 @@ pub struct Terminal {
     input: File,
     output: File,
     controlling: bool,
+    /// Held by whoever reads: two questions at a time would share out the keys that are pressed.
+    turn: Mutex<()>,
 }
 
 impl Terminal {
@@ -65,7 +68,12 @@ impl Terminal {
     /// What the operating system says.
     pub fn open() -> io::Result<Self> {
         if let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") {
-            return Ok(Self { input: terminal.try_clone()?, output: terminal, controlling: true });
+            return Ok(Self {
+                input: terminal.try_clone()?,
+                output: terminal,
+                controlling: true,
+                turn: Mutex::default(),
+            });
         }
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let output = io::stderr().as_fd().try_clone_to_owned()?;
@@ -75,7 +83,13 @@ impl Terminal {
     /// Questions to `output`, answers from `input`.
     #[must_use]
     pub fn without_person(input: OwnedFd, output: OwnedFd) -> Self {
-        Self { input: input.into(), output: output.into(), controlling: false }
+        Self { input: input.into(), output: output.into(), controlling: false, turn: Mutex::default() }
+    }
+
+    /// As [`without_person`](Self::without_person), and somebody sits there.
+    #[cfg(test)]
+    pub(crate) fn of_person(input: OwnedFd, output: OwnedFd) -> Self {
+        Self { controlling: true, ..Self::without_person(input, output) }
     }
 
     /// True where a person sits at a controlling terminal.
@@ -106,6 +120,7 @@ impl Terminal {
     /// # Errors
     /// [`TerminalError`].
     pub fn ask_hidden(&self, prompt: &str) -> Result<Zeroizing<String>, TerminalError> {
+        let _turn = self.turn();
         let hidden = Hidden::on(&self.input)?;
         self.say(prompt)?;
         let answer = self.read_line(&CancellationToken::new());
@@ -118,7 +133,12 @@ impl Terminal {
     /// # Errors
     /// [`TerminalError`].
     pub fn answer(&self, withdraw: &CancellationToken) -> Result<Zeroizing<String>, TerminalError> {
+        let _turn = self.turn();
         self.read_line(withdraw)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn show(&self, text: &str) -> Result<(), TerminalError> {

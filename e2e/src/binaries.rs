@@ -1,4 +1,4 @@
-//! Where the programs are: ours beside the running test, the databases' where Debian or the search path has them.
+//! Where the programs are: ours beside the running test, the databases' where Debian or the search path has them; OpenSSH's likewise.
 
 use std::{
     env, fs,
@@ -52,6 +52,29 @@ pub(crate) fn mariadb(name: &str) -> Result<PathBuf> {
     let system = Path::new("/usr/sbin").join(name);
     on_search_path(name).or_else(|| system.is_file().then_some(system)).with_context(|| {
         format!("{name} is not installed: install MariaDB (on Debian: apt-get install mariadb-server)")
+    })
+}
+
+/// Chromium or its driver.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn browser(name: &str) -> Result<PathBuf> {
+    on_search_path(name).with_context(|| {
+        format!(
+            "{name} is not installed: install Chromium (on Debian: apt-get install chromium chromium-driver)"
+        )
+    })
+}
+
+/// One of OpenSSH's programs. The server itself may be off an ordinary user's search path.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn ssh(name: &str) -> Result<PathBuf> {
+    let system = Path::new("/usr/sbin").join(name);
+    on_search_path(name).or_else(|| system.is_file().then_some(system)).with_context(|| {
+        format!("{name} is not installed: install OpenSSH (on Debian: apt-get install openssh-server)")
     })
 }
 

@@ -1,7 +1,7 @@
 //! It really works: the harness that plays whole stories with the built programs and real databases.
 //!
 //! A [`World`] is one temporary directory with everything in it: authd, a PostgreSQL, sidecars in front of it, and people
-//! with their own homes. A [`MariadbWorld`] is the same around a MariaDB. Nothing in it is simulated. The programs are the built binaries, started as an administrator would
+//! with their own homes. A [`MariadbWorld`] is the same around a MariaDB, a [`NodeWorld`] around an sshd. Nothing in it is simulated. The programs are the built binaries, started as an administrator would
 //! start them; people sit at a pseudo terminal; the only stand-in is the software security key, which signs what a real
 //! key would sign.
 //!
@@ -25,29 +25,39 @@
 
 mod authd;
 mod binaries;
+mod browser;
+mod clients;
 mod mariadb;
 mod mariadb_client;
 mod mariadb_world;
+mod node_world;
+mod openssh;
 mod otp;
 mod owner;
 mod postgres;
 mod process;
 mod psql;
 mod sidecar;
+mod sshd;
 mod tctl;
 mod terminal;
 mod tsh;
 mod world;
 
 pub use authd::Authd;
+pub use browser::{Browser, ENTER, Key, KeyOptions, TAB};
+pub use clients::{interpreted, same_transcript};
 pub use mariadb::Mariadb;
 pub use mariadb_client::MariadbClient;
 pub use mariadb_world::MariadbWorld;
+pub use node_world::{NodeWorld, role_for};
+pub use openssh::OpenSsh;
 pub use otp::OtpDevice;
 pub use postgres::Postgres;
 pub use process::{Daemon, Finished, command_line, poll, run};
 pub use psql::Psql;
 pub use sidecar::{Guarded, Sidecar, SidecarOptions, guard};
+pub use sshd::{Sshd, account};
 pub use tctl::Tctl;
 pub use terminal::Terminal;
 pub use tsh::{PASSWORD, Tsh};

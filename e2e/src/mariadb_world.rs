@@ -35,17 +35,21 @@ impl MariadbWorld {
     /// # Errors
     /// When something in it does not start.
     pub fn jerry_and_olga() -> Result<Self> {
-        Self::with_server_options(&[])
+        Self::with(&[], &[])
     }
 
-    /// The same with options for the database server: `--max-allowed-packet=64M`.
+    /// The same with these roles in place of those of the same names, and with options for the database server:
+    /// `--max-allowed-packet=64M`.
     ///
     /// # Errors
     /// When something in it does not start.
-    pub fn with_server_options(options: &[&str]) -> Result<Self> {
+    pub fn with(roles: &[&str], options: &[&str]) -> Result<Self> {
         let dir = directory()?;
         let path = dir.path();
         let (authd, tctl) = cluster(path)?;
+        for role in roles {
+            tctl.create(role)?;
+        }
         let mariadb = Mariadb::start_with(&path.join("mariadb"), &tctl, options)?;
         let sidecar = |name: &str, labels: &str| {
             Sidecar::start(&path.join(name), &authd, &tctl, guard(name, labels, &mariadb))

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    Authd, Mariadb, Postgres, Tctl,
+    Authd, Mariadb, Postgres, Sshd, Tctl,
     authd::{STARTING, listening, logged},
     binaries,
     process::{Daemon, mortal, poll},
@@ -21,7 +21,7 @@ use crate::{
 /// What a sidecar is started with.
 #[derive(Clone, Debug)]
 pub struct SidecarOptions {
-    /// What the upstream speaks: `postgres` or `mysql`.
+    /// What the upstream speaks: `postgres`, `mysql` or `ssh`.
     pub protocol: &'static str,
     /// Name of its target.
     pub name: String,
@@ -36,12 +36,15 @@ pub struct SidecarOptions {
     pub parameter_values: bool,
     /// The version that MySQL clients are greeted with, in place of the database's own.
     pub mysql_server_version: Option<String>,
+    /// The host key of an upstream that speaks SSH.
+    pub host_key: Option<String>,
+    /// A file with a private key for such an upstream, in place of a certificate.
+    pub key_file: Option<PathBuf>,
 }
 
 impl SidecarOptions {
     fn flags(&self, auth_server: &str, ca_pin: &str, token: Option<&str>, listen: &str) -> Vec<String> {
-        let Self { protocol, name, labels, uri, password_file, parameter_values: _, mysql_server_version } =
-            self;
+        let Self { protocol, name, labels, uri, password_file, mysql_server_version, .. } = self;
         let mut flags = vec![
             format!("--auth-server={auth_server}"),
             format!("--ca-pin={ca_pin}"),
@@ -54,6 +57,8 @@ impl SidecarOptions {
         flags.extend(token.map(|token| format!("--token={token}")));
         flags.extend(password_file.iter().map(|file| format!("--upstream-password-file={}", file.display())));
         flags.extend(mysql_server_version.iter().map(|version| format!("--mysql-server-version={version}")));
+        flags.extend(self.host_key.iter().map(|key| format!("--upstream-host-key={key}")));
+        flags.extend(self.key_file.iter().map(|file| format!("--upstream-key-file={}", file.display())));
         flags
     }
 
@@ -66,7 +71,7 @@ impl SidecarOptions {
         token: Option<&str>,
         listen: &str,
     ) -> Result<String> {
-        let Self { protocol, name, labels, uri, password_file, parameter_values, mysql_server_version } =
+        let Self { protocol, name, labels, uri, password_file, parameter_values, mysql_server_version, .. } =
             self;
         let mut text = format!("auth_server: {auth_server}\nca_pins: ['{ca_pin}']\n");
         if let Some(token) = token {
@@ -91,13 +96,30 @@ impl SidecarOptions {
     }
 }
 
-/// A database that a sidecar can stand in front of.
+/// A database or host that a sidecar can stand in front of.
 pub trait Guarded {
     /// The word for it in a sidecar's configuration.
     const PROTOCOL: &'static str;
 
-    /// Where it listens with TLS: `HOST:PORT`, as its certificate says.
+    /// Where it listens: `HOST:PORT`, with TLS as its certificate says.
     fn address(&self) -> String;
+
+    /// The host key of one that speaks SSH.
+    fn host_key(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Guarded for Sshd {
+    const PROTOCOL: &'static str = "ssh";
+
+    fn address(&self) -> String {
+        self.address()
+    }
+
+    fn host_key(&self) -> Option<String> {
+        Some(self.host_key().to_owned())
+    }
 }
 
 impl Guarded for Postgres {
@@ -116,7 +138,7 @@ impl Guarded for Mariadb {
     }
 }
 
-/// Options of a sidecar that logs in to the database by client certificate.
+/// Options of a sidecar that logs in to what it guards by certificate.
 #[must_use]
 pub fn guard<D: Guarded>(name: &str, labels: &str, database: &D) -> SidecarOptions {
     SidecarOptions {
@@ -127,6 +149,8 @@ pub fn guard<D: Guarded>(name: &str, labels: &str, database: &D) -> SidecarOptio
         password_file: None,
         parameter_values: true,
         mysql_server_version: None,
+        host_key: database.host_key(),
+        key_file: None,
     }
 }
 
@@ -162,7 +186,8 @@ impl Sidecar {
         tctl: &Tctl,
         options: SidecarOptions,
     ) -> Result<Self> {
-        let (token, ca_pin) = (tctl.join_token()?, tctl.ca_pin()?);
+        let kind = if options.protocol == Sshd::PROTOCOL { "node" } else { "db" };
+        let (token, ca_pin) = (tctl.join_token_for(kind)?, tctl.ca_pin()?);
         let sidecar =
             Self::launch(data_dir, &authd.public_addr(), &ca_pin, Some(&token), options, "127.0.0.1:0")?;
         sidecar
@@ -223,6 +248,12 @@ impl Sidecar {
     #[must_use]
     pub fn command(&self) -> &str {
         self.daemon.command()
+    }
+
+    /// The name of what it guards.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.options.name
     }
 
     /// What clients dial.

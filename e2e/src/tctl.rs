@@ -87,8 +87,16 @@ impl Tctl {
     /// # Errors
     /// When none is given.
     pub fn join_token(&self) -> Result<String> {
-        let answer: Value =
-            serde_json::from_str(&self.ok(&["tokens", "add", "--type=db", "--format=json"])?)?;
+        self.join_token_for("db")
+    }
+
+    /// A join token for sidecars of this kind: `db` or `node`.
+    ///
+    /// # Errors
+    /// When none is given.
+    pub fn join_token_for(&self, kind: &str) -> Result<String> {
+        let kind = format!("--type={kind}");
+        let answer: Value = serde_json::from_str(&self.ok(&["tokens", "add", &kind, "--format=json"])?)?;
         let token = answer.get("token").and_then(Value::as_str);
         Ok(token.context("no token in the answer")?.to_owned())
     }

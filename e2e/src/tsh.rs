@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use auth::identity::UserName;
+use auth::identity::{ClusterName, UserName};
 use cli::home::Home;
 
 use crate::{
-    Finished, OtpDevice, Terminal, binaries,
+    Finished, OtpDevice, Terminal,
+    authd::CLUSTER,
+    binaries,
     process::{self},
     psql::plain_environment,
 };
@@ -92,6 +94,25 @@ impl Tsh {
         process::run(command, "", PATIENCE)
     }
 
+    /// tctl as this person, with the login that tsh made: an administrator at another machine than authd's.
+    ///
+    /// # Errors
+    /// When tctl is not built.
+    pub fn tctl(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binaries::ours("tctl")?);
+        plain_environment(&mut command);
+        command.envs(self.environment()).current_dir(&self.home).args(args);
+        Ok(command)
+    }
+
+    /// Runs tctl at a terminal, as this person.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn tctl_at_terminal(&self, args: &[&str]) -> Result<Terminal> {
+        Terminal::start(&self.tctl(args)?, self.echo)
+    }
+
     /// Finishes an invitation with a password and the security key.
     ///
     /// # Errors
@@ -100,6 +121,8 @@ impl Tsh {
         let mut terminal = self.at_terminal(&["register", url])?;
         self.choose_password(&mut terminal)?;
         choose_device(&mut terminal, "WEBAUTHN", "security-key")?;
+        terminal.expect("Allow passwordless logins [YES, NO]: ")?;
+        terminal.send("NO")?;
         terminal.succeed()
     }
 
@@ -144,6 +167,22 @@ impl Tsh {
         let home = Home::at(self.home.join(".tsh"));
         let files = home.user(&proxy.parse()?, &UserName::new(self.user.clone())?);
         Ok((files.tls_certificate(), files.tls_key()))
+    }
+
+    /// The login on disk in OpenSSH's form: private key and certificate.
+    ///
+    /// # Errors
+    /// When the address or the user's name is none.
+    pub fn ssh_login_files(&self, proxy: &str) -> Result<(PathBuf, PathBuf)> {
+        let home = Home::at(self.home.join(".tsh"));
+        let files = home.user(&proxy.parse()?, &UserName::new(self.user.clone())?);
+        Ok((files.ssh_key(), files.ssh_certificate(&ClusterName::new(CLUSTER)?)))
+    }
+
+    /// Whom tsh believes about hosts: a known_hosts file.
+    #[must_use]
+    pub fn known_hosts(&self) -> PathBuf {
+        Home::at(self.home.join(".tsh")).known_hosts()
     }
 
     /// Adds an OTP device, proved with the security key.

@@ -8,10 +8,13 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
 use crate::secret::Secret;
+use crate::ssh::SshKey;
 
 mod socket;
+mod ssh;
 
 pub(crate) use socket::{Socket, UpstreamStream, prepare};
+pub use ssh::{Allowed, SshTerms};
 
 /// The address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,13 @@ pub enum Credential {
     /// The same, and where there is no TLS, it may go encrypted with whatever RSA key the other side sends
     /// (MySQL): nobody proves whose key that is.
     PasswordEvenByUnknownKey(Secret),
+    /// An SSH key.
+    Ssh {
+        /// The key.
+        key: SshKey,
+        /// The certificate for it, in its wire form; `None` where the upstream knows the key itself.
+        certificate: Option<Vec<u8>>,
+    },
 }
 
 /// Everything needed to open a connection to the upstream.
@@ -77,6 +87,8 @@ pub struct Endpoint {
     /// Whether the upstream may ask the client for a file (MySQL `LOAD DATA LOCAL INFILE`): whoever forgets to
     /// decide about it hands out nothing.
     pub local_infile_allowed: bool,
+    /// For an upstream that speaks SSH, and needed there.
+    pub ssh: Option<SshTerms>,
 }
 
 /// A setting of the upstream's session: `statement_timeout` = `30s`.

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::refusal::{Refusal, SqlState};
+use crate::ssh::{SshFault, UnknownHost};
 use crate::{Malformed, Transferred};
 
 /// A client did not get as far as asking for a login. It was told so, where its protocol has words for it.
@@ -24,6 +25,9 @@ pub enum AcceptError {
     /// The client broke the protocol, or asked for something that is not offered; it was told the refusal.
     #[error("the client was refused at start-up: {}", .0.message)]
     Refused(Refusal),
+    /// The SSH connection failed before anybody was logged in.
+    #[error("the SSH login failed")]
+    Ssh(#[source] SshFault),
 }
 
 /// The upstream could not be reached, was not what it should be, or said no.
@@ -96,6 +100,15 @@ pub enum DialError {
     /// settings, more than a start-up packet holds.
     #[error("the login cannot be said in this protocol")]
     Login,
+    /// The upstream's SSH host key is not the right one.
+    #[error("the upstream is not known: {0}")]
+    UnknownHost(UnknownHost),
+    /// The endpoint does not say how an SSH upstream is known.
+    #[error("the endpoint is not one of SSH")]
+    NotSsh,
+    /// The SSH connection to the upstream failed before we were logged in.
+    #[error("the SSH login at the upstream failed")]
+    Ssh(#[source] SshFault),
 }
 
 /// An upstream's own error, for the log.

@@ -8,8 +8,10 @@ use crate::reader::Reader;
 use crate::refusal::Refusal;
 
 pub(crate) mod mysql;
+pub(crate) mod ssh;
 
 pub use mysql::MysqlEvent;
+use ssh::SshEvent;
 
 /// One thing that a client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub enum Event<'a> {
     },
     /// A command of MySQL's protocol.
     Mysql(MysqlEvent<'a>),
+    /// Something in an SSH session.
+    Ssh(SshEvent<'a>),
     /// The client broke the protocol. The message is not forwarded, and the session ends.
     Malformed {
         /// How.
@@ -128,6 +132,12 @@ pub enum Malformed {
     /// A command that is refused, or not known, and longer than any honest one (MySQL).
     #[error("a command 0x{0:02x} that is too long")]
     TooLong(u8),
+    /// A compressed packet that does not hold what it says (MySQL).
+    #[error("a compressed packet is broken: {0}")]
+    Compression(&'static str),
+    /// A message that cannot be read, or is not allowed where it comes (SSH).
+    #[error("{0}")]
+    Ssh(&'static str),
 }
 
 /// What the tap decides about an event.
@@ -135,6 +145,9 @@ pub enum Malformed {
 pub enum Verdict {
     /// Forward the message.
     Forward,
+    /// Do not forward it, and go on: an SSH request that can be answered with "no" is answered so. Anything else,
+    /// in any protocol, is ended by it as by [`Verdict::End`].
+    Refuse(Refusal),
     /// Do not forward it; end the session and tell the client why.
     End(Refusal),
 }

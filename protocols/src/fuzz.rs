@@ -72,6 +72,12 @@ pub fn mysql_upstream(bytes: &[u8]) {
     }
 }
 
+/// MySQL's compressed packets: what comes out is the same however the bytes are split and however much space there is, and
+/// no more than they say that they hold.
+pub fn mysql_compressed(bytes: &[u8]) {
+    mysql::fuzz_compressed(bytes);
+}
+
 /// Events as text, bytes passed, and how it ended.
 type Passed = (Vec<String>, usize, Option<Malformed>);
 

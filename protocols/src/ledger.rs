@@ -106,7 +106,11 @@ impl<T> Ledger<T> {
             (_, Event::Parse { .. } | Event::Bind { .. } | Event::Close { .. }) => self.extended = true,
             (
                 _,
-                Event::CopyEnd { .. } | Event::TextEnd { .. } | Event::Mysql(_) | Event::Malformed { .. },
+                Event::CopyEnd { .. }
+                | Event::TextEnd { .. }
+                | Event::Mysql(_)
+                | Event::Ssh(_)
+                | Event::Malformed { .. },
             ) => {}
         }
         if let Event::Execute { .. } = event {

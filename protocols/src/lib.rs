@@ -66,7 +66,7 @@
 //!     loop {
 //!         let (socket, _) = listener.accept().await?;
 //!         let Some(accepted) = postgres.accept(socket).await? else { continue };
-//!         if accepted.peer.0.is_empty() {
+//!         if accepted.peer.is_none() {
 //!             let refusal = Refusal::new(RefusalCode::NotAuthenticated, "a client certificate is required")
 //!                 .with_hint("run: tsh db connect prod");
 //!             accepted.client.refuse(refusal).await?;
@@ -107,19 +107,26 @@ pub mod fuzz;
 mod ledger;
 pub mod mysql;
 mod owner;
+mod peer;
 pub mod postgres;
 mod reader;
 mod refusal;
 pub mod relay;
 mod secret;
+pub mod ssh;
 mod starttls;
 
 pub use answer::{Answer, Answers, CAPTURED, Transaction};
-pub use endpoint::{Credential, Endpoint, Setting, UpstreamAddress, UpstreamTls};
+pub use endpoint::{Allowed, Credential, Endpoint, Setting, SshTerms, UpstreamAddress, UpstreamTls};
 pub use error::{AcceptError, DialError, RelayError, RelayFault, UpstreamReport};
 pub use event::mysql::{FileFate, KillFate, Value, Values};
+pub use event::ssh::{
+    ChannelKind, Exit, Listener, SftpEvent, SftpOperation, SftpOutcome, SshAction, SshEvent, TcpForward,
+    TerminalSize,
+};
 pub use event::{Event, Malformed, MysqlEvent, Parameter, Parameters, PreparedKind, Verdict};
 pub use ledger::Ledger;
+pub use peer::{Peer, Prompt, Reply, SshProof};
 pub use refusal::{Refusal, RefusalCode, SqlState};
 pub use secret::Secret;
 
@@ -127,7 +134,6 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 
 /// One wire protocol: how its clients knock, and how its upstreams are asked.
@@ -163,8 +169,8 @@ pub trait Protocol: Send + Sync + 'static {
 /// A client at the door: who it proves to be, and what it asks to be.
 #[derive(Debug)]
 pub struct Accepted<C> {
-    /// Its certificate chain, leaf first; the private key has signed the TLS handshake.
-    pub peer: PeerCertificate,
+    /// What it has proved.
+    pub peer: Peer,
     /// What it asks to be at the target.
     pub login: Login,
     /// The connection, waiting for one of [`Client::refuse`] and [`Client::relay`].
@@ -175,6 +181,15 @@ pub struct Accepted<C> {
 pub trait Client: Send + Sized {
     /// What [`Protocol::dial`] makes.
     type Upstream;
+
+    /// Asks the client a question, before it is told whether it is logged in. It may be asked again.
+    ///
+    /// # Cancel safety
+    /// Where it is dropped while it waits, the client can only be refused.
+    fn ask(&mut self, prompt: &Prompt) -> impl Future<Output = Reply> + Send {
+        let _ = prompt;
+        std::future::ready(Reply::Unable)
+    }
 
     /// Turns the client away in its protocol's own words, and closes so that it can read them.
     ///
@@ -218,10 +233,6 @@ pub trait Tap: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the tap is closed")]
 pub struct TapClosed;
-
-/// The certificate chain that a client presented, leaf first; empty when it presented none.
-#[derive(Clone, Debug, Default)]
-pub struct PeerCertificate(pub Vec<CertificateDer<'static>>);
 
 /// What the client asks to be at the target, in the protocol's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]

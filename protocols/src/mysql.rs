@@ -48,12 +48,14 @@
 //! | `inspector.rs`, `commands.rs`, `statements.rs` | commands, cut out of the client's bytes, and what becomes of each |
 //! | `follower.rs`, `responses.rs` | where an answer ends in the upstream's bytes, and how it came out |
 //! | `desk.rs` | what the two know together: which commands wait for an answer |
+//! | `compression.rs` | a client's leg that is compressed, unpacked in front of all that |
 //! | `kill.rs`, `local_infile.rs` | the two statements that reach beyond their own session |
 
 mod auth;
 mod capabilities;
 mod client;
 mod commands;
+mod compression;
 mod connection_id;
 mod desk;
 mod error_packet;
@@ -91,7 +93,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::endpoint::prepare;
 use crate::owner::same_key;
 use crate::relay::Stream;
-use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, PeerCertificate, Protocol};
+use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, Peer, Protocol};
 
 use connection_id::ConnectionIds;
 use front::ClientStream;
@@ -101,7 +103,7 @@ pub const TUNNEL_ALPN: &[u8] = b"touchstone-mysql";
 
 /// Whether who presents the first certificate may kill a session of who presented the second, by our connection
 /// id. Both have signed a TLS handshake and have a session that policy allowed.
-pub type MayKill = dyn Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync;
+pub type MayKill = dyn Fn(&Peer, &Peer) -> bool + Send + Sync;
 
 /// The MySQL front of one target, its greeting, and the connection ids of its live sessions.
 ///
@@ -129,10 +131,7 @@ impl Mysql {
     /// Judges a KILL of one of our connection ids; without this, only the very key of a session's own certificate
     /// may kill it. To be called before the first client comes.
     #[must_use]
-    pub fn with_may_kill(
-        mut self,
-        may_kill: impl Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync + 'static,
-    ) -> Self {
+    pub fn with_may_kill(mut self, may_kill: impl Fn(&Peer, &Peer) -> bool + Send + Sync + 'static) -> Self {
         self.ids = ConnectionIds::new(Box::new(may_kill));
         self
     }
@@ -169,9 +168,9 @@ impl Mysql {
 }
 
 /// The chain that the client presented in the handshake that its private key signed.
-fn peer<S>(stream: &ClientStream<S>) -> PeerCertificate {
+fn peer<S>(stream: &ClientStream<S>) -> Peer {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    PeerCertificate(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
+    Peer::from_chain(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
 }
 
 impl Protocol for Mysql {
@@ -196,6 +195,23 @@ pub(crate) fn fuzz_response(bytes: &[u8]) {
         handshake::fuzz(bytes, Capabilities::new(flags, flags));
     }
     login::fuzz(bytes);
+}
+
+/// Compressed packets, by either algorithm.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_compressed(bytes: &[u8]) {
+    let step = 1 + usize::from(bytes.first().copied().unwrap_or(0)) % 97;
+    for algorithm in [compression::Algorithm::Zlib, compression::Algorithm::Zstd(3)] {
+        let (whole, malformed) = compression::unpack_all(algorithm, bytes, bytes.len().max(1), 4_096);
+        let (stepped, ended) = compression::unpack_all(algorithm, bytes, step, 1 + step);
+        assert_eq!(ended.is_some(), malformed.is_some(), "{algorithm:?} ends otherwise in steps of {step}");
+        // What is broken may show at once, or when what lies before has come out.
+        let same = match malformed {
+            Some(_) => stepped.starts_with(&whole) || whole.starts_with(&stepped),
+            None => stepped == whole,
+        };
+        assert!(same, "{algorithm:?} unpacks something else in steps of {step}");
+    }
 }
 
 /// What an upstream may say before it is ready.

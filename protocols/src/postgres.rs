@@ -48,7 +48,7 @@ use crate::endpoint::prepare;
 use crate::owner::same_key;
 use crate::reader::Reader;
 use crate::relay::{self, Stream};
-use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, PeerCertificate, Protocol};
+use crate::{AcceptError, Accepted, DialError, Endpoint, Limits, Login, Peer, Protocol};
 
 use cancel::{Found, Registry};
 use front::{ClientStream, Door, Front};
@@ -71,7 +71,7 @@ pub struct Postgres {
 /// Whether who presents the first certificate in a CancelRequest may cancel a session of who presented the
 /// second. Both have signed a TLS handshake, and nothing else is known of the first: its chain is as anybody
 /// may make it. Neither is empty.
-pub type MayCancel = dyn Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync;
+pub type MayCancel = dyn Fn(&Peer, &Peer) -> bool + Send + Sync;
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -94,7 +94,7 @@ impl Postgres {
     #[must_use]
     pub fn with_may_cancel(
         mut self,
-        may_cancel: impl Fn(&PeerCertificate, &PeerCertificate) -> bool + Send + Sync + 'static,
+        may_cancel: impl Fn(&Peer, &Peer) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.may_cancel = Arc::new(may_cancel);
         self
@@ -132,12 +132,12 @@ impl Postgres {
     }
 
     /// Whether the certificate that came with a CancelRequest, if one did, may cancel this one's session.
-    fn is_allowed<S>(&self, door: &Door<S>, owner: &PeerCertificate) -> bool {
+    fn is_allowed<S>(&self, door: &Door<S>, owner: &Peer) -> bool {
         let canceller = match door {
             Door::Tls(stream) => peer(stream),
-            Door::Plain(_) => PeerCertificate::default(),
+            Door::Plain(_) => Peer::default(),
         };
-        canceller.0.is_empty() || (!owner.0.is_empty() && (self.may_cancel)(&canceller, owner))
+        canceller.is_none() || (!owner.is_none() && (self.may_cancel)(&canceller, owner))
     }
 
     /// Carries a CancelRequest to where its session is, and closes when that is done: clients take the close
@@ -175,9 +175,9 @@ impl Postgres {
 }
 
 /// The chain that the client presented in the handshake that its private key signed.
-fn peer<S>(stream: &ClientStream<S>) -> PeerCertificate {
+fn peer<S>(stream: &ClientStream<S>) -> Peer {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    PeerCertificate(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
+    Peer::from_chain(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
 }
 
 impl Protocol for Postgres {

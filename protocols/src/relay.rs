@@ -24,7 +24,7 @@ use crate::frame::{Errand, Follow, Inspect, Step};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::{End, Malformed, RelayError, RelayFault, Tap, TapClosed, Transferred, Verdict};
 
-use buffer::Buffer;
+pub(crate) use buffer::Buffer;
 pub(crate) use close::{HEARD_OUT, close};
 use downstream::{Broken, Downstream};
 use shared::{Filled, Shared};
@@ -221,7 +221,7 @@ async fn forward<C: Stream, U: Stream>(
                 filled = client.fill(&mut held) => match filled {
                     Ok(Filled::More) => {}
                     Ok(Filled::End) => return ClientStop::Closed,
-                    Err(error) => return ClientStop::Read(error),
+                    Err(error) => return unreadable(error, tap).await,
                 },
                 () = inspector.called() => continue,
             },
@@ -263,6 +263,20 @@ async fn forward<C: Stream, U: Stream>(
     }
 }
 
+/// The client's stream cannot be read. One that is packed can be broken by the client itself.
+async fn unreadable(error: io::Error, tap: &mut impl Tap) -> ClientStop {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Malformed>()) {
+        None => ClientStop::Read(error),
+        Some(&reason) => malformed(reason, tap).await,
+    }
+}
+
+/// It ends the session whatever the tap says; a closed tap must not be mistaken for a broken client.
+async fn malformed(reason: Malformed, tap: &mut impl Tap) -> ClientStop {
+    let shown = show(crate::Event::Malformed { reason }, tap).await;
+    shown.err().unwrap_or(ClientStop::Malformed(reason))
+}
+
 /// How many bytes of the batch may be forwarded, and what comes behind them.
 async fn inspect(batch: &[u8], inspector: &mut impl Inspect, tap: &mut impl Tap) -> (usize, Looked) {
     let mut allowed = 0;
@@ -285,12 +299,7 @@ async fn inspect(batch: &[u8], inspector: &mut impl Inspect, tap: &mut impl Tap)
                 Ok(()) => return (allowed, Looked::Refuse(skip, answer)),
                 Err(stop) => return (allowed, Looked::Stop(stop)),
             },
-            Err(reason) => {
-                // It ends the session whatever the tap says; a closed tap must not be mistaken for a broken
-                // client.
-                let shown = show(crate::Event::Malformed { reason }, tap).await;
-                return (allowed, Looked::Stop(shown.err().unwrap_or(ClientStop::Malformed(reason))));
-            }
+            Err(reason) => return (allowed, Looked::Stop(malformed(reason, tap).await)),
         }
     }
 }
@@ -321,7 +330,7 @@ async fn errands<U: Stream>(
 async fn show(event: crate::Event<'_>, tap: &mut impl Tap) -> Result<(), ClientStop> {
     match tap.observe(event).await {
         Ok(Verdict::Forward) => Ok(()),
-        Ok(Verdict::End(refusal)) => Err(ClientStop::Refused(refusal)),
+        Ok(Verdict::End(refusal) | Verdict::Refuse(refusal)) => Err(ClientStop::Refused(refusal)),
         Err(TapClosed) => Err(ClientStop::TapClosed),
     }
 }

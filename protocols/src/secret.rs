@@ -13,8 +13,9 @@ impl Secret {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes, for the one place that must send or hash them.
-    pub(crate) fn expose(&self) -> &[u8] {
+    /// The bytes, for the one place that must send, hash or compare them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }

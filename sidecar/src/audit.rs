@@ -10,6 +10,7 @@
 //! - How it came out is an event of its own, which follows: see `event` for all of them, and `event/outcome.rs` for examples.
 //! - authd takes events in order. One that it refuses for good (no known version of it would) is set aside in
 //!   `DATA_DIR/spool/rejected`, up to 16 MiB of them, and an error is logged; the rest goes on.
+//! - Of SSH sessions, what terminals show is recorded besides: see `channels`, and `recording`.
 //! - `db.session.end` is written on every way out, a panic and a cancelled task included ([`Trail`] sees to it).
 //! - The disk space is bounded: beyond the bound no session starts; live ones go on for a quarter of it, then end.
 
@@ -28,6 +29,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+mod channels;
 mod event;
 mod rejected;
 mod shipper;
@@ -39,7 +41,8 @@ mod writer;
 
 pub use self::event::Parameters;
 pub(crate) use self::{
-    event::{Denied, Ending, Rejected, Started, Subject},
+    channels::Recorded,
+    event::{Denied, Ending, Rejected, Started, Subject, SubjectTarget},
     shipper::{EmitError, Shipped, Shipper, Uplink},
     spool::Record,
     trail::Trail,

@@ -15,7 +15,7 @@ use auth::{
     api::CaPin,
     identity::{Protocol, TargetName},
 };
-use protocols::UpstreamAddress;
+use protocols::{UpstreamAddress, ssh::HostKeys};
 use rustls_pki_types::ServerName;
 use zeroize::Zeroizing;
 
@@ -34,6 +34,8 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/touchstone-sidecar";
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Audit that waits for authd, at most: 1 GiB.
 pub const DEFAULT_SPOOL_BOUND: u64 = 1024 * 1024 * 1024;
+/// Recordings that wait for authd, at most: 1 GiB.
+pub const DEFAULT_RECORDINGS_BOUND: u64 = 1024 * 1024 * 1024;
 /// Below this, a few large queries would stop all sessions.
 pub const MIN_SPOOL_BOUND: u64 = 16 * 1024 * 1024;
 /// Far more than one database takes; each idle session costs some 40 KiB.
@@ -58,6 +60,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Bytes of audit on disk beyond which no session starts.
     pub spool_bound: u64,
+    /// Bytes of recordings on disk beyond which no terminal is recorded.
+    pub recordings_bound: u64,
     /// Room on each listener.
     pub room: Room,
     /// At least one; names and listen addresses are unique.
@@ -118,9 +122,30 @@ pub struct UpstreamConfig {
     pub server_name: Option<ServerName<'static>>,
     /// What the sidecar proves to it.
     pub credential: CredentialSource,
+    /// How a host's sshd proves itself; empty for databases.
+    pub ssh: SshUpstream,
     /// MySQL without TLS: the password may go encrypted with whatever RSA key the other side sends. By name only: nobody
     /// proves whose key that is.
     pub danger_any_rsa_key: bool,
+}
+
+/// How a host's sshd proves itself: by its key, or by a certificate for its key. One of them must be said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SshUpstream {
+    /// Lines such as `ssh-ed25519 AAAA…`: any of these.
+    pub host_keys: Vec<String>,
+    /// A file of such lines (`/etc/ssh/ssh_host_ed25519_key.pub`). Read at start.
+    pub host_key_file: Option<PathBuf>,
+    /// Authorities of host certificates, lines likewise.
+    pub host_authorities: Vec<String>,
+    /// The names of which a host certificate must carry one, in place of the address's host.
+    pub host_names: Vec<String>,
+}
+
+impl SshUpstream {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the upstream must prove itself.
@@ -143,6 +168,10 @@ pub enum CredentialSource {
     ClientCertificate,
     /// A password: by SCRAM, or by whichever of MySQL's methods the upstream asks for. Read for each session, so that it can be changed in place.
     PasswordFile(PathBuf),
+    /// A user certificate of SSH for the account, issued by the cluster's openssh authority.
+    SshCertificate,
+    /// A private key of SSH (`-----BEGIN OPENSSH PRIVATE KEY-----`). Read for each session, so that it can be changed in place.
+    SshKeyFile(PathBuf),
     /// Nothing: on a Unix socket, `peer` or `trust`, `auth_socket` or `unix_socket`.
     None,
 }
@@ -175,7 +204,10 @@ impl Config {
             return Err(ConfigError::NoTargets);
         }
         if self.spool_bound < MIN_SPOOL_BOUND {
-            return Err(ConfigError::SpoolBound { bytes: self.spool_bound });
+            return Err(ConfigError::SpoolBound { what: "audit", bytes: self.spool_bound });
+        }
+        if self.recordings_bound < MIN_SPOOL_BOUND {
+            return Err(ConfigError::SpoolBound { what: "recordings", bytes: self.recordings_bound });
         }
         for (what, room) in [
             ("max_connections", self.room.connections),
@@ -209,21 +241,22 @@ impl Config {
 impl TargetConfig {
     fn check(&self) -> Result<(), ConfigError> {
         match (self.protocol, &self.mysql_version) {
-            (Protocol::Ssh, _) => {
-                return Err(ConfigError::Protocol { target: self.name.clone(), protocol: self.protocol });
-            }
-            (Protocol::Postgres, Some(_)) => {
+            (Protocol::Postgres | Protocol::Ssh, Some(_)) => {
                 return Err(self.wrong("mysql.server_version goes with protocol: mysql"));
             }
             (Protocol::Mysql, Some(version)) if !is_version(version) => {
                 return Err(self.wrong("mysql.server_version is 1 to 100 printable ASCII characters"));
             }
-            (Protocol::Postgres | Protocol::Mysql, _) => {}
+            (Protocol::Postgres | Protocol::Mysql | Protocol::Ssh, _) => {}
         }
         if self.upstream.danger_any_rsa_key && self.protocol != Protocol::Mysql {
             return Err(self.wrong("upstream.danger_any_rsa_key goes with protocol: mysql"));
         }
-        self.upstream.check().map_err(|what| self.wrong(what))
+        let checked = match self.protocol {
+            Protocol::Ssh => self.upstream.check_node(),
+            Protocol::Postgres | Protocol::Mysql => self.upstream.check(),
+        };
+        checked.map_err(|what| self.wrong(what))
     }
 
     fn wrong(&self, what: &'static str) -> ConfigError {
@@ -247,11 +280,52 @@ impl UpstreamConfig {
             None if tls == TlsMode::Plaintext => CredentialSource::None,
             None => CredentialSource::ClientCertificate,
         };
-        Self { address, tls, ca_file: None, server_name: None, credential, danger_any_rsa_key: false }
+        let ssh = SshUpstream::default();
+        Self { address, tls, ca_file: None, server_name: None, credential, ssh, danger_any_rsa_key: false }
+    }
+
+    /// A host's sshd: known by what `ssh` says, logged in to with a certificate, or with the key in `key_file`.
+    #[must_use]
+    pub fn node(address: UpstreamAddress, ssh: SshUpstream, key_file: Option<PathBuf>) -> Self {
+        let credential = key_file.map_or(CredentialSource::SshCertificate, CredentialSource::SshKeyFile);
+        Self { credential, ssh, ..Self::new(address, Some(TlsMode::Plaintext), None) }
+    }
+
+    fn check_node(&self) -> Result<(), &'static str> {
+        let ssh = &self.ssh;
+        if self.tls != TlsMode::Plaintext || self.ca_file.is_some() || self.server_name.is_some() {
+            return Err("TLS settings mean nothing with protocol: ssh: sshd is known by its host key");
+        }
+        if !matches!(self.credential, CredentialSource::SshCertificate | CredentialSource::SshKeyFile(_)) {
+            return Err("with protocol: ssh, upstream.credential is certificate or key");
+        }
+        if ssh.host_keys.is_empty() && ssh.host_key_file.is_none() && ssh.host_authorities.is_empty() {
+            return Err("upstream.host_key, upstream.host_key_file or upstream.host_ca must say how sshd is known");
+        }
+        if ssh.host_authorities.is_empty() && !ssh.host_names.is_empty() {
+            return Err("upstream.host_name goes with upstream.host_ca");
+        }
+        let nameless = matches!(self.address, UpstreamAddress::Unix(_)) && ssh.host_names.is_empty();
+        if !ssh.host_authorities.is_empty() && nameless {
+            return Err("upstream.host_ca on a Unix socket needs upstream.host_name");
+        }
+        let are_keys = |lines: &[String]| {
+            lines.iter().all(|line| HostKeys::default().with_pinned(line).is_ok())
+        };
+        if !are_keys(&ssh.host_keys) || !are_keys(&ssh.host_authorities) {
+            return Err("upstream.host_key and upstream.host_ca are lines such as: ssh-ed25519 AAAA…");
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), &'static str> {
         let plaintext = self.tls == TlsMode::Plaintext;
+        if !self.ssh.is_empty() {
+            return Err("host keys go with protocol: ssh");
+        }
+        if matches!(self.credential, CredentialSource::SshCertificate | CredentialSource::SshKeyFile(_)) {
+            return Err("upstream.key_file goes with protocol: ssh");
+        }
         if matches!(self.address, UpstreamAddress::Unix(_)) && !plaintext {
             return Err("TLS is not spoken on a Unix socket: leave upstream.tls out");
         }

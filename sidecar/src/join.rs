@@ -14,6 +14,7 @@ use auth::{
     key::{KeyError, generate_p256},
     proto::{JoinRequest, SidecarCertificate, SidecarCertificateRequest, public_client::PublicClient},
 };
+use protocols::ssh::HostIdentity;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,9 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 mod file;
+mod host_key;
 
+pub(crate) use self::host_key::{host_identity, host_key, wire};
 pub use self::file::IdentityError;
 use crate::{backoff::Backoff, chain::Chain, link::Link, tls::ServerCertificate};
 
@@ -34,6 +37,8 @@ pub(crate) struct Identity {
     pub(crate) host_authorities: Vec<CertificateDer<'static>>,
     /// The hosts that it was asked for with.
     pub(crate) hosts: Vec<String>,
+    /// Of SSH, in its wire form, where a node is guarded.
+    pub(crate) host_certificate: Option<Vec<u8>>,
     pub(crate) issued: SystemTime,
 }
 
@@ -42,6 +47,8 @@ pub(crate) struct Identity {
 pub(crate) struct Names {
     pub(crate) targets: Vec<TargetName>,
     pub(crate) hosts: Vec<String>,
+    /// The SSH host key, in its wire form, where a node is guarded.
+    pub(crate) host_key: Option<Vec<u8>>,
 }
 
 /// Why this sidecar has no identity.
@@ -52,7 +59,7 @@ pub enum JoinError {
     Stored(#[source] IdentityError),
     /// There is no identity for these targets, and nothing to get one with.
     #[error(
-        "{why}: a join token and a CA pin are needed (--token, --ca-pin; tctl tokens add --type=db prints both)"
+        "{why}: a join token and a CA pin are needed (--token, --ca-pin; tctl tokens add --type=db, or --type=node, prints both)"
     )]
     NoToken {
         /// Why a token is needed.
@@ -108,6 +115,9 @@ pub(crate) async fn identity(
     let why = match file::load(data_dir).map_err(JoinError::Stored)? {
         None => "this sidecar has not joined a cluster yet",
         Some(stored) if stored.sidecar.not_after <= now => "this sidecar's certificate has expired",
+        Some(stored) if !stored.certifies(names.host_key.as_deref()) => {
+            "this sidecar's SSH host key has no certificate"
+        }
         Some(stored) if !stored.covers(&names.targets) => "this sidecar's certificate is for other targets",
         Some(stored) => {
             if !names.hosts.iter().all(|host| stored.hosts.contains(host)) {
@@ -153,7 +163,7 @@ fn request(names: &Names) -> Result<(Key, SidecarCertificateRequest), JoinError>
             target_names,
             hosts: names.hosts.clone(),
             // A sidecar of databases has no host key.
-            ssh_public_key: Vec::new(),
+            ssh_public_key: names.host_key.clone().unwrap_or_default(),
         },
     ))
 }
@@ -165,8 +175,13 @@ impl Identity {
             answer.host_authorities.into_iter().map(CertificateDer::from).collect();
         let sidecar =
             verify(&certificate, &host_authorities, now).map_err(|error| JoinError::Answer(error.into()))?;
+        let host_certificate = match &names.host_key {
+            Some(key) => Some(host_key::certificate(&answer.ssh_host_certificate, key)?),
+            None => None,
+        };
+        let hosts = names.hosts.clone();
         let identity =
-            Self { sidecar, certificate, key, host_authorities, hosts: names.hosts.clone(), issued: now };
+            Self { sidecar, certificate, key, host_authorities, hosts, host_certificate, issued: now };
         // A key that is not the certificate's would only show at the first handshake.
         ServerCertificate::new(identity.chain(), identity.private_key())
             .map_err(|error| JoinError::Answer(error.into()))?;
@@ -178,6 +193,12 @@ impl Identity {
 
     fn covers(&self, targets: &[TargetName]) -> bool {
         targets.iter().all(|target| self.sidecar.target_names.contains(target))
+    }
+
+    /// Is there a certificate for this host key, where one is needed?
+    fn certifies(&self, host_key: Option<&[u8]>) -> bool {
+        let Some(host_key) = host_key else { return true };
+        self.host_certificate.as_deref().is_some_and(|certificate| host_key::is_for(certificate, host_key))
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
@@ -216,6 +237,7 @@ pub(crate) async fn keep_fresh(
     data_dir: &Path,
     link: &Link,
     server: &ServerCertificate,
+    host: Option<&HostIdentity>,
     stop: CancellationToken,
 ) {
     let mut backoff = BACKOFF;
@@ -229,7 +251,7 @@ pub(crate) async fn keep_fresh(
         if SystemTime::now() < identity.renew_at() {
             continue;
         }
-        match renew(&identity, data_dir, link, server).await {
+        match renew(&identity, data_dir, link, server, host).await {
             Ok(renewed) => {
                 info!(not_after = auth::clock::rfc3339(renewed.sidecar.not_after), "certificate renewed");
                 (identity, backoff) = (renewed, BACKOFF);
@@ -246,8 +268,13 @@ async fn renew(
     data_dir: &Path,
     link: &Link,
     server: &ServerCertificate,
+    host: Option<&HostIdentity>,
 ) -> Result<Arc<Identity>, JoinError> {
-    let names = Names { targets: identity.sidecar.target_names.clone(), hosts: identity.hosts.clone() };
+    let names = Names {
+        targets: identity.sidecar.target_names.clone(),
+        hosts: identity.hosts.clone(),
+        host_key: host.map(|host| host.public().to_vec()),
+    };
     let (key, request) = request(&names)?;
     let mut sidecars = link.sidecars().await.map_err(JoinError::Connect)?;
     let answer = sidecars.renew_certificate(request).await;
@@ -258,6 +285,9 @@ async fn renew(
     server
         .replace(renewed.chain(), renewed.private_key())
         .map_err(|error| JoinError::Answer(error.into()))?;
+    if let (Some(host), Some(certificate)) = (host, &renewed.host_certificate) {
+        host.certify(certificate).map_err(|error| JoinError::Answer(error.into()))?;
+    }
     link.renewed(Arc::clone(&renewed)).await;
     Ok(renewed)
 }

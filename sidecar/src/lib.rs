@@ -59,6 +59,7 @@ mod listener;
 mod metrics;
 mod probe;
 mod process;
+mod recording;
 mod refusal;
 mod seats;
 mod session;

@@ -1,25 +1,34 @@
 //! The one connection to authd, under the certificate of the day.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use auth::{
     api::{self, ApiError, Trust},
     clock::from_unix_millis,
-    identity::TargetName,
+    credential::OtpProof,
+    identity::{TargetName, UserName},
     proto::{
-        AuditRecord, EmitAuditRequest, IssueUpstreamCertificateRequest, sidecars_client::SidecarsClient,
+        AuditRecord, EmitAuditRequest, IssueUpstreamCertificateRequest, IssueUpstreamSshCertificateRequest,
+        RecordingOf, RecordingPart, VerifyOtpRequest, sidecars_client::SidecarsClient,
     },
 };
 use rustls_pki_types::CertificateDer;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 use tonic::{Code, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
     audit::{EmitError, Record, Uplink},
-    join::Identity,
-    upstream::{Issue, Issued},
+    join::{self, Identity},
+    recording::{Acknowledged, Of, RecordingUplink, UploadError},
+    session::{CodeError, VerifyCode},
+    upstream::{Issue, IssueSsh, Issued, IssuedSsh},
 };
+
+/// Longest wait for authd's word about a code: a person waits behind it.
+const CODE_DEADLINE: Duration = Duration::from_secs(15);
+/// Longest wait for authd to take a part of a recording.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The way to authd. A channel is made when it is first needed; it mends itself, and is made anew with a new certificate.
 pub(crate) struct Link {
@@ -65,7 +74,7 @@ impl Issue for Arc<Link> {
         target: &'a TargetName,
         db_user: &'a str,
         public_key: Vec<u8>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Issued, Box<dyn Error + Send + Sync>>> + Send + 'a>>
+    ) -> Pin<Box<dyn Future<Output = Result<Issued, Box<dyn Error + Send + Sync>>> + Send + 'a>>
     {
         Box::pin(async move {
             let request = IssueUpstreamCertificateRequest {
@@ -91,5 +100,85 @@ impl Uplink for Arc<Link> {
             Err(status) if status.code() == Code::InvalidArgument => Err(EmitError::Refused(status.into())),
             Err(status) => Err(EmitError::Failed(status.into())),
         }
+    }
+}
+
+impl IssueSsh for Arc<Link> {
+    fn issue_ssh<'a>(
+        &'a self,
+        target: &'a TargetName,
+        login: &'a str,
+        user: &'a UserName,
+        public_key: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Result<IssuedSsh, Box<dyn Error + Send + Sync>>> + Send + 'a>> {
+        Box::pin(async move {
+            let request = IssueUpstreamSshCertificateRequest {
+                target_name: target.to_string(),
+                login: login.to_owned(),
+                user: user.to_string(),
+                ssh_public_key: public_key,
+            };
+            let issued = self.sidecars().await?.issue_upstream_ssh_certificate(request).await?.into_inner();
+            let not_after = from_unix_millis(issued.not_after).ok_or("the certificate has no end")?;
+            let certificate = join::wire(&issued.ssh_certificate).ok_or("the certificate cannot be read")?;
+            Ok(IssuedSsh { certificate, not_after })
+        })
+    }
+}
+
+impl VerifyCode for Arc<Link> {
+    fn verify(
+        &self,
+        asked: VerifyOtpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<OtpProof, CodeError>> + Send + '_>> {
+        Box::pin(async move {
+            let judged = timeout(CODE_DEADLINE, async {
+                let mut sidecars = self.sidecars().await.map_err(|error| CodeError::Failed(error.into()))?;
+                let answer = sidecars.verify_otp(asked.clone()).await.map_err(|status| match status.code() {
+                    Code::Unauthenticated => CodeError::Wrong,
+                    Code::FailedPrecondition
+                    | Code::ResourceExhausted
+                    | Code::NotFound
+                    | Code::PermissionDenied
+                    | Code::InvalidArgument => CodeError::Refused(status.into()),
+                    _ => CodeError::Failed(status.into()),
+                })?;
+                OtpProof::from_answer(&asked, answer.get_ref())
+                    .map_err(|error| CodeError::Failed(error.into()))
+            });
+            judged.await.unwrap_or_else(|late| Err(CodeError::Failed(late.into())))
+        })
+    }
+}
+
+impl RecordingUplink for Arc<Link> {
+    async fn upload(
+        &self,
+        id: Uuid,
+        of: &Of,
+        offset: u64,
+        data: Vec<u8>,
+        finished: bool,
+    ) -> Result<Acknowledged, UploadError> {
+        let of = RecordingOf {
+            user: of.user.clone(),
+            login: of.login.clone(),
+            target_name: of.target_name.clone(),
+            started: of.started,
+        };
+        let part = RecordingPart { session_id: id.to_string(), of: Some(of), offset, data, finished };
+        let uploaded = timeout(UPLOAD_DEADLINE, async {
+            let mut sidecars = self.sidecars().await.map_err(|error| UploadError::Failed(error.into()))?;
+            let answer = sidecars.upload_recording(futures_util::stream::iter([part])).await;
+            answer.map_err(|status| match status.code() {
+                // Another sidecar's, of a node that is not ours any more, or longer than any may be.
+                Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::FailedPrecondition => {
+                    UploadError::Refused(status.into())
+                }
+                _ => UploadError::Failed(status.into()),
+            })
+        });
+        let answer = uploaded.await.unwrap_or_else(|late| Err(UploadError::Failed(late.into())))?.into_inner();
+        Ok(Acknowledged { offset: answer.acknowledged, finished: answer.finished })
     }
 }

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sidecar::{
     Sidecar,
     config::{
-        Config, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_ROOM, DEFAULT_SPOOL_BOUND, Labels,
-        Parameters, TargetConfig, Tls, Token, UpstreamConfig, Uri, parse_duration,
+        Config, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_RECORDINGS_BOUND, DEFAULT_ROOM,
+        DEFAULT_SPOOL_BOUND, Labels, Parameters, SshUpstream, TargetConfig, Tls, Token, UpstreamConfig, Uri, parse_duration,
     },
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,7 +45,7 @@ enum Command {
 #[derive(Args)]
 struct Start {
     /// Configuration file; with it, no flag that describes a target is taken.
-    #[arg(short, long, conflicts_with_all = ["auth_server", "ca_pins", "token", "token_file", "name", "protocol", "uri", "labels", "listen", "public_addr", "upstream_password_file", "upstream_tls", "mysql_server_version"])]
+    #[arg(short, long, conflicts_with_all = ["auth_server", "ca_pins", "token", "token_file", "name", "protocol", "uri", "labels", "listen", "public_addr", "upstream_password_file", "upstream_tls", "mysql_server_version", "upstream_host_keys", "upstream_host_key_file", "upstream_host_cas", "upstream_host_names", "upstream_key_file"])]
     config: Option<PathBuf>,
     /// authd, HOST:PORT.
     #[arg(long, required_unless_present = "config")]
@@ -62,7 +62,7 @@ struct Start {
     /// Name of the target.
     #[arg(long, required_unless_present = "config")]
     name: Option<TargetNameArg>,
-    /// What it speaks: postgres or mysql, which is MariaDB too (ssh is not built yet in this version).
+    /// What it speaks: postgres, mysql, which is MariaDB too, or ssh.
     #[arg(long, value_enum, required_unless_present = "config")]
     protocol: Option<ProtocolArg>,
     /// The upstream: HOST:PORT or unix:PATH of its socket.
@@ -89,6 +89,21 @@ struct Start {
     /// verify-full, verify-ca, insecure, or insecure-plaintext.
     #[arg(long)]
     upstream_tls: Option<Tls>,
+    /// ssh: the host's key, a line such as `ssh-ed25519 AAAA…`; may be given more than once.
+    #[arg(long = "upstream-host-key")]
+    upstream_host_keys: Vec<String>,
+    /// ssh: file of such lines (/etc/ssh/ssh_host_ed25519_key.pub).
+    #[arg(long)]
+    upstream_host_key_file: Option<PathBuf>,
+    /// ssh: authority that certifies the host's key; may be given more than once.
+    #[arg(long = "upstream-host-ca")]
+    upstream_host_cas: Vec<String>,
+    /// ssh: name that the host's certificate must carry, in place of the host in --uri.
+    #[arg(long = "upstream-host-name")]
+    upstream_host_names: Vec<String>,
+    /// ssh: log in to the host with the private key in this file in place of a certificate.
+    #[arg(long)]
+    upstream_key_file: Option<PathBuf>,
     /// Greet MySQL clients with this version in place of the upstream's own.
     #[arg(long)]
     mysql_server_version: Option<String>,
@@ -203,25 +218,21 @@ impl Start {
         else {
             anyhow::bail!("--auth-server, --name, --protocol, --uri and --listen are needed, or --config");
         };
-        let password_file = self.upstream_password_file.clone();
+        let protocol = match protocol {
+            ProtocolArg::Postgres => Protocol::Postgres,
+            ProtocolArg::Mysql => Protocol::Mysql,
+            ProtocolArg::Ssh => Protocol::Ssh,
+        };
         let target = TargetConfig {
             name: name.0.clone(),
             description: String::new(),
-            protocol: match protocol {
-                ProtocolArg::Postgres => Protocol::Postgres,
-                ProtocolArg::Mysql => Protocol::Mysql,
-                ProtocolArg::Ssh => Protocol::Ssh,
-            },
+            protocol,
             labels: self.labels.as_ref().map_or_else(BTreeMap::new, |labels| labels.0.clone()),
             listen,
             public_addr: self.public_addr.clone(),
             parameters: Parameters::Recorded,
             mysql_version: self.mysql_server_version.clone(),
-            upstream: UpstreamConfig::new(
-                uri.0.clone(),
-                self.upstream_tls.as_ref().map(|tls| tls.0),
-                password_file,
-            ),
+            upstream: self.upstream(protocol, uri)?,
         };
         let literal = self.token.clone().map(|token| Token::Literal(Zeroizing::new(token)));
         let config = Config {
@@ -232,10 +243,33 @@ impl Start {
             diag_addr: None,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             spool_bound: DEFAULT_SPOOL_BOUND,
+            recordings_bound: DEFAULT_RECORDINGS_BOUND,
             room: DEFAULT_ROOM,
             targets: vec![target],
         };
         Ok(config.checked()?)
+    }
+
+    fn upstream(&self, protocol: Protocol, uri: &Uri) -> anyhow::Result<UpstreamConfig> {
+        let ssh = SshUpstream {
+            host_keys: self.upstream_host_keys.clone(),
+            host_key_file: self.upstream_host_key_file.clone(),
+            host_authorities: self.upstream_host_cas.clone(),
+            host_names: self.upstream_host_names.clone(),
+        };
+        let tls = self.upstream_tls.as_ref().map(|tls| tls.0);
+        if protocol == Protocol::Ssh {
+            if tls.is_some() || self.upstream_password_file.is_some() {
+                anyhow::bail!("--upstream-tls and --upstream-password-file mean nothing with --protocol=ssh");
+            }
+            return Ok(UpstreamConfig::node(uri.0.clone(), ssh, self.upstream_key_file.clone()));
+        }
+        if self.upstream_key_file.is_some() {
+            anyhow::bail!("--upstream-key-file goes with --protocol=ssh");
+        }
+        let database = UpstreamConfig::new(uri.0.clone(), tls, self.upstream_password_file.clone());
+        // Host keys are refused by the configuration's own check.
+        Ok(UpstreamConfig { ssh, ..database })
     }
 }
 

@@ -48,6 +48,7 @@ pub(crate) struct Process {
     pub(crate) replica_ready: IntGauge,
     pub(crate) replica_age: Gauge,
     pub(crate) audit_spool_bytes: IntGauge,
+    pub(crate) recordings_bytes: IntGauge,
     pub(crate) audit_unshipped: IntGauge,
     pub(crate) audit_ship_failures: IntGauge,
     pub(crate) audit_damaged_bytes: IntGauge,
@@ -195,6 +196,8 @@ impl Metrics {
                 replica_ready: make.gauge("touchstone_replica_ready", "1 once the replica is complete.")?,
                 replica_age: make
                     .seconds("touchstone_replica_age_seconds", "Since authd was last heard of.")?,
+                recordings_bytes: make
+                    .gauge("touchstone_recordings_bytes", "Bytes of recordings that authd does not have in full.")?,
                 audit_spool_bytes: make
                     .gauge("touchstone_audit_spool_bytes", "Bytes of audit on disk here.")?,
                 audit_unshipped: make.gauge(

@@ -12,9 +12,10 @@ use std::{
 
 use auth::{
     clock::Clock,
-    identity::TargetName,
+    identity::{Protocol, TargetName},
     replica::{self, Replica},
 };
+use protocols::ssh::{HostIdentity, SshKey};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -39,10 +40,11 @@ use crate::{
     chain::Chain,
     config::Config,
     health,
-    join::{self, Identity, Invitation, Names},
+    join::{self, Identity, Invitation, JoinError, Names},
     link::Link,
     listener::Stops,
     metrics::Metrics,
+    recording::{Couriers, Recordings},
     seats::Seats,
     tls::ServerCertificate,
 };
@@ -66,6 +68,7 @@ struct Core {
     clock: Clock,
     replica: Arc<Replica>,
     audit: Audit,
+    recordings: Arc<Recordings>,
     metrics: Metrics,
     seats: Arc<Seats>,
     status: Arc<Status>,
@@ -97,14 +100,18 @@ impl Sidecar {
         for target in &config.targets {
             bound.push(Bound::new(target).await?);
         }
-        let identity = Arc::new(core.identity(&config, &bound).await?);
+        let host_key = host_key(&config)?;
+        let identity = core.identity(&config, &bound, host_key.as_ref()).await?;
+        let host = host_key.map(|key| join::host_identity(key, identity.host_certificate.as_deref()));
+        let host = host.transpose()?;
+        let identity = Arc::new(identity);
         let server = Arc::new(
             ServerCertificate::new(identity.chain(), identity.private_key()).map_err(StartError::Tls)?,
         );
         let link = Link::new(config.auth_server.clone(), Arc::clone(&identity));
-        core.follow(&config, &link, &identity, &server, &bound, spool);
+        core.follow(&config, &link, &identity, &server, host.as_ref(), &bound, spool);
         let addresses =
-            Doors::new(&core, &link, &identity, &server)?.open(&config.targets, bound, config.room)?;
+            Doors::new(&core, &link, &identity, &server, host)?.open(&config.targets, bound, config.room)?;
         Ok(Self { addresses, diag, core, drain_timeout: config.drain_timeout })
     }
 
@@ -134,24 +141,36 @@ impl Sidecar {
     }
 }
 
+/// The key that clients of SSH know this sidecar by, where it guards a node.
+fn host_key(config: &Config) -> Result<Option<SshKey>, StartError> {
+    if config.targets.iter().all(|target| target.protocol != Protocol::Ssh) {
+        return Ok(None);
+    }
+    let key = join::host_key(&config.data_dir).map_err(JoinError::Stored)?;
+    Ok(Some(key))
+}
+
 async fn within(time: Duration, work: impl Future<Output = ()>) -> bool {
     tokio::time::timeout(time, work).await.is_ok()
 }
 
 impl Core {
-    fn new(config: &Config) -> Result<(Self, AuditSpool), StartError> {
+    fn new(config: &Config) -> Result<(Self, (AuditSpool, Couriers)), StartError> {
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let lock = lock(&config.data_dir)?;
         let metrics = Metrics::new().map_err(StartError::Metrics)?;
         let (audit, spool) =
             Audit::open(&config.data_dir, config.spool_bound, metrics.audit_failures.clone())
                 .map_err(data_dir)?;
+        let (recordings, couriers) =
+            Recordings::open(&config.data_dir, config.recordings_bound).map_err(data_dir)?;
         let clock = Clock::system();
         let replica = Replica::new(clock.clone());
         let stops = Stops { accepting: CancellationToken::new(), abort: CancellationToken::new() };
         let status = Arc::new(Status {
             replica: Arc::clone(&replica),
             audit: audit.clone(),
+            recordings: Arc::clone(&recordings),
             draining: stops.accepting.clone(),
             shipped: Arc::default(),
             certificates: OnceLock::new(),
@@ -161,6 +180,7 @@ impl Core {
             clock,
             replica,
             audit,
+            recordings,
             metrics,
             seats: Arc::default(),
             status,
@@ -172,7 +192,7 @@ impl Core {
             shipper: TaskTracker::new(),
             _lock: lock,
         };
-        Ok((core, spool))
+        Ok((core, (spool, couriers)))
     }
 
     async fn serve_health(&self, address: SocketAddr) -> Result<SocketAddr, StartError> {
@@ -183,10 +203,16 @@ impl Core {
         Ok(address)
     }
 
-    async fn identity(&self, config: &Config, bound: &[Bound]) -> Result<Identity, StartError> {
+    async fn identity(
+        &self,
+        config: &Config,
+        bound: &[Bound],
+        host_key: Option<&SshKey>,
+    ) -> Result<Identity, StartError> {
         let names = Names {
             targets: config.targets.iter().map(|target| target.name.clone()).collect(),
             hosts: hosts(bound),
+            host_key: host_key.map(|key| key.public().to_vec()),
         };
         let token = config.token.as_ref().map(read_token).transpose()?;
         let invitation = Invitation { auth_server: &config.auth_server, pins: &config.ca_pins, token };
@@ -204,14 +230,16 @@ impl Core {
     }
 
     /// Everything that keeps up with authd.
+    #[expect(clippy::too_many_arguments, reason = "what is kept up with")]
     fn follow(
         &self,
         config: &Config,
         link: &Arc<Link>,
         identity: &Arc<Identity>,
         server: &Arc<ServerCertificate>,
+        host: Option<&HostIdentity>,
         bound: &[Bound],
-        spool: AuditSpool,
+        (spool, couriers): (AuditSpool, Couriers),
     ) {
         let stop = || self.background.clone();
         let channel = {
@@ -226,9 +254,12 @@ impl Core {
             config.targets.iter().zip(bound).map(|(target, bound)| announcement(target, bound)).collect();
         self.tasks.spawn(announce::keep_announced(Arc::clone(link), targets, stop()));
         let (identity, link_, server) = (Arc::clone(identity), Arc::clone(link), Arc::clone(server));
-        let (data_dir, stop_) = (config.data_dir.clone(), stop());
-        self.tasks.spawn(async move { join::keep_fresh(identity, &data_dir, &link_, &server, stop_).await });
+        let (data_dir, stop_, host) = (config.data_dir.clone(), stop(), host.cloned());
+        self.tasks.spawn(async move {
+            join::keep_fresh(identity, &data_dir, &link_, &server, host.as_ref(), stop_).await;
+        });
         let shipper = Shipper::new(spool, Arc::clone(link), Arc::clone(&self.status.shipped));
         self.shipper.spawn(shipper.run(stop()));
+        self.shipper.spawn(couriers.run(Arc::clone(link), stop()));
     }
 }

@@ -89,7 +89,6 @@ const NOT_RECORDED: &str = "the session cannot be recorded, so it was not starte
 pub(crate) const MAX_CONNECTIONS: &str = "max_connections limit reached";
 const REPLICATION: &str = "replication connections need a role with the option db_replication";
 const SETTINGS: &str = "the session settings of your roles cannot be applied, so the session was not started";
-const UPSTREAM: &str = "the sidecar cannot log in to the database";
 
 /// The answer to a client that does not get its session.
 #[must_use]
@@ -114,15 +113,16 @@ pub(crate) fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
         }
         Stop::Credential(error) => {
             let reason = match error {
-                CredentialError::Issue(_) | CredentialError::Deadline | CredentialError::Key(_) => {
-                    "no_certificate"
-                }
+                CredentialError::Issue(_)
+                | CredentialError::Deadline
+                | CredentialError::Key(_)
+                | CredentialError::SshKey(_) => "no_certificate",
                 CredentialError::Tls(_) => "no_tls",
                 CredentialError::Password { .. } => "no_password",
             };
-            plain(RefusalCode::UpstreamUnavailable, reason, UPSTREAM)
+            plain(RefusalCode::UpstreamUnavailable, reason, &no_login(asked))
         }
-        Stop::Dial(error) => dial_answer(error),
+        Stop::Dial(error) => dial_answer(error, asked),
     }
 }
 
@@ -268,25 +268,33 @@ fn certificate_text(error: &CertificateError) -> (&'static str, String) {
     }
 }
 
-fn dial_answer(error: &DialError) -> Answer {
-    let unavailable =
-        |reason| plain(RefusalCode::UpstreamUnavailable, reason, "the database cannot be reached");
-    let rejected = |reason| plain(RefusalCode::UpstreamRejected, reason, UPSTREAM);
+fn dial_answer(error: &DialError, asked: Asked<'_>) -> Answer {
+    let unavailable = |reason| {
+        let text = format!("the {} cannot be reached", upstream(asked));
+        plain(RefusalCode::UpstreamUnavailable, reason, &text)
+    };
+    let rejected = |reason| plain(RefusalCode::UpstreamRejected, reason, &no_login(asked));
     match error {
         DialError::Connect(_) => unavailable("upstream_unreachable"),
         DialError::Deadline(_) => unavailable("upstream_deadline"),
         DialError::TlsRefused | DialError::EarlyPlaintext | DialError::Tls(_) => unavailable("upstream_tls"),
-        DialError::Protocol(_) => unavailable("upstream_protocol"),
+        DialError::Protocol(_) | DialError::Ssh(_) => unavailable("upstream_protocol"),
         DialError::Changed => plain(
             RefusalCode::UpstreamUnavailable,
             "upstream_changed",
             "the database has changed since it was last seen: connect again",
         ),
+        // One says what it is; whether it is the right one is for the administrator to see.
+        DialError::UnknownHost(_) => plain(
+            RefusalCode::UpstreamUnavailable,
+            "upstream_host_key",
+            "the host's key is not the one that the sidecar knows",
+        ),
         DialError::NoCredential { .. }
         | DialError::AuthenticationRefused { .. }
         | DialError::UnknownMethod { .. }
         | DialError::Scram(_) => rejected("upstream_authentication"),
-        DialError::Login => rejected("upstream_login"),
+        DialError::Login | DialError::NotSsh => rejected("upstream_login"),
         // Refused before, with the user's name on record: the endpoint allows what the roles allow.
         DialError::ReplicationNotAllowed => {
             plain(RefusalCode::AccessDenied, "replication_not_allowed", REPLICATION)
@@ -312,7 +320,27 @@ pub(crate) fn accept_reason(error: &AcceptError) -> &'static str {
         AcceptError::Client(_) => "login_broken_off",
         AcceptError::Tls(_) | AcceptError::Alpn(_) => "client_tls",
         AcceptError::Refused(_) => "login_malformed",
+        AcceptError::Ssh(_) => "client_ssh",
     }
+}
+
+/// What a person reads above the question for a code.
+pub(crate) fn ask_text(asked: Asked<'_>) -> String {
+    let hint = connect_hint(asked);
+    let command = hint.trim_start_matches("run: ");
+    format!("{MFA}. With a security key: {command}")
+}
+
+/// The word for what a target is.
+fn upstream(asked: Asked<'_>) -> &'static str {
+    match asked.target.kind {
+        TargetKind::Database => "database",
+        TargetKind::Node => "host",
+    }
+}
+
+fn no_login(asked: Asked<'_>) -> String {
+    format!("the sidecar cannot log in to the {}", upstream(asked))
 }
 
 fn plain(code: RefusalCode, reason: &'static str, message: &str) -> Answer {

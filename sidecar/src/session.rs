@@ -10,6 +10,7 @@
 //! - The client hears "logged in" only after the upstream answered.
 //! - A session that began in the audit trail ends in it, also when the task panics or is cancelled.
 //! - There is one place that refuses, `Door::refuse`.
+//! - A client is asked for a code where nothing but the touch is missing, and the answer is judged by authorizing again.
 //! - What the roles say about a session holds from its first moment, or there is none: settings, replication, the number
 //!   of sessions, idle time, expiry.
 
@@ -23,32 +24,34 @@ use std::{
 use auth::{
     authorizer::{Authorizer, SessionRequest},
     clock::Clock,
-    credential::Credential,
     identity::Login,
     permit::Permit,
     policy::{Target, TargetKind},
     replica::Replica,
 };
-use protocols::{Accepted, Client, PeerCertificate, Protocol, Replication};
+use protocols::{Accepted, Client, Peer, Protocol, Replication};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, field, info, info_span};
 use uuid::Uuid;
 
+mod ask;
 mod cancel;
 mod record;
 mod refuse;
 
+pub(crate) use self::ask::{CodeError, VerifyCode};
 pub(crate) use self::cancel::CancelJudge;
 use self::record::{Active, Whom, ending};
 use crate::{
     admission::Place,
-    audit::{Audit, Ending, Parameters, Started, Subject, Trail},
+    audit::{Audit, Ending, Parameters, Recorded, Started, Subject, SubjectTarget, Trail},
     chain::Chain,
     metrics::{Metrics, Outcome, TargetMetrics},
+    recording::{Of, Recordings},
     refusal::{self, Asked, Bar, Barred, Closed, Stop},
     seats::{Seat, Seats},
-    upstream::Upstream,
+    upstream::{Upstream, Whose},
 };
 
 /// The database that physical replication asks policy for, as in `pg_hba.conf`: it opens none, and copies all. A role that
@@ -63,6 +66,10 @@ pub(crate) struct Door<P> {
     pub(crate) replica: Arc<Replica>,
     pub(crate) upstream: Upstream,
     pub(crate) audit: Audit,
+    /// Where terminals are recorded.
+    pub(crate) recordings: Arc<Recordings>,
+    /// Who judges one-time codes.
+    pub(crate) codes: Arc<dyn VerifyCode>,
     pub(crate) clock: Clock,
     pub(crate) metrics: TargetMetrics,
     pub(crate) process_metrics: Metrics,
@@ -109,34 +116,35 @@ impl<P: Protocol> Door<P> {
         place: &Place,
         arrived: Instant,
     ) {
-        let Accepted { peer, login, client } = accepted;
+        let Accepted { peer, login, mut client } = accepted;
         let request = self.request(&login, from);
         let sid = Uuid::new_v4();
         Span::current().record("sid", field::display(sid));
-        match self.open(&peer, &login, &request, sid, from, place).await {
+        match self.open(&mut client, &peer, &login, &request, sid, from, place).await {
             Ok(opened) => {
                 self.metrics.setup.observe(arrived.elapsed().as_secs_f64());
-                self.live(client, opened).await;
+                self.live(client, opened, sid).await;
             }
             Err(stop) => self.refuse(client, &stop, &request, sid, from).await,
         }
     }
 
-    /// authorize → audit start → dial upstream.
+    /// authorize → ask → audit start → dial upstream.
+    #[expect(clippy::too_many_arguments, reason = "what a session begins with")]
     async fn open(
         &self,
-        peer: &PeerCertificate,
+        client: &mut P::Client,
+        peer: &Peer,
         login: &protocols::Login,
         request: &SessionRequest,
         sid: Uuid,
         from: SocketAddr,
         place: &Place,
     ) -> Result<Opened<P::Upstream>, Stop> {
-        let permit = self.authorizer.authorize(&Credential::X509(&peer.0), request).map_err(Stop::Denied)?;
+        let permit = self.permit(client, peer, request, place).await.map_err(Stop::Denied)?;
         place.known();
         Span::current().record("user", field::display(&permit.identity().user));
         let seat = self.admit(&permit, login).map_err(Stop::Barred)?;
-        // A protocol that can ask for a touch or a code on its own connection asks here, before anything is on record.
         let subject = self.subject(request, sid, from, Whom::of(&permit));
         let started = Started::new(permit.decided_by().to_string(), permit.receipt())
             .with_terms(login.replication, permit.options());
@@ -147,20 +155,20 @@ impl<P: Protocol> Door<P> {
             Ok(upstream) => Ok(Opened { permit, trail, upstream, seat }),
             Err(stop) => {
                 let reason = refusal::answer(&stop, asked(request)).reason;
-                trail.end(&Ending { reason, bytes_from_client: 0, bytes_from_upstream: 0 }).await;
+                trail.end(&Ending::before_login(reason)).await;
                 Err(stop)
             }
         }
     }
 
     async fn dial(&self, login: &protocols::Login, permit: &Permit) -> Result<P::Upstream, Stop> {
-        let endpoint =
-            self.upstream.endpoint(&login.user, permit.options()).await.map_err(Stop::Credential)?;
+        let whose = Whose { login: &login.user, user: &permit.identity().user };
+        let endpoint = self.upstream.endpoint(whose, permit.options()).await.map_err(Stop::Credential)?;
         self.protocol.dial(&endpoint, login).await.map_err(Stop::Dial)
     }
 
     /// say "logged in" → relay → audit end.
-    async fn live(&self, client: P::Client, opened: Opened<P::Upstream>) {
+    async fn live(&self, client: P::Client, opened: Opened<P::Upstream>, sid: Uuid) {
         let Opened { permit, trail, upstream, seat: _seat } = opened;
         let _active = Active::new(&self.metrics);
         let began = Instant::now();
@@ -171,8 +179,9 @@ impl<P: Protocol> Door<P> {
             let _ = closed.set(answer.reason);
             answer.refusal
         };
-        let outcome = client.relay(upstream, trail.tap(), ended).await;
-        let ending = ending(&outcome, closed.get().copied());
+        let tap = trail.tap(self.recorded(&permit, sid));
+        let outcome = client.relay(upstream, tap, ended).await;
+        let ending = ending(&outcome, closed.get().copied().or(trail.stopped()));
         trail.end(&ending).await;
         self.metrics.bytes_from_client.inc_by(ending.bytes_from_client);
         self.metrics.bytes_from_upstream.inc_by(ending.bytes_from_upstream);
@@ -234,21 +243,42 @@ impl<P: Protocol> Door<P> {
         SessionRequest { target: Arc::clone(&self.target), login, client: from.ip() }
     }
 
+    /// How terminals of a session are recorded; `None` where there are none.
+    fn recorded(&self, permit: &Permit, sid: Uuid) -> Option<Recorded> {
+        let Login::Node { login } = &permit.request().login else { return None };
+        let of = Of {
+            user: permit.identity().user.to_string(),
+            login: login.clone(),
+            target_name: self.target.name.to_string(),
+            started: auth::clock::unix_millis(self.clock.now()),
+        };
+        let (recordings, mode) = (Arc::clone(&self.recordings), permit.options().record_ssh_session);
+        Some(Recorded { recordings, of, sid, mode })
+    }
+
     fn subject(&self, request: &SessionRequest, sid: Uuid, from: SocketAddr, whom: Whom) -> Subject {
-        let (db_user, db_name) = match &request.login {
-            Login::Database { user, name } => (user.clone(), Some(name.clone())),
-            Login::Node { login } => (login.clone(), None),
+        let target = match &request.login {
+            Login::Database { user, name } => SubjectTarget::Database {
+                db_service: self.target.name.to_string(),
+                db_protocol: self.target.protocol.as_str(),
+                db_uri: self.upstream.uri(),
+                db_user: user.clone(),
+                db_name: Some(name.clone()),
+            },
+            Login::Node { login } => SubjectTarget::Node {
+                server_hostname: self.target.name.to_string(),
+                server_labels: self.target.labels.clone(),
+                server_addr: self.upstream.uri(),
+                login: login.clone(),
+                proto: self.target.protocol.as_str(),
+            },
         };
         Subject {
             sid,
             cluster_name: self.replica.snapshot().cluster().map(ToString::to_string).unwrap_or_default(),
             server_id: self.server_id.clone(),
             user: whom.user,
-            db_service: self.target.name.to_string(),
-            db_protocol: self.target.protocol.as_str(),
-            db_uri: self.upstream.uri(),
-            db_user,
-            db_name,
+            target,
             remote: from,
             with_mfa: whom.device,
         }

@@ -1,22 +1,28 @@
 //! The way to the upstream: its address, how it must prove itself, and what we prove to it.
 //!
 //! The client's certificate ends here. Towards the upstream a session has its own credential: a client certificate for the
-//! database user, a password from a file, or nothing on a Unix socket. Whatever it is, the client never sees it.
+//! database user, a password from a file, or nothing on a Unix socket; for a host's sshd, a certificate or key of SSH.
+//! Whatever it is, the client never sees it.
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use auth::{identity::TargetName, policy::SessionOptions};
+use auth::{
+    identity::{TargetName, UserName},
+    policy::SessionOptions,
+};
 use protocols::{Credential, Endpoint, Secret, Setting, UpstreamAddress, UpstreamTls};
 use rustls::{ClientConfig, client::Resumption};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::task::spawn_blocking;
 
 mod certificate;
+mod node;
 mod verifier;
 
 pub(crate) use self::certificate::{CertificateCache, Issue, Issued};
+pub(crate) use self::node::{IssueSsh, IssuedSsh};
 pub(crate) use self::verifier::Roots;
-use self::verifier::upstream_verifier;
+use self::{node::Node, verifier::upstream_verifier};
 use crate::{
     config::{CredentialSource, TlsMode, UpstreamConfig, read_secret},
     tls::provider,
@@ -37,8 +43,11 @@ pub(crate) enum CredentialError {
     /// What authd issued does not fit the key, or rustls refuses it.
     #[error("the upstream certificate cannot be used")]
     Tls(#[source] rustls::Error),
-    /// The password file cannot be read.
-    #[error("cannot read the password file {}", path.display())]
+    /// No SSH key could be made, or the one of the file cannot be used.
+    #[error("no SSH key for the upstream")]
+    SshKey(#[source] Arc<protocols::ssh::BadKey>),
+    /// The password file, or the SSH key file, cannot be read.
+    #[error("cannot read the file {}", path.display())]
     Password {
         /// Which file.
         path: PathBuf,
@@ -65,6 +74,16 @@ enum Source {
     None,
     Password { file: PathBuf, seal: fn(Secret) -> Credential },
     Certificate(Arc<CertificateCache>),
+    Ssh(Node),
+}
+
+/// For whom a connection to the upstream is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whose<'a> {
+    /// The database user, or the account at the host.
+    pub(crate) login: &'a str,
+    /// The person.
+    pub(crate) user: &'a UserName,
 }
 
 /// Why the way to an upstream cannot be set up.
@@ -76,6 +95,17 @@ pub enum UpstreamError {
     /// rustls refuses the settings.
     #[error("TLS to the upstream cannot be set up")]
     Tls(#[source] rustls::Error),
+    /// A host key, or the authority of one, cannot be read.
+    #[error("a host key of the upstream cannot be read")]
+    HostKey(#[source] protocols::ssh::BadKey),
+    /// The file with the host keys cannot be read.
+    #[error("cannot read host keys from {}", path.display())]
+    HostKeyFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The CA file is none.
     #[error("cannot read certificates from {}", path.display())]
     CaFile {
@@ -114,24 +144,50 @@ impl Upstream {
                 Source::Certificate(CertificateCache::new(target.clone(), issuer, tls.make.clone()))
             }
             // Refused by the configuration's own check.
-            (CredentialSource::ClientCertificate, None) | (CredentialSource::None, _) => Source::None,
+            (
+                CredentialSource::ClientCertificate
+                | CredentialSource::SshCertificate
+                | CredentialSource::SshKeyFile(_),
+                None,
+            )
+            | (CredentialSource::SshCertificate | CredentialSource::SshKeyFile(_) | CredentialSource::None, _) => {
+                Source::None
+            }
         };
         Ok(Self { address: config.address.clone(), tls, credential })
     }
 
-    /// Everything that is needed to log in as a database user, on the terms of the session's roles.
+    /// The way to a host's sshd. `issuer` is asked for user certificates, where they are wanted.
+    ///
+    /// # Errors
+    /// The settings do not make sense.
+    pub(crate) fn node(
+        config: &UpstreamConfig,
+        target: &TargetName,
+        issuer: Arc<dyn IssueSsh>,
+    ) -> Result<Self, UpstreamError> {
+        let node = Node::new(config, target, issuer)?;
+        Ok(Self { address: config.address.clone(), tls: None, credential: Source::Ssh(node) })
+    }
+
+    /// Everything that is needed to log in, on the terms of the session's roles.
     ///
     /// # Errors
     /// There is nothing to prove to the upstream with.
     pub(crate) async fn endpoint(
         &self,
-        db_user: &str,
+        whose: Whose<'_>,
         options: &SessionOptions,
     ) -> Result<Endpoint, CredentialError> {
+        let mut ssh = None;
         let (credential, config) = match &self.credential {
+            Source::Ssh(node) => {
+                ssh = Some(node.terms(options));
+                (node.credential(whose).await?, None)
+            }
             Source::None => (Credential::None, None),
             Source::Password { file, seal } => (seal(read_password(file.clone()).await?), None),
-            Source::Certificate(cache) => (Credential::None, Some(cache.config(db_user).await?)),
+            Source::Certificate(cache) => (Credential::None, Some(cache.config(whose.login).await?)),
         };
         let tls = self.tls.as_ref().map(|tls| {
             let anonymous = tls.anonymous();
@@ -146,6 +202,7 @@ impl Upstream {
             settings: options.db_session_settings.iter().map(setting).collect(),
             replication_allowed: options.db_replication,
             local_infile_allowed: options.db_local_infile,
+            ssh,
         })
     }
 
@@ -158,6 +215,7 @@ impl Upstream {
             settings: Vec::new(),
             replication_allowed: false,
             local_infile_allowed: false,
+            ssh: None,
         }
     }
 
@@ -165,7 +223,7 @@ impl Upstream {
     pub(crate) fn certificates(&self) -> Option<Arc<CertificateCache>> {
         match &self.credential {
             Source::Certificate(cache) => Some(Arc::clone(cache)),
-            Source::None | Source::Password { .. } => None,
+            Source::None | Source::Password { .. } | Source::Ssh(_) => None,
         }
     }
 
@@ -219,6 +277,7 @@ impl TlsFactory {
     }
 }
 
+/// A secret, wherever it is kept: read off the runtime's threads.
 async fn read_password(path: PathBuf) -> Result<Secret, CredentialError> {
     let file = path.clone();
     let read = spawn_blocking(move || read_secret(&file)).await.map_err(io::Error::other).flatten();

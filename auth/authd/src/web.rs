@@ -49,8 +49,8 @@
 //! Approving a touch, which the id allows:
 //! ```text
 //! approve/show {id}                            {user | null, cluster, purpose, target: {kind, name, protocol, login, database},
-//!                                               command, address, time, expires, numbers: [3]}
-//!                                              purpose: session | login | devices | admin
+//!                                               command, address, same_address, time, expires, numbers: [3]}
+//!                                              purpose: session | login | devices | admin; same_address: as who looks
 //! approve/number {id, number}                  {webauthn, pass}; a wrong number ends it
 //! approve/answer {id, pass, assertion}         {}
 //! approve/deny {id}                            {}

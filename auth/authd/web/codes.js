@@ -7,7 +7,11 @@ export const showCodes = (codes) => {
   if (codes.length === 0) return Promise.resolve();
   at('codes-list').replaceChildren(...codes.map((code) => make('li', code)));
   onPress('codes-copy', async () => {
-    await navigator.clipboard.writeText(codes.join('\n'));
+    try {
+      await navigator.clipboard.writeText(codes.join('\n'));
+    } catch {
+      throw new Error('This browser does not let them be copied. Select them by hand.');
+    }
     announce('Copied.');
   });
   return new Promise((resolve) => {

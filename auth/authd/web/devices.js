@@ -1,6 +1,6 @@
 // One's own devices and recovery codes.
 
-import { announce, at, begin, Cancelled, make, onSubmit, run, show, signedInAs, when, write } from './page.js';
+import { announce, at, begin, Cancelled, day, make, onSubmit, run, show, signedInAs, when, write } from './page.js';
 import { call } from './call.js';
 import { enroll } from './enroll.js';
 import { prove } from './prove.js';
@@ -12,8 +12,8 @@ const row = (device) => {
   const item = document.createElement('li');
   const about = document.createElement('div');
   const kind = device.passwordless ? 'Passkey' : KINDS[device.kind];
-  const used = device.last_used ? `used ${when(device.last_used)}` : 'not used yet';
-  about.append(make('strong', device.name), make('small', `${kind}, added ${when(device.added_at)}, ${used}`));
+  const used = device.last_used ? `last used ${when(device.last_used)}` : 'not used yet';
+  about.append(make('strong', device.name), make('small', kind), make('small', `Added ${day(device.added_at)}, ${used}`));
   const button = make('button', 'Remove');
   button.type = 'button';
   button.className = 'danger';
@@ -46,7 +46,7 @@ const goOn = async (act) => {
   }
 };
 
-const proved = async (why, password) => prove(await call('devices/challenge', {}), { why, password });
+const proved = async (why, password) => prove(await call('devices/challenge', {}), { user: account.user, why, password });
 
 const sure = (device) =>
   new Promise((resolve, reject) => {

@@ -57,7 +57,10 @@ export const enroll = (accepted, { title, why, begin, finish, skip = false, canc
       }
     });
     onPress('enroll-skip', async () => resolve(await finish(null)));
-    at('enroll-cancel').onclick = () => reject(new Cancelled());
+    at('enroll-cancel').onclick = () => {
+      key.letGo();
+      reject(new Cancelled());
+    };
     show('enroll');
   });
 };

@@ -1,12 +1,14 @@
 // Finishing an invitation: password, device, recovery codes.
 
-import { at, begin, gone, idOfPage, onSubmit, show, write } from './page.js';
+import { at, begin, gone, idOfPage, onSubmit, show, tshLogin, write } from './page.js';
 import { call } from './call.js';
 import { enroll } from './enroll.js';
 import { showCodes } from './codes.js';
 
 const HINT = 'Ask your administrator for a new invitation.';
 const token = idOfPage();
+// The authority's pin, as the link has it: by that, tsh knows whom it talks to the first time.
+const pin = location.hash.match(/^#ca-pin=(sha256:[0-9a-f]{64})$/)?.[1];
 
 const overIfGone = async (calling) => {
   try {
@@ -20,7 +22,9 @@ const choosePassword = () =>
   new Promise((resolve) => {
     onSubmit('password-form', async () => {
       const password = at('password-input').value;
-      if (password !== at('password-again').value) {
+      const same = password === at('password-again').value;
+      at('password-again').ariaInvalid = String(!same);
+      if (!same) {
         at('password-again').focus();
         throw new Error('The two passwords are not the same.');
       }
@@ -51,6 +55,6 @@ begin(async () => {
   const { user, proxy, recovery_codes } = await addDevice(invitation, password);
   await showCodes(recovery_codes);
   write('done-text', `The account ${user} is yours.`);
-  write('done-command', `tsh login --proxy=${proxy} --user=${user}`);
+  write('done-command', tshLogin(proxy, user, pin));
   show('done');
 });

@@ -15,12 +15,13 @@ const signIn = async () => {
   const challenge = await call('login/begin', { user, password: at('login-password').value });
   const why = challenge.webauthn ? 'Touch your security key to sign in.' : 'Type the code that your app shows now.';
   try {
-    const { proof } = await prove(challenge, { why });
+    const { proof } = await prove(challenge, { user, why });
     await enter(proof);
   } catch (error) {
     // A challenge is used up by one answer: it begins with the password again.
-    at('login-password').value = '';
     show('login');
+    at('login-password').value = '';
+    at('login-password').focus();
     throw error;
   }
 };

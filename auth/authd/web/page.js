@@ -19,6 +19,7 @@ export const show = (id) => {
 export const complain = (text) => {
   at('news').textContent = '';
   at('problem').textContent = text;
+  if (text) at('problem').scrollIntoView({ block: 'nearest' });
 };
 
 export const announce = (text) => write('news', text);
@@ -45,13 +46,22 @@ const explain = (error) => {
 // Runs what a button started; meanwhile its form takes no second press.
 export const run = async (buttons, act) => {
   complain('');
-  for (const button of buttons) button.disabled = true;
+  const focused = document.activeElement;
+  for (const button of buttons) {
+    button.disabled = true;
+    button.ariaBusy = 'true';
+  }
   try {
     await act();
   } catch (error) {
     explain(error);
   } finally {
-    for (const button of buttons) button.disabled = false;
+    for (const button of buttons) {
+      button.disabled = false;
+      button.ariaBusy = 'false';
+    }
+    // A button that is disabled loses the focus; who uses a keyboard goes on from where they were.
+    if (document.activeElement === document.body && focused?.checkVisibility()) focused.focus();
   }
 };
 
@@ -73,7 +83,15 @@ export const begin = (act) => run([], act);
 // The last part of the address: a token or an id.
 export const idOfPage = () => decodeURIComponent(location.pathname.split('/').pop());
 
-export const when = (millis) => new Date(millis).toLocaleString();
+export const day = (millis) => new Date(millis).toLocaleDateString(undefined, { dateStyle: 'medium' });
+
+export const when = (millis) => new Date(millis).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+
+export const clock = (millis) => new Date(millis).toLocaleTimeString(undefined, { timeStyle: 'short' });
+
+// What to type next: an option a line, so that none is broken in two.
+export const tshLogin = (proxy, user, pin) =>
+  [`tsh login --proxy=${proxy}`, `--user=${user}`, ...(pin ? [`--ca-pin=${pin}`] : [])].join(' \\\n  ');
 
 export const make = (tag, text) => {
   const element = document.createElement(tag);

@@ -1,6 +1,6 @@
 // A lost device: password and recovery code, then a new device.
 
-import { at, begin, make, onSubmit, show, write } from './page.js';
+import { at, begin, make, onSubmit, show, tshLogin, write } from './page.js';
 import { call } from './call.js';
 import { enroll } from './enroll.js';
 import { showCodes } from './codes.js';
@@ -45,7 +45,7 @@ const recover = async () => {
   });
   await showCodes(recovery_codes);
   write('done-text', `The account ${user} is yours again. Your logins from before have ended.`);
-  write('done-command', `tsh login --proxy=${location.host} --user=${user}`);
+  write('done-command', tshLogin(location.host, user));
   show('done');
 };
 

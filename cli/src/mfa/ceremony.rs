@@ -1,4 +1,4 @@
-//! Asking for the second factor: which ways there are, what is shown, and who answers first.
+//! Asking for the second factor: what is shown, and who answers first.
 
 use std::sync::Arc;
 
@@ -7,33 +7,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use webauthn_rs_proto::CreationChallengeResponse;
+use zeroize::Zeroizing;
 
-use super::{Challenge, KeyError, RelyingParty, RelyingPartyError, SecurityKey};
+use super::{
+    Challenge, KeyError, Mode, PageError, Person, RelyingParty, RelyingPartyError, SecurityKey, Whose,
+    browser::Page,
+    way::{self, Offer, Touch, Way},
+};
 use crate::{
+    interrupt::{Cancelled, unless_cancelled},
+    output::printable,
     proxy_address::ProxyAddress,
     terminal::{PATIENCE, Terminal, TerminalError},
 };
-
-/// Which second factor is used (`--mfa-mode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
-    /// Whatever is there: a security key, a code, or whichever answers first.
-    #[default]
-    Auto,
-    /// A code from an OTP device.
-    Otp,
-    /// A security key that can be carried from machine to machine.
-    CrossPlatform,
-}
-
-/// Which device a prompt asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// Any of the user's.
-    Any,
-    /// One that is registered already, while another is being added.
-    Registered,
-}
 
 /// Why the second factor was not proved.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +30,8 @@ pub enum MfaError {
     /// `--mfa-mode=otp`, and no OTP device.
     #[error("you have no OTP device that is accepted here, try without --mfa-mode=otp")]
     NoOtp,
-    /// A security key is wanted, and this build cannot use one.
-    #[error(
-        "a security key is needed, and this version of tsh cannot use one yet: USB keys and the browser come later; \
-         where the cluster accepts OTP, add such a device and use --mfa-mode=otp"
-    )]
+    /// A security key is wanted here, and none is plugged in.
+    #[error("no security key is plugged in; plug yours in, or approve in a browser: --mfa-mode=browser")]
     NoSecurityKey,
     /// The options cannot be read.
     #[error("the auth service sent a challenge that cannot be read")]
@@ -59,9 +42,15 @@ pub enum MfaError {
     /// The key did not answer.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The page brought no touch.
+    #[error(transparent)]
+    Page(#[from] PageError),
     /// Nobody touched.
     #[error("nobody touched a security key within {} minutes", PATIENCE.as_secs() / 60)]
     NoTouch,
+    /// Ctrl-C.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// The terminal failed, or nobody answered.
     #[error(transparent)]
     Terminal(#[from] TerminalError),
@@ -71,15 +60,6 @@ pub enum MfaError {
     /// A task of ours failed.
     #[error("the question could not be asked")]
     Task(#[from] tokio::task::JoinError),
-}
-
-/// What a challenge can be answered with, here and now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Nothing,
-    Key,
-    Code,
-    KeyOrCode,
 }
 
 /// Asks people for their second factor, for one auth service.
@@ -103,17 +83,23 @@ impl Prompter {
     /// # Errors
     /// [`MfaError`].
     pub async fn answer(&self, challenge: &Challenge, whose: Whose) -> Result<MfaResponse, MfaError> {
-        let way = self.way(challenge)?;
-        if let Some(prompt) = prompt(way, whose) {
-            self.terminal.say(&prompt)?;
+        if challenge.none_required() {
+            return Ok(MfaResponse { response: None });
         }
-        let response = match way {
-            Way::Nothing => return Ok(MfaResponse { response: None }),
-            Way::Key => self.touch(challenge).await?,
-            Way::Code => self.code(&CancellationToken::new()).await?,
-            Way::KeyOrCode => self.touch_or_code(challenge).await?,
-        };
+        let response = unless_cancelled(self.asked(challenge, whose)).await??;
         Ok(MfaResponse { response: Some(response) })
+    }
+
+    async fn asked(&self, challenge: &Challenge, whose: Whose) -> Result<Response, MfaError> {
+        let way = self.way(challenge)?;
+        match (self.go(way, challenge, whose).await, way.in_browser()) {
+            // Another key than the user's may be plugged in, and the user's be a passkey of the browser.
+            (Err(MfaError::Key(error @ KeyError::NotRegistered)), Some(page)) if self.mode == Mode::Auto => {
+                self.terminal.say(&error.to_string())?;
+                self.go(page, challenge, whose).await
+            }
+            (answer, _) => answer,
+        }
     }
 
     /// Makes a credential for a new security key; the prompt is `Tap your *new* security key`.
@@ -127,21 +113,62 @@ impl Prompter {
         let party = self.relying_party().await?;
         party.check(&options.public_key.rp.id)?;
         self.terminal.say("Tap your *new* security key")?;
-        let touched = timeout(PATIENCE, tokio::task::spawn_blocking(move || key.register(&party, options)));
-        let credential = touched.await.map_err(|_| MfaError::NoTouch)???;
+        let left = CancellationToken::new();
+        let _left = left.clone().drop_guard();
+        let person = self.person(CancellationToken::new(), left);
+        let touched = timeout(
+            PATIENCE,
+            tokio::task::spawn_blocking(move || key.register_with(&person, &party, options)),
+        );
+        let credential = unless_cancelled(touched).await?.map_err(|_| MfaError::NoTouch)???;
         self.detected()?;
         serde_json::to_string(&credential).map_err(MfaError::Options)
     }
 
     fn way(&self, challenge: &Challenge) -> Result<Way, MfaError> {
-        if challenge.none_required() {
-            return Ok(Way::Nothing);
+        let offer = Offer {
+            key: challenge.options().is_some(),
+            key_here: self.key.is_some(),
+            code: challenge.accepts_code(),
+        };
+        let way = way::choose(self.mode, offer)?;
+        Ok(match way {
+            // Without a person's terminal, standard input belongs to the program started next.
+            Way::TouchOrCode(touch) if !self.terminal.is_controlling() => Way::Touch(touch),
+            way => way,
+        })
+    }
+
+    async fn go(&self, way: Way, challenge: &Challenge, whose: Whose) -> Result<Response, MfaError> {
+        // Before anything is shown: where no key may answer, nobody is asked to touch one.
+        let party = match way {
+            Way::Code => None,
+            Way::Touch(_) | Way::TouchOrCode(_) => Some(self.party_of(challenge).await?),
+        };
+        let page = match (way, &party) {
+            (Way::Touch(touch) | Way::TouchOrCode(touch), Some(party)) if touch != Touch::Key => {
+                let page = Page::ask(&self.channel, challenge, party, touch).await?;
+                page.show(&self.terminal, touch)?;
+                Some(page)
+            }
+            _ => None,
+        };
+        if let Some(prompt) = way.prompt(whose) {
+            self.terminal.say(&prompt)?;
         }
-        let offered = challenge.options().is_some();
-        let way = choose(self.mode, offered, self.key.is_some(), challenge.accepts_code())?;
-        // Without a person's terminal, standard input belongs to the program started next.
-        let nobody_types = way == Way::KeyOrCode && !self.terminal.is_controlling();
-        Ok(if nobody_types { Way::Key } else { way })
+        let withdraw = CancellationToken::new();
+        let touch = async {
+            match (&page, &party) {
+                (Some(page), _) => Ok(page.answer().await?),
+                (None, Some(party)) => self.touch(challenge, party.clone(), &withdraw).await,
+                (None, None) => Err(MfaError::NoDevice),
+            }
+        };
+        match way {
+            Way::Code => self.code(&withdraw).await,
+            Way::Touch(_) => touch.await,
+            Way::TouchOrCode(_) => self.touch_or_code(touch, &withdraw).await,
+        }
     }
 
     async fn relying_party(&self) -> Result<RelyingParty, MfaError> {
@@ -149,16 +176,37 @@ impl Prompter {
         Ok(RelyingParty::claimed(&self.proxy, &ping.webauthn_rp_id, &ping.webauthn_origin)?)
     }
 
-    async fn touch(&self, challenge: &Challenge) -> Result<Response, MfaError> {
-        let key = self.key.clone().ok_or(MfaError::NoSecurityKey)?;
-        let options = challenge.options().cloned().ok_or(MfaError::NoDevice)?;
+    /// Whom the touch is for; refused where the challenge names another.
+    async fn party_of(&self, challenge: &Challenge) -> Result<RelyingParty, MfaError> {
+        let options = challenge.options().ok_or(MfaError::NoDevice)?;
         let party = self.relying_party().await?;
         party.check(&options.public_key.rp_id)?;
-        let touched = timeout(PATIENCE, tokio::task::spawn_blocking(move || key.assert(&party, options)));
+        Ok(party)
+    }
+
+    /// `withdraw` ends a question for a code: a key that asks for its PIN needs the keyboard.
+    async fn touch(
+        &self,
+        challenge: &Challenge,
+        party: RelyingParty,
+        withdraw: &CancellationToken,
+    ) -> Result<Response, MfaError> {
+        let key = self.key.clone().ok_or(MfaError::NoSecurityKey)?;
+        let options = challenge.options().cloned().ok_or(MfaError::NoDevice)?;
+        let left = CancellationToken::new();
+        // Whoever gives up waiting lets the key know, which would go on blinking.
+        let _left = left.clone().drop_guard();
+        let person = self.person(withdraw.clone(), left);
+        let touched =
+            timeout(PATIENCE, tokio::task::spawn_blocking(move || key.assert_with(&person, &party, options)));
         let assertion = touched.await.map_err(|_| MfaError::NoTouch)???;
         self.detected()?;
         let json = serde_json::to_string(&assertion).map_err(MfaError::Options)?;
         Ok(Response::WebauthnAssertionJson(json))
+    }
+
+    fn person(&self, code: CancellationToken, left: CancellationToken) -> AtTerminal {
+        AtTerminal { terminal: Arc::clone(&self.terminal), code, left }
     }
 
     fn detected(&self) -> Result<(), TerminalError> {
@@ -169,105 +217,80 @@ impl Prompter {
         }
     }
 
+    /// A code, once one was typed: an empty line is no wrong code, which would be counted.
     async fn code(&self, withdraw: &CancellationToken) -> Result<Response, MfaError> {
-        let (terminal, withdraw) = (Arc::clone(&self.terminal), withdraw.clone());
-        let code = tokio::task::spawn_blocking(move || terminal.answer(&withdraw)).await??;
-        Ok(Response::TotpCode(code.trim().to_owned()))
+        let withdraw = withdraw.child_token();
+        // Whoever gives up waiting takes the reader along, or it would eat what is typed next.
+        let _withdrawn = withdraw.clone().drop_guard();
+        loop {
+            let (terminal, withdraw) = (Arc::clone(&self.terminal), withdraw.clone());
+            let code = tokio::task::spawn_blocking(move || terminal.answer(&withdraw)).await??;
+            let code = code.trim();
+            if !code.is_empty() {
+                return Ok(Response::TotpCode(code.to_owned()));
+            }
+        }
     }
 
-    /// The touch races the code. A code that was typed wins over a key that failed; a touch withdraws the question.
-    async fn touch_or_code(&self, challenge: &Challenge) -> Result<Response, MfaError> {
-        let withdraw = CancellationToken::new();
-        let touch = self.touch(challenge);
-        let code = self.code(&withdraw);
+    /// The touch races the code. A code that was typed wins over a key that failed; a touch withdraws the question, and so
+    /// does a key that asks for its PIN.
+    async fn touch_or_code(
+        &self,
+        touch: impl Future<Output = Result<Response, MfaError>>,
+        withdraw: &CancellationToken,
+    ) -> Result<Response, MfaError> {
+        let code = self.code(withdraw);
         tokio::pin!(touch, code);
-        tokio::select! {
+        let touched = tokio::select! {
             biased;
-            touched = &mut touch => match touched {
-                Ok(response) => {
-                    withdraw.cancel();
-                    // The reader must be gone before anybody else reads this terminal.
-                    let _ = code.await;
-                    Ok(response)
-                }
-                Err(MfaError::Key(error)) => {
-                    self.terminal.say(&format!("{error}; enter a code from an OTP device:"))?;
-                    code.await
-                }
-                Err(error) => {
-                    withdraw.cancel();
-                    let _ = code.await;
-                    Err(error)
-                }
+            touched = &mut touch => touched,
+            typed = &mut code => match typed {
+                Err(MfaError::Terminal(TerminalError::Withdrawn)) => return touch.await,
+                typed => return typed,
             },
-            typed = &mut code => typed,
+        };
+        let page_is_better =
+            |error: &KeyError| self.mode == Mode::Auto && matches!(error, KeyError::NotRegistered);
+        match touched {
+            Err(MfaError::Key(error)) if !withdraw.is_cancelled() && !page_is_better(&error) => {
+                self.terminal.say(&format!("{error}; enter a code from an OTP device:"))?;
+                code.await
+            }
+            touched => {
+                withdraw.cancel();
+                // The reader must be gone before anybody else reads this terminal.
+                let _ = code.await;
+                touched
+            }
         }
     }
 }
 
-fn choose(mode: Mode, key_offered: bool, key_here: bool, otp: bool) -> Result<Way, MfaError> {
-    match mode {
-        Mode::Otp if otp => Ok(Way::Code),
-        Mode::Otp => Err(MfaError::NoOtp),
-        Mode::CrossPlatform if key_offered && key_here => Ok(Way::Key),
-        Mode::CrossPlatform if key_offered => Err(MfaError::NoSecurityKey),
-        Mode::CrossPlatform => Err(MfaError::NoDevice),
-        Mode::Auto => match (key_offered, key_here, otp) {
-            (true, true, true) => Ok(Way::KeyOrCode),
-            (true, true, false) => Ok(Way::Key),
-            (true, false, false) => Err(MfaError::NoSecurityKey),
-            (_, _, true) => Ok(Way::Code),
-            (false, _, false) => Err(MfaError::NoDevice),
-        },
-    }
+/// Whoever sits at the terminal.
+struct AtTerminal {
+    terminal: Arc<Terminal>,
+    /// Withdraws the question for a code.
+    code: CancellationToken,
+    left: CancellationToken,
 }
 
-fn prompt(way: Way, whose: Whose) -> Option<String> {
-    let which = match whose {
-        Whose::Any => "",
-        Whose::Registered => "*registered* ",
-    };
-    match way {
-        Way::Nothing => None,
-        Way::Key => Some(format!("Tap any {which}security key")),
-        Way::Code if whose == Whose::Any => Some("Enter an OTP code from a device:".to_owned()),
-        Way::Code => Some(format!("Enter an OTP code from a {which}device:")),
-        Way::KeyOrCode => {
-            Some(format!("Tap any {which}security key or enter a code from a {which}OTP device:"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prompts_are_teleports() {
-        let shown = |way| prompt(way, Whose::Any);
-        assert_eq!(shown(Way::Key).unwrap(), "Tap any security key");
-        assert_eq!(shown(Way::KeyOrCode).unwrap(), "Tap any security key or enter a code from a OTP device:");
-        assert_eq!(shown(Way::Code).unwrap(), "Enter an OTP code from a device:");
-        assert_eq!(shown(Way::Nothing), None);
-        assert_eq!(prompt(Way::Key, Whose::Registered).unwrap(), "Tap any *registered* security key");
+impl Person for AtTerminal {
+    fn say(&self, line: &str) {
+        // A terminal that is gone is found out by whoever asks next.
+        let _ = self.terminal.say(&printable(line));
     }
 
-    #[test]
-    fn auto_takes_what_is_there() {
-        assert_eq!(choose(Mode::Auto, true, true, true).unwrap(), Way::KeyOrCode);
-        assert_eq!(choose(Mode::Auto, true, true, false).unwrap(), Way::Key);
-        assert_eq!(choose(Mode::Auto, true, false, true).unwrap(), Way::Code);
-        assert_eq!(choose(Mode::Auto, false, true, true).unwrap(), Way::Code);
-        assert!(matches!(choose(Mode::Auto, true, false, false), Err(MfaError::NoSecurityKey)));
-        assert!(matches!(choose(Mode::Auto, false, true, false), Err(MfaError::NoDevice)));
+    fn pin(&self, prompt: &str) -> Result<Zeroizing<String>, TerminalError> {
+        self.code.cancel();
+        self.terminal.ask_hidden(prompt)
     }
 
-    #[test]
-    fn a_mode_that_was_asked_for_is_never_replaced_by_another() {
-        assert_eq!(choose(Mode::Otp, true, true, true).unwrap(), Way::Code);
-        assert!(matches!(choose(Mode::Otp, true, true, false), Err(MfaError::NoOtp)));
-        assert_eq!(choose(Mode::CrossPlatform, true, true, true).unwrap(), Way::Key);
-        assert!(matches!(choose(Mode::CrossPlatform, true, false, true), Err(MfaError::NoSecurityKey)));
-        assert!(matches!(choose(Mode::CrossPlatform, false, true, true), Err(MfaError::NoDevice)));
+    fn ask(&self, prompt: &str) -> Result<String, TerminalError> {
+        self.code.cancel();
+        self.terminal.ask(&printable(prompt))
+    }
+
+    fn has_left(&self) -> bool {
+        self.left.is_cancelled()
     }
 }

@@ -4,7 +4,7 @@
 
 use auth::{
     identity::{ClusterName, UserName},
-    proto::{AccountIntent, MfaChallenge, Route, SessionIntent, account_intent},
+    proto::{AccountIntent, AdminIntent, MfaChallenge, Route, SessionIntent, account_intent},
     receipt::{self, Purpose},
 };
 use aws_lc_rs::digest::{SHA256, digest};
@@ -36,6 +36,13 @@ pub enum Reason<'a> {
         /// SubjectPublicKeyInfo of the key made for it.
         public_key: &'a [u8],
     },
+    /// One command of an administrator.
+    AdminAction {
+        /// What was typed.
+        command: &'a str,
+        /// Names of all calls that it makes: see [`auth::api::touch::digest`].
+        calls: &'a [[u8; 32]],
+    },
 }
 
 impl Reason<'_> {
@@ -44,6 +51,7 @@ impl Reason<'_> {
             Self::Login => Purpose::Login,
             Self::ManageDevices => Purpose::ManageDevices,
             Self::Session { .. } => Purpose::Session,
+            Self::AdminAction { .. } => Purpose::AdminAction,
         }
     }
 }
@@ -55,6 +63,7 @@ pub struct Challenge {
     none_required: bool,
     totp: bool,
     options: Option<RequestChallengeResponse>,
+    expected: [u8; 32],
 }
 
 /// Why a challenge must not be answered: the auth service asks for a signature over something else.
@@ -98,6 +107,17 @@ pub enum IntentError {
         /// What was asked for.
         asked: String,
     },
+    /// It is for another command.
+    #[error("the touch would be for the command {named:?}, not {asked:?}")]
+    Command {
+        /// What it names.
+        named: String,
+        /// What was typed.
+        asked: String,
+    },
+    /// It allows other calls than the command makes.
+    #[error("the touch would be for other requests than those of this command")]
+    Calls,
     /// It names another key than the one made for this session.
     #[error("the touch would be for somebody else's key")]
     Key,
@@ -115,22 +135,43 @@ impl Challenge {
     /// # Errors
     /// [`IntentError`]: nobody may touch a key for this challenge.
     pub fn checked(challenge: MfaChallenge, asked: &Asked<'_>) -> Result<Self, IntentError> {
+        let Asked { cluster, user, reason } = *asked;
+        let who = (cluster, user.as_str());
+        let intent = &challenge.intent;
+        match reason {
+            Reason::Login => check_account(intent, who, account_intent::Purpose::Login)?,
+            Reason::ManageDevices => check_account(intent, who, account_intent::Purpose::ManageDevices)?,
+            Reason::Session { route, public_key } => check_session(intent, who, route, public_key)?,
+            Reason::AdminAction { command, calls } => check_command(intent, who, command, calls)?,
+        }
+        Self::over(challenge, reason.purpose())
+    }
+
+    /// As [`checked`](Self::checked), of a login in which the key says who is there.
+    ///
+    /// # Errors
+    /// [`IntentError`]
+    pub fn checked_passwordless(challenge: MfaChallenge, cluster: &ClusterName) -> Result<Self, IntentError> {
+        check_account(&challenge.intent, (cluster, ""), account_intent::Purpose::PasswordlessLogin)?;
+        Self::over(challenge, Purpose::PasswordlessLogin)
+    }
+
+    /// What would be signed is the hash of this intent, under the domain of its purpose.
+    fn over(challenge: MfaChallenge, purpose: Purpose) -> Result<Self, IntentError> {
         let MfaChallenge { challenge_id, webauthn_request_options_json, totp, none_required, intent } =
             challenge;
-        if intent.is_empty() {
-            return Err(IntentError::Missing);
-        }
-        match asked.reason {
-            Reason::Login => check_account(&intent, asked, account_intent::Purpose::Login)?,
-            Reason::ManageDevices => check_account(&intent, asked, account_intent::Purpose::ManageDevices)?,
-            Reason::Session { route, public_key } => check_session(&intent, asked, route, public_key)?,
-        }
         let options = options(&webauthn_request_options_json)?;
-        let expected = receipt::challenge(asked.reason.purpose(), &intent);
+        let expected = receipt::challenge(purpose, &intent);
         if options.as_ref().is_some_and(|options| options.public_key.challenge != expected) {
             return Err(IntentError::Challenge);
         }
-        Ok(Self { id: challenge_id, none_required, totp, options })
+        Ok(Self { id: challenge_id, none_required, totp, options, expected })
+    }
+
+    /// What the answer is sent with.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// What the answer is sent with.
@@ -151,6 +192,12 @@ impl Challenge {
         self.totp
     }
 
+    /// What a security key signs: the hash of the intent.
+    #[must_use]
+    pub fn expected(&self) -> &[u8; 32] {
+        &self.expected
+    }
+
     /// What a security key is asked; `None` where none is accepted.
     #[must_use]
     pub fn options(&self) -> Option<&RequestChallengeResponse> {
@@ -167,31 +214,28 @@ fn options(json: &str) -> Result<Option<RequestChallengeResponse>, IntentError> 
 
 /// What this version does not know, or what is said twice, would be signed unread.
 fn decoded<M: Message + Default>(bytes: &[u8]) -> Result<M, IntentError> {
+    if bytes.is_empty() {
+        return Err(IntentError::Missing);
+    }
     let intent = M::decode(bytes).map_err(|_| IntentError::Unreadable)?;
     if intent.encode_to_vec() == bytes { Ok(intent) } else { Err(IntentError::Unreadable) }
 }
 
-fn check_account(
-    bytes: &[u8],
-    asked: &Asked<'_>,
-    purpose: account_intent::Purpose,
-) -> Result<(), IntentError> {
+/// Cluster and user that an intent must name.
+type Who<'a> = (&'a ClusterName, &'a str);
+
+fn check_account(bytes: &[u8], who: Who<'_>, purpose: account_intent::Purpose) -> Result<(), IntentError> {
     let intent: AccountIntent = decoded(bytes)?;
-    check_who(&intent.cluster, &intent.user, asked)?;
+    check_who(&intent.cluster, &intent.user, who)?;
     if intent.purpose != i32::from(purpose) {
         return Err(IntentError::Purpose { named: words(intent.purpose()), asked: words(purpose) });
     }
     Ok(())
 }
 
-fn check_session(
-    bytes: &[u8],
-    asked: &Asked<'_>,
-    route: &Route,
-    public_key: &[u8],
-) -> Result<(), IntentError> {
+fn check_session(bytes: &[u8], who: Who<'_>, route: &Route, public_key: &[u8]) -> Result<(), IntentError> {
     let intent: SessionIntent = decoded(bytes)?;
-    check_who(&intent.cluster, &intent.user, asked)?;
+    check_who(&intent.cluster, &intent.user, who)?;
     if intent.route.as_ref() != Some(route) {
         let named = intent.route.as_ref().map_or_else(|| "nothing".to_owned(), described);
         return Err(IntentError::Route { named, asked: described(route) });
@@ -202,12 +246,22 @@ fn check_session(
     Ok(())
 }
 
-fn check_who(cluster: &str, user: &str, asked: &Asked<'_>) -> Result<(), IntentError> {
-    if cluster != asked.cluster.as_str() {
-        return Err(IntentError::Cluster { named: cluster.to_owned(), asked: asked.cluster.to_string() });
+fn check_command(bytes: &[u8], who: Who<'_>, command: &str, calls: &[[u8; 32]]) -> Result<(), IntentError> {
+    let intent: AdminIntent = decoded(bytes)?;
+    check_who(&intent.cluster, &intent.user, who)?;
+    if intent.command != command {
+        return Err(IntentError::Command { named: intent.command, asked: command.to_owned() });
     }
-    if user != asked.user.as_str() {
-        return Err(IntentError::User { named: user.to_owned(), asked: asked.user.to_string() });
+    // Neither others, nor more, nor one of them twice.
+    if intent.request_sha256 != calls { Err(IntentError::Calls) } else { Ok(()) }
+}
+
+fn check_who(named_cluster: &str, named_user: &str, (cluster, user): Who<'_>) -> Result<(), IntentError> {
+    if named_cluster != cluster.as_str() {
+        return Err(IntentError::Cluster { named: named_cluster.to_owned(), asked: cluster.to_string() });
+    }
+    if named_user != user {
+        return Err(IntentError::User { named: named_user.to_owned(), asked: user.to_owned() });
     }
     Ok(())
 }

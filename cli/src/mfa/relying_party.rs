@@ -72,6 +72,12 @@ impl RelyingParty {
         Ok(Self { id: rp_id.to_owned(), origin: url })
     }
 
+    /// The relying party id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The origin for the client data.
     #[must_use]
     pub fn origin(&self) -> &Url {

@@ -13,9 +13,11 @@ use std::{
 };
 
 use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
 use webauthn_authenticator_rs::{WebauthnAuthenticator, error::WebauthnCError, softtoken::SoftToken};
 use webauthn_rs_proto::{
-    CreationChallengeResponse, PublicKeyCredential, RegisterPublicKeyCredential, RequestChallengeResponse,
+    AllowCredentials, CreationChallengeResponse, PublicKeyCredential, RegisterPublicKeyCredential,
+    RequestChallengeResponse,
 };
 
 use super::{KeyError, RelyingParty, SecurityKey};
@@ -72,21 +74,78 @@ fn explain(error: WebauthnCError) -> KeyError {
     }
 }
 
+/// A passkey: the token knows none, so what it lacks (who is there, where nobody is named) lies beside it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Passkey {
+    rp_id: String,
+    credential: Vec<u8>,
+    user: Vec<u8>,
+}
+
+impl SoftwareKey {
+    fn passkeys_path(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".passkeys");
+        path.into()
+    }
+
+    fn passkeys(&self) -> Result<Vec<Passkey>, KeyError> {
+        let Some(json) = files::read_optional(&self.passkeys_path())? else { return Ok(Vec::new()) };
+        Ok(serde_json::from_slice(&json).map_err(io::Error::from)?)
+    }
+
+    fn keep(&self, passkey: Passkey) -> Result<(), KeyError> {
+        let mut passkeys = self.passkeys()?;
+        passkeys.push(passkey);
+        Ok(files::write_private(
+            &self.passkeys_path(),
+            &serde_json::to_vec(&passkeys).map_err(io::Error::from)?,
+        )?)
+    }
+}
+
 impl SecurityKey for SoftwareKey {
     fn register(
         &self,
         party: &RelyingParty,
-        options: CreationChallengeResponse,
+        mut options: CreationChallengeResponse,
     ) -> Result<RegisterPublicKeyCredential, KeyError> {
-        self.with_token(existing_or_new, |token| token.do_registration(party.origin().clone(), options))
+        let asked = &mut options.public_key;
+        let (rp_id, user) = (asked.rp.id.clone(), asked.user.id.clone());
+        let selection = asked.authenticator_selection.as_mut();
+        let resident = selection.is_some_and(|selection| std::mem::take(&mut selection.require_resident_key));
+        let made =
+            self.with_token(existing_or_new, |token| token.do_registration(party.origin().clone(), options))?;
+        if resident {
+            self.keep(Passkey { rp_id, credential: made.raw_id.clone(), user })?;
+        }
+        Ok(made)
     }
 
     fn assert(
         &self,
         party: &RelyingParty,
-        options: RequestChallengeResponse,
+        mut options: RequestChallengeResponse,
     ) -> Result<PublicKeyCredential, KeyError> {
-        self.with_token(existing, |token| token.do_authentication(party.origin().clone(), options))
+        let asked = &mut options.public_key;
+        let mut passkeys = self.passkeys()?;
+        passkeys.retain(|passkey| passkey.rp_id == asked.rp_id);
+        if asked.allow_credentials.is_empty() {
+            let allowed = |passkey: &Passkey| AllowCredentials {
+                type_: "public-key".to_owned(),
+                id: passkey.credential.clone(),
+                transports: None,
+            };
+            asked.allow_credentials = passkeys.iter().map(allowed).collect();
+            if passkeys.is_empty() {
+                return Err(KeyError::NotRegistered);
+            }
+        }
+        let mut signed =
+            self.with_token(existing, |token| token.do_authentication(party.origin().clone(), options))?;
+        let used = passkeys.into_iter().find(|passkey| passkey.credential == signed.raw_id);
+        signed.response.user_handle = used.map(|passkey| passkey.user);
+        Ok(signed)
     }
 
     fn warning(&self) -> Option<&str> {

@@ -58,7 +58,7 @@ impl Explain {
             db_name: self.db_name.unwrap_or_default(),
         };
         let request = ExplainAccessRequest { user: self.user, route: Some(route) };
-        let answer = admin.explain_access(request).await?.into_inner();
+        let answer = admin.client.explain_access(request).await?.into_inner();
         let value = json!({ "decision": answer.decision, "role": answer.role, "reasons": answer.reasons });
         output::print(self.format, &value, || text(&answer))?;
         Ok(())

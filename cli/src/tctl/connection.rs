@@ -6,10 +6,26 @@ use anyhow::{Context, Result, bail};
 use auth::proto::admin_client::AdminClient;
 use tonic::transport::Channel;
 
-use crate::{connect, home::Home, profile::Selection, proxy_address::ProxyAddress};
+use crate::{
+    connect::{self, Connection},
+    home::Home,
+    mfa::Mode,
+    profile::Selection,
+    proxy_address::ProxyAddress,
+};
 
-/// The service that all commands speak to.
-pub type Admin = AdminClient<Channel>;
+/// The service that all commands speak to. What they change goes through [`change`](super::change).
+pub struct Admin {
+    pub(super) client: AdminClient<Channel>,
+    /// As whom, from elsewhere; `None` on the auth host's socket, where nobody is asked to touch.
+    pub(super) remote: Option<Remote>,
+}
+
+/// An administrator at another machine.
+pub(super) struct Remote {
+    pub(super) connection: Connection,
+    pub(super) mode: Mode,
+}
 
 /// Where authd keeps its data unless told otherwise.
 const DEFAULT_DATA_DIR: &str = "/var/lib/touchstone";
@@ -26,6 +42,9 @@ pub struct Place {
     /// Use the login of `tsh login` at this auth service instead
     #[arg(long, global = true, value_name = "HOST:PORT")]
     auth_server: Option<ProxyAddress>,
+    /// Which second factor to use for changes, with a login of tsh
+    #[arg(long, global = true, env = "TSH_MFA_MODE", value_enum, default_value_t)]
+    mfa_mode: Mode,
 }
 
 /// The way that was chosen.
@@ -42,11 +61,14 @@ impl Place {
     /// # Errors
     /// Neither a socket nor a login, or authd cannot be reached.
     pub async fn connect(&self) -> Result<Admin> {
-        let channel = match self.way(|path| path.exists()) {
-            Way::Socket(path) => auth::api::connect_unix(&path).await?,
-            Way::Login(address) => self.login(address).await?,
+        let (channel, remote) = match self.way(|path| path.exists()) {
+            Way::Socket(path) => (auth::api::connect_unix(&path).await?, None),
+            Way::Login(address) => {
+                let connection = self.login(address).await?;
+                (connection.channel.clone(), Some(Remote { connection, mode: self.mfa_mode }))
+            }
         };
-        Ok(AdminClient::new(channel))
+        Ok(Admin { client: AdminClient::new(channel), remote })
     }
 
     fn way(&self, exists: impl Fn(&Path) -> bool) -> Way {
@@ -60,18 +82,16 @@ impl Place {
         if exists(&socket) { Way::Socket(socket) } else { Way::Login(None) }
     }
 
-    async fn login(&self, address: Option<ProxyAddress>) -> Result<Channel> {
+    async fn login(&self, address: Option<ProxyAddress>) -> Result<Connection> {
         let home = Home::from_environment()?;
         let selection = Selection { proxy: address, user: None };
         let connection = connect::connect(&home, &selection).await;
         if self.auth_server.is_none() && connection.is_err() {
-            return Ok(connection
-                .with_context(|| {
-                    format!("no authd at {DEFAULT_DATA_DIR} (see --data-dir), and no login of tsh")
-                })?
-                .channel);
+            return connection.with_context(|| {
+                format!("no authd at {DEFAULT_DATA_DIR} (see --data-dir), and no login of tsh")
+            });
         }
-        Ok(connection?.channel)
+        connection
     }
 }
 
@@ -95,6 +115,7 @@ mod tests {
         Place {
             data_dir: data_dir.map(PathBuf::from),
             auth_server: auth_server.map(|address| address.parse().unwrap()),
+            mfa_mode: Mode::Auto,
         }
     }
 

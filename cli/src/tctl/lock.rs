@@ -57,7 +57,7 @@ impl Lock {
             json: lock.to_json(),
         };
         let request = PutResourceRequest { resource: Some(resource), force: false, expected_revision: 0 };
-        admin.put_resource(request).await?;
+        admin.change(request).await?;
         output::print_text(&format!("Created a lock with name \"{name}\"."))?;
         Ok(())
     }

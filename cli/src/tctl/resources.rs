@@ -81,27 +81,26 @@ impl Create {
         }
         Ok(documents)
     }
+
+    fn put(&self, resource: &Resource) -> PutResourceRequest {
+        let (kind, name) = (resource.kind().as_str().to_owned(), resource.name().to_owned());
+        let resource = Some(proto::Resource { kind, name, json: resource.to_json() });
+        PutResourceRequest { resource, force: self.force, expected_revision: 0 }
+    }
 }
 
 /// Creates what was read, in order, and tells each.
 pub(super) async fn create(admin: &mut Admin, command: &Create, documents: Vec<Parsed>) -> Result<()> {
-    for Parsed { resource, notices } in documents {
-        let (kind, name) = (resource.kind(), resource.name().to_owned());
+    let puts: Vec<_> = documents.iter().map(|parsed| command.put(&parsed.resource)).collect();
+    let mut command = admin.command(&puts);
+    for (Parsed { resource, notices }, put) in documents.into_iter().zip(puts) {
+        let (kind, name) = (resource.kind(), printable(resource.name()));
         for notice in notices {
             // On standard error: a pipe reads the answers alone. Nobody may be left to read it.
-            let _ = writeln!(io::stderr(), "NOTICE: {kind} {:?}: {}", printable(&name), printable(&notice));
+            let _ = writeln!(io::stderr(), "NOTICE: {kind} {name:?}: {}", printable(&notice));
         }
-        let request = PutResourceRequest {
-            resource: Some(proto::Resource {
-                kind: kind.as_str().to_owned(),
-                name: name.clone(),
-                json: resource.to_json(),
-            }),
-            force: command.force,
-            expected_revision: 0,
-        };
-        let created = admin.put_resource(request).await?.into_inner().created;
-        output::print_text(&put_text(kind, &printable(&name), created))?;
+        let created = command.make(put).await?.created;
+        output::print_text(&put_text(kind, &name, created))?;
     }
     Ok(())
 }
@@ -152,7 +151,7 @@ impl Rm {
             bail!("name the {kind} to delete: tctl rm {kind}/NAME");
         }
         let request = DeleteResourceRequest { kind: kind.as_str().to_owned(), name: name.to_owned() };
-        admin.delete_resource(request).await?;
+        admin.change(request).await?;
         output::print_text(&removed_text(kind, &printable(name)))?;
         Ok(())
     }
@@ -169,7 +168,7 @@ fn removed_text(kind: Kind, name: &str) -> String {
 /// Resources of one kind; all of them where `name` is empty.
 pub(super) async fn fetch(admin: &mut Admin, kind: Kind, name: &str) -> Result<Vec<Resource>> {
     let request = GetResourcesRequest { kind: kind.as_str().to_owned(), name: name.to_owned() };
-    let answer = admin.get_resources(request).await?.into_inner();
+    let answer = admin.client.get_resources(request).await?.into_inner();
     let read = |resource: proto::Resource| {
         Resource::from_json(&resource.json).with_context(|| format!("{kind} {:?} as stored", resource.name))
     };

@@ -20,7 +20,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(&self, admin: &mut Admin) -> Result<()> {
-        let status = admin.status(StatusRequest {}).await?.into_inner();
+        let status = admin.client.status(StatusRequest {}).await?.into_inner();
         let authorities: Vec<_> = status
             .authorities
             .iter()

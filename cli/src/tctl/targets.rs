@@ -53,7 +53,7 @@ impl Nodes {
 /// Announced targets of one kind, by name.
 pub(super) async fn fetch(admin: &mut Admin, kind: &str) -> Result<Vec<Target>> {
     let request = ListTargetsRequest { kind: kind.to_owned() };
-    let mut targets = admin.list_all_targets(request).await?.into_inner().targets;
+    let mut targets = admin.client.list_all_targets(request).await?.into_inner().targets;
     targets.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.sidecar_id.cmp(&b.sidecar_id)));
     Ok(targets)
 }

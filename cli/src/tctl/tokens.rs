@@ -73,7 +73,7 @@ impl Tokens {
             Self::Rm { token } => {
                 let request =
                     DeleteResourceRequest { kind: Kind::Token.as_str().to_owned(), name: token.clone() };
-                admin.delete_resource(request).await?;
+                admin.change(request).await?;
                 output::print_text(&format!("Token {} has been deleted", printable(&token)))?;
                 Ok(())
             }
@@ -87,7 +87,7 @@ impl Add {
             types: self.types.iter().map(|kind| kind.as_str().to_owned()).collect(),
             ttl_seconds: ttl::seconds(Some(self.ttl)),
         };
-        let token = admin.add_token(request).await?.into_inner();
+        let token = admin.change(request).await?;
         let value = json!({
             "token": token.token,
             "types": self.types.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),

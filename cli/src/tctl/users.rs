@@ -84,7 +84,7 @@ impl Users {
             Self::Rm { users } => remove(admin, users).await,
             Self::Reset { user, invitation } => {
                 let request = ResetUserRequest { name: user, ttl_seconds: ttl::seconds(invitation.ttl) };
-                let link = admin.reset_user(request).await?.into_inner();
+                let link = admin.change(request).await?;
                 invitation
                     .print(&link, "has been reset. Share this URL with the user to choose a new password")
             }
@@ -106,7 +106,7 @@ impl Add {
             traits,
             ttl_seconds: ttl::seconds(self.invitation.ttl),
         };
-        let link = admin.add_user(request).await?.into_inner();
+        let link = admin.change(request).await?;
         self.invitation.print(
             &link,
             "has been created but requires a password. Share this URL with the user to complete user setup",
@@ -151,9 +151,12 @@ async fn list(admin: &mut Admin, format: Format) -> Result<()> {
 }
 
 async fn remove(admin: &mut Admin, users: Vec<String>) -> Result<()> {
-    for user in users {
-        let request = DeleteResourceRequest { kind: Kind::User.as_str().to_owned(), name: user.clone() };
-        admin.delete_resource(request).await?;
+    let delete =
+        |name: &String| DeleteResourceRequest { kind: Kind::User.as_str().to_owned(), name: name.clone() };
+    let deletes: Vec<_> = users.iter().map(delete).collect();
+    let mut command = admin.command(&deletes);
+    for (user, delete) in users.into_iter().zip(deletes) {
+        command.make(delete).await?;
         output::print_text(&format!("User \"{}\" has been deleted", printable(&user)))?;
     }
     Ok(())

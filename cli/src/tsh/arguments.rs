@@ -109,6 +109,9 @@ pub(super) struct NewDevice {
     /// Type of the new device [default: asked for]
     #[arg(long = "type", value_enum, ignore_case = true, value_name = "TYPE")]
     pub(super) kind: Option<DeviceType>,
+    /// Whether the new security key may log in by itself, without name and password [default: asked for]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) allow_passwordless: Option<bool>,
 }
 
 /// Kinds of device, as they are typed.
@@ -130,6 +133,19 @@ pub(super) struct Login {
     /// How long the login shall last [default: as long as allowed, at most 12 hours]
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=30 * 60))]
     pub(super) ttl: Option<u32>,
+    /// With password and second factor, or with a passkey alone
+    #[arg(long, env = "TSH_AUTH", value_enum, default_value_t)]
+    pub(super) auth: Auth,
+}
+
+/// How one logs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Auth {
+    /// User name, password and second factor.
+    #[default]
+    Local,
+    /// A passkey, which says who is there.
+    Passwordless,
 }
 
 #[derive(Debug, Subcommand)]
@@ -294,6 +310,29 @@ mod tests {
         assert_eq!(arguments.mfa_mode, Mode::Otp);
         assert_eq!(arguments.proxy.unwrap().to_string(), "h:1");
         assert_eq!(arguments.user.unwrap().as_str(), "jerry");
+    }
+
+    #[test]
+    fn whether_a_device_may_log_in_alone_is_said_or_asked_for() {
+        let asked = |more: &[&str]| {
+            let line = ["tsh", "mfa", "add"].iter().chain(more);
+            let Command::Mfa(MfaCommand::Add(add)) = Arguments::parse_from(line).command else { panic!() };
+            add.allow_passwordless
+        };
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&["--allow-passwordless"]), Some(true));
+        assert_eq!(asked(&["--allow-passwordless=false"]), Some(false));
+    }
+
+    #[test]
+    fn a_login_is_by_password_unless_a_passkey_is_asked_for() {
+        let auth = |more: &[&str]| {
+            let line = ["tsh", "login"].iter().chain(more);
+            let Command::Login(login) = Arguments::parse_from(line).command else { panic!() };
+            login.auth
+        };
+        assert_eq!(auth(&[]), Auth::Local);
+        assert_eq!(auth(&["--auth=passwordless"]), Auth::Passwordless);
     }
 
     #[test]

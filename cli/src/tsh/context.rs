@@ -8,6 +8,7 @@ use super::Arguments;
 use crate::{
     connect::{self, Connection},
     home::Home,
+    interrupt::unless_cancelled,
     mfa::{self, Mode, Prompter},
     profile::Selection,
     proxy_address::ProxyAddress,
@@ -52,6 +53,6 @@ impl Context {
         question: impl FnOnce(&Terminal) -> Result<T, TerminalError> + Send + 'static,
     ) -> anyhow::Result<T> {
         let terminal = Arc::clone(&self.terminal);
-        Ok(tokio::task::spawn_blocking(move || question(&terminal)).await??)
+        Ok(unless_cancelled(tokio::task::spawn_blocking(move || question(&terminal))).await???)
     }
 }

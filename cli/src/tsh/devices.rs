@@ -1,12 +1,17 @@
 //! `tsh mfa ls|add|rm`, and what adding a device shares with finishing an invitation.
 
 use anyhow::{Context as _, bail, ensure};
-use auth::proto::{
-    BeginAddMfaDeviceRequest, CreateChallengeRequest, DeleteMfaDeviceRequest, DeviceKind, DeviceRegistration,
-    FinishAddMfaDeviceRequest, ListMfaDevicesRequest, MfaDevice, MfaResponse, NewDevice, TotpSecret,
-    create_challenge_request, device_registration, new_device::Proof, users_client::UsersClient,
+use auth::{
+    identity::UserName,
+    proto::{
+        BeginAddMfaDeviceRequest, CreateChallengeRequest, DeleteMfaDeviceRequest, DeviceKind,
+        DeviceRegistration, FinishAddMfaDeviceRequest, ListMfaDevicesRequest, MfaDevice, MfaResponse,
+        NewDevice, PingRequest, TotpSecret, create_challenge_request, device_registration, new_device::Proof,
+        public_client::PublicClient, users_client::UsersClient,
+    },
 };
 use serde::Serialize;
+use tonic::transport::Channel;
 
 use super::{
     arguments::{self, DeviceType},
@@ -86,18 +91,37 @@ fn table(devices: &[MfaDevice], verbose: bool) -> String {
 pub(super) async fn add(context: &Context, asked: &arguments::NewDevice) -> anyhow::Result<()> {
     let connection = context.connect().await?;
     let kinds = [Choice::Device(DeviceKind::Totp), Choice::Device(DeviceKind::Webauthn)];
-    let Choice::Device(kind) = choose_kind(context, &kinds, asked.kind).await? else { return Ok(()) };
+    let Choice::Device(kind) = choose_kind(context, &kinds, asked).await? else { return Ok(()) };
+    let profile = &connection.login.profile;
+    let prompter = context.prompter(&profile.proxy, &connection.channel);
+    if kind == DeviceKind::Webauthn && prompter.key.is_none() {
+        bail!(
+            "no security key is plugged in; plug it in, or add it (or a passkey) in a browser: \
+             https://{}/web/devices",
+            profile.proxy
+        );
+    }
     let name = choose_name(context, asked.name.as_deref()).await?;
-    let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
+    let passwordless = choose_passwordless(context, &connection.channel, kind, asked).await?;
     let (challenge_id, mfa) = prove_existing(&connection, &prompter, Whose::Registered).await?;
+    // Who has no device yet proves to be there by the password: a stolen login must not add the first one.
+    let password = match mfa.response {
+        Some(_) => String::new(),
+        None => password(context, &profile.user).await?,
+    };
     let mut users = UsersClient::new(connection.channel.clone());
     let begin =
-        BeginAddMfaDeviceRequest { kind: kind.into(), challenge_id, mfa: Some(mfa), ..Default::default() };
+        BeginAddMfaDeviceRequest { kind: kind.into(), challenge_id, mfa: Some(mfa), passwordless, password };
     let registration = users.begin_add_mfa_device(begin).await?.into_inner();
     let device = prove_new(context, &prompter, registration, name).await?;
     let added =
         users.finish_add_mfa_device(FinishAddMfaDeviceRequest { device: Some(device) }).await?.into_inner();
     Ok(print_text(&format!("MFA device \"{}\" added.", printable(&added.name)))?)
+}
+
+async fn password(context: &Context, user: &UserName) -> anyhow::Result<String> {
+    let prompt = format!("Enter password for Touchstone user {user}:");
+    Ok(context.ask(move |terminal| terminal.ask_hidden(&prompt)).await?.to_string())
 }
 
 pub(super) async fn remove(context: &Context, device: &str) -> anyhow::Result<()> {
@@ -149,11 +173,11 @@ impl Choice {
 pub(super) async fn choose_kind(
     context: &Context,
     choices: &[Choice],
-    asked: Option<DeviceType>,
+    asked: &arguments::NewDevice,
 ) -> anyhow::Result<Choice> {
     let words: Vec<&str> = choices.iter().map(|choice| choice.word()).collect();
     let words = words.join(", ");
-    let answer = match asked {
+    let answer = match asked.kind {
         Some(DeviceType::Totp) => "TOTP".to_owned(),
         Some(DeviceType::Webauthn) => "WEBAUTHN".to_owned(),
         None => {
@@ -163,6 +187,35 @@ pub(super) async fn choose_kind(
     };
     let chosen = choices.iter().find(|choice| choice.word().eq_ignore_ascii_case(answer.trim()));
     chosen.copied().with_context(|| format!("the device type must be one of: {words}"))
+}
+
+/// Whether the new device may log in by itself: as said on the command line; else asked for, where the cluster allows it.
+pub(super) async fn choose_passwordless(
+    context: &Context,
+    channel: &Channel,
+    kind: DeviceKind,
+    asked: &arguments::NewDevice,
+) -> anyhow::Result<bool> {
+    match (kind, asked.allow_passwordless) {
+        (DeviceKind::Webauthn, Some(said)) => return Ok(said),
+        (DeviceKind::Webauthn, None) => {}
+        (_, Some(true)) => bail!("only security keys can log in by themselves: --type=WEBAUTHN"),
+        (_, _) => return Ok(false),
+    }
+    let ping = PublicClient::new(channel.clone()).ping(PingRequest {}).await?.into_inner();
+    if !ping.passwordless {
+        return Ok(false);
+    }
+    let answer = context.ask(|terminal| terminal.ask("Allow passwordless logins [YES, NO]: ")).await?;
+    yes_or_no(&answer).context("answer YES or NO")
+}
+
+fn yes_or_no(answer: &str) -> Option<bool> {
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "yes" | "y" => Some(true),
+        "no" | "n" => Some(false),
+        _ => None,
+    }
 }
 
 /// The name of the new device: as given on the command line, else by a question.
@@ -285,6 +338,15 @@ Open your TOTP app and create a new manual entry with these fields:
   Period: 30s
 ";
         assert_eq!(manual_entry(&secret), expected);
+    }
+
+    #[test]
+    fn only_a_clear_yes_is_a_yes() {
+        for (answer, meant) in [("YES", Some(true)), (" yes\n", Some(true)), ("No", Some(false)), ("", None)]
+        {
+            assert_eq!(yes_or_no(answer), meant, "{answer}");
+        }
+        assert_eq!(yes_or_no("yes please"), None);
     }
 
     #[test]

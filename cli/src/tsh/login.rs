@@ -2,14 +2,14 @@
 
 use std::time::SystemTime;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use auth::{
     api,
     identity::{ClusterName, UserName},
     key,
     proto::{
-        BeginLoginRequest, FinishLoginRequest, LoginCertificates, MfaResponse, PingRequest,
-        public_client::PublicClient,
+        BeginLoginRequest, BeginPasswordlessLoginRequest, FinishLoginRequest, LoginCertificates, MfaResponse,
+        PingRequest, public_client::PublicClient,
     },
 };
 use aws_lc_rs::rand;
@@ -19,7 +19,11 @@ use ssh_key::{LineEnding, PrivateKey, private::Ed25519Keypair};
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
-use super::{arguments, context::Context, status};
+use super::{
+    arguments::{self, Auth},
+    context::Context,
+    status,
+};
 use crate::{
     home::{self, Home},
     mfa::{Asked, Challenge, Prompter, Reason, Whose},
@@ -38,7 +42,6 @@ pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyh
         return status::run(context, Format::Text);
     }
     let proxy = proxy(context)?;
-    let user = user(context, &proxy)?;
     let trusted = trust::establish(&context.home, &proxy, arguments.ca_pin, &context.terminal).await?;
     let channel = api::connect(&proxy.to_string(), trusted, None).await?;
     let ping = PublicClient::new(channel.clone()).ping(PingRequest {}).await?.into_inner();
@@ -47,10 +50,26 @@ pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyh
         context.terminal.say(&lines.join("\n"))?;
     }
     let cluster = ClusterName::new(ping.cluster_name).context("the auth service has no name")?;
-    let profile = Profile { proxy, user, cluster };
     let keys = Keys::generate()?;
-    let ttl = arguments.ttl.unwrap_or(0).saturating_mul(SECONDS_A_MINUTE);
-    let certificates = certificates(context, &profile, &channel, &keys, ttl).await?;
+    let asking = Asking {
+        prompter: context.prompter(&proxy, &channel),
+        channel,
+        keys: &keys,
+        ttl_seconds: arguments.ttl.unwrap_or(0).saturating_mul(SECONDS_A_MINUTE),
+    };
+    let (profile, certificates) = match arguments.auth {
+        Auth::Local => {
+            let profile = Profile { user: user(context, &proxy)?, proxy, cluster };
+            let certificates = asking.by_password(context, &profile).await?;
+            (profile, certificates)
+        }
+        Auth::Passwordless => {
+            ensure!(ping.passwordless, "passwordless login is not allowed by the cluster");
+            let certificates = asking.by_passkey(&cluster).await?;
+            let user = whoever_it_was(&certificates, context.selection.user.as_ref())?;
+            (Profile { proxy, user, cluster }, certificates)
+        }
+    };
     keep(&context.home, &profile, &keys, &certificates)?;
     let selection = Selection { proxy: Some(profile.proxy), user: Some(profile.user) };
     status::print_login(&Login::load(&context.home, &selection, SystemTime::now())?, &context.home)
@@ -74,26 +93,63 @@ fn user(context: &Context, proxy: &ProxyAddress) -> anyhow::Result<UserName> {
     chosen.context("no user specified, use: tsh login --proxy=HOST:PORT --user=USER")
 }
 
-/// Password, second factor, certificates.
-async fn certificates(
-    context: &Context,
-    profile: &Profile,
-    channel: &Channel,
-    keys: &Keys,
+/// What certificates are asked for with.
+struct Asking<'a> {
+    channel: Channel,
+    prompter: Prompter,
+    keys: &'a Keys,
     ttl_seconds: u32,
-) -> anyhow::Result<LoginCertificates> {
-    let prompt = format!("Enter password for Touchstone user {}:", profile.user);
-    let password = context.ask(move |terminal| terminal.ask_hidden(&prompt)).await?;
-    let prompter = context.prompter(&profile.proxy, channel);
-    let (challenge_id, mfa) = prove(channel, profile, &prompter, &password).await?;
-    let finish = FinishLoginRequest {
-        challenge_id,
-        mfa: Some(mfa),
-        tls_public_key: keys.tls_public.clone(),
-        ssh_public_key: keys.ssh.public_key().to_bytes()?,
-        ttl_seconds,
-    };
-    Ok(PublicClient::new(channel.clone()).finish_login(finish).await?.into_inner())
+}
+
+impl Asking<'_> {
+    /// Password, second factor, certificates.
+    async fn by_password(&self, context: &Context, profile: &Profile) -> anyhow::Result<LoginCertificates> {
+        let prompt = format!("Enter password for Touchstone user {}:", profile.user);
+        let password = context.ask(move |terminal| terminal.ask_hidden(&prompt)).await?;
+        let (challenge_id, mfa) = prove(&self.channel, profile, &self.prompter, &password).await?;
+        self.finish(challenge_id, mfa).await
+    }
+
+    /// A passkey, certificates.
+    async fn by_passkey(&self, cluster: &ClusterName) -> anyhow::Result<LoginCertificates> {
+        let (challenge_id, mfa) = prove_by_passkey(&self.channel, cluster, &self.prompter).await?;
+        self.finish(challenge_id, mfa).await
+    }
+
+    async fn finish(&self, challenge_id: String, mfa: MfaResponse) -> anyhow::Result<LoginCertificates> {
+        let finish = FinishLoginRequest {
+            challenge_id,
+            mfa: Some(mfa),
+            tls_public_key: self.keys.tls_public.clone(),
+            ssh_public_key: self.keys.ssh.public_key().to_bytes()?,
+            ttl_seconds: self.ttl_seconds,
+        };
+        Ok(PublicClient::new(self.channel.clone()).finish_login(finish).await?.into_inner())
+    }
+}
+
+/// A passkey says who is there, for a passwordless login and nothing else.
+async fn prove_by_passkey(
+    channel: &Channel,
+    cluster: &ClusterName,
+    prompter: &Prompter,
+) -> anyhow::Result<(String, MfaResponse)> {
+    let request = BeginPasswordlessLoginRequest {};
+    let challenge = PublicClient::new(channel.clone()).begin_passwordless_login(request).await?.into_inner();
+    let challenge = Challenge::checked_passwordless(challenge, cluster)?;
+    let answer = prompter.answer(&challenge, Whose::Any).await?;
+    ensure!(answer.response.is_some(), "the auth service asks for no passkey");
+    Ok((challenge.into_id(), answer))
+}
+
+/// Whom the passkey logged in; an error where somebody else was wanted.
+fn whoever_it_was(certificates: &LoginCertificates, wanted: Option<&UserName>) -> anyhow::Result<UserName> {
+    let user =
+        UserName::new(certificates.user.as_str()).context("the auth service does not say who logged in")?;
+    match wanted {
+        Some(wanted) if *wanted != user => bail!("this passkey is of user {user}, not of {wanted}"),
+        _ => Ok(user),
+    }
 }
 
 /// The password, then the second factor, for a login and nothing else.

@@ -96,14 +96,18 @@ async fn new_device(
     if !invitation.device_required {
         kinds.push(devices::Choice::None);
     }
-    let devices::Choice::Device(kind) = devices::choose_kind(context, &kinds, asked.kind).await? else {
+    let devices::Choice::Device(kind) = devices::choose_kind(context, &kinds, asked).await? else {
         return Ok(None);
     };
-    let name = devices::choose_name(context, asked.name.as_deref()).await?;
-    let request =
-        BeginInvitationRequest { token: link.token.clone(), kind: kind.into(), passwordless: false };
-    let registration = PublicClient::new(channel.clone()).begin_invitation(request).await?.into_inner();
     let prompter = context.prompter(&link.proxy, channel);
+    ensure!(
+        kind != DeviceKind::Webauthn || prompter.key.is_some(),
+        "no security key is plugged in; plug it in, or open the invitation in a browser, where passkeys will do too"
+    );
+    let name = devices::choose_name(context, asked.name.as_deref()).await?;
+    let passwordless = devices::choose_passwordless(context, channel, kind, asked).await?;
+    let request = BeginInvitationRequest { token: link.token.clone(), kind: kind.into(), passwordless };
+    let registration = PublicClient::new(channel.clone()).begin_invitation(request).await?.into_inner();
     devices::prove_new(context, &prompter, registration, name).await.map(Some)
 }
 

@@ -27,6 +27,8 @@ class refused:
         text = error.args[0] if error.args else ""
         if isinstance(text, dict):
             state, text = text["C"], text["M"]
+        if isinstance(text, int):
+            text = f"{text} {error.args[1]}"
         say("refused:", kind.__name__, state, str(text).splitlines()[0] if text else "")
         return True
 

@@ -3,10 +3,14 @@
 
 mod admin;
 mod certificates;
+mod evidence;
 mod forge;
 mod hostile;
 mod live;
 mod mysql;
+mod office;
+mod page;
+mod passkeys;
 mod people;
 mod story;
 mod tools;

@@ -1,12 +1,8 @@
 //! Clients in other languages: each script is run against the database itself first, and must see the same through a
 //! sidecar.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
-
 use anyhow::{Result, ensure};
+use e2e::interpreted;
 
 use crate::stage::Stage;
 
@@ -45,23 +41,4 @@ fn transcript_has(script: &str, lines: &[&str]) -> Result<()> {
         ensure!(transcript.contains(line), "{line:?} is not in:\n{transcript}");
     }
     Ok(())
-}
-
-/// The command that runs a script with the pinned versions of its libraries.
-pub(crate) fn interpreted(script: &str) -> Result<Command> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let installed = root.join("../target/clients");
-    ensure!(
-        installed.join("stamp").is_file(),
-        "the clients are not installed: run `scripts/install.sh clients`, as `make test` does"
-    );
-    let (language, program): (_, PathBuf) = match Path::new(script).extension() {
-        Some(extension) if extension == "js" => ("node", "node".into()),
-        _ => ("python", installed.join("python/bin/python")),
-    };
-    let mut command = Command::new(program);
-    // Neither leaves anything beside the sources, nor looks for more than is pinned.
-    command.env("PYTHONDONTWRITEBYTECODE", "1").env("NODE_PATH", installed.join("node/node_modules"));
-    command.arg(root.join("clients").join(language).join(script));
-    Ok(command)
 }

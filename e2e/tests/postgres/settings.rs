@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Psql, World, run};
+use e2e::{Psql, World, interpreted, run};
 
-use crate::{drivers::interpreted, stage::PATIENCE};
+use crate::stage::PATIENCE;
 
 fn logged_in() -> Result<World> {
     let world = World::jerry_and_olga()?;

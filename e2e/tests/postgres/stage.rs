@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use e2e::{Finished, Psql, Terminal, World, run};
+use anyhow::{Context, Result};
+use e2e::{Finished, Psql, Terminal, World, run, same_transcript};
 
 /// Longest that one client may take for everything it does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -106,7 +106,7 @@ impl Stage {
                     self.tunnel.text()
                 )
             })?;
-            same(way, &expected, &got)?;
+            same_transcript(&format!("{way:?}"), &expected, &got)?;
             eprintln!("{way:?}: {:.1} s", began.elapsed().as_secs_f32());
         }
         Ok(expected)
@@ -122,19 +122,4 @@ impl Stage {
         command.envs(self.environment(way)?).env("TZ", "UTC").env("LC_ALL", "C.UTF-8");
         run(command, "", PATIENCE)
     }
-}
-
-fn same(way: Way, expected: &str, got: &str) -> Result<()> {
-    let (mut left, mut right) = (expected.lines(), got.lines());
-    for number in 1.. {
-        match (left.next(), right.next()) {
-            (None, None) => break,
-            (left, right) if left == right => {}
-            (left, right) => bail!(
-                "line {number} is {right:?} by way of {way:?}, where the database itself says {left:?}; all of it:\n{got}"
-            ),
-        }
-    }
-    ensure!(!expected.is_empty(), "nothing was said at all");
-    Ok(())
 }

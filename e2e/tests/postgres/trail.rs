@@ -1,10 +1,10 @@
 //! What the audit trail says about statements of the extended protocol, as `tctl audit ls` tells it.
 
 use anyhow::{Context, Result, ensure};
-use e2e::{SidecarOptions, run};
+use e2e::{SidecarOptions, interpreted, run};
 use serde_json::{Value, json};
 
-use crate::{drivers::interpreted, scene::Scene, stage::PATIENCE};
+use crate::{scene::Scene, stage::PATIENCE};
 
 const PARSE: &str = "db.session.postgres.statements.parse";
 const BIND: &str = "db.session.postgres.statements.bind";

@@ -115,6 +115,11 @@ fn no_mysql_upstream_panics_the_relay() {
 }
 
 #[test]
+fn no_compressed_packet_comes_out_two_ways() {
+    replay("mysql_compressed", mysql_compressed);
+}
+
+#[test]
 fn the_seeds_of_mysql_are_real() {
     for seed in seeds("mysql_client") {
         let asked = mysql::fuzz::ask(Capabilities::NONE, &seed, seed.len());

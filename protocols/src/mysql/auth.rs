@@ -105,7 +105,7 @@ impl<'a> Proof<'a> {
 
     fn password(&self) -> Option<&'a Secret> {
         match self.credential {
-            Credential::None => None,
+            Credential::None | Credential::Ssh { .. } => None,
             Credential::Password(secret)
             | Credential::PasswordEvenByMd5(secret)
             | Credential::PasswordEvenByUnknownKey(secret) => Some(secret),

@@ -129,9 +129,9 @@ impl Capabilities {
             | Self::MARIADB_BULK_UNITS.0,
     );
 
-    /// What the relay can do on the client's leg whatever the upstream can: no compression. It is not offered, and
-    /// a client that asks for it goes on without. The upstream's leg is never compressed.
-    pub const COMPRESSIONS: Self = Self(0);
+    /// What the relay does on the client's leg whatever the upstream can, where a client asks for it. The upstream's leg
+    /// is never compressed.
+    pub const COMPRESSIONS: Self = Self(Self::COMPRESS.0 | Self::ZSTD.0);
 
     /// What is ours to offer to a client, beside TLS.
     pub const OURS: Self = Self(

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::relay::{self, Outcome, Stream};
 use crate::{Answers, Client, End, Limits, Refusal, RelayError, RelayFault, Tap, Transferred};
 
+use super::compression::{Algorithm, Compressed};
 use super::connection_id::ConnectionId;
 use super::desk::Desk;
 use super::follower::Follower;
@@ -32,6 +33,8 @@ pub struct MysqlClient<S = TcpStream> {
     pub(super) fast_authenticated: bool,
     /// The number of the next packet to it.
     pub(super) sequence: u8,
+    /// From the first command on; until then nothing is.
+    pub(super) compression: Option<Algorithm>,
     /// Its own, until the session is over.
     pub(super) connection: ConnectionId,
     pub(super) limits: Limits,
@@ -56,12 +59,25 @@ impl<S: Stream> Client for MysqlClient<S> {
         let close = self.limits.close;
         let desk = Desk::new();
         let halves = self.halves(&desk, &upstream, tap.answers());
-        let outcome = relay::run(&mut *self.stream, &mut upstream.stream, halves, tap, ended, close).await;
+        let (outcome, last) = match self.compression {
+            None => {
+                let mut outcome =
+                    relay::run(&mut *self.stream, &mut upstream.stream, halves, tap, ended, close).await;
+                let last = outcome.farewell.take().unwrap_or_default();
+                (outcome, last)
+            }
+            Some(algorithm) => {
+                let mut client = Compressed::new(&mut *self.stream, algorithm, Arc::clone(&desk));
+                let session = relay::run(&mut client, &mut upstream.stream, halves, tap, ended, close);
+                let mut outcome = Box::pin(session).await;
+                let last = client.last_words(&outcome.farewell.take().unwrap_or_default());
+                (outcome, last)
+            }
+        };
         let stop = stop_upstream(&mut upstream, &outcome, desk.is_busy(), close);
-        let last = outcome.farewell.as_deref().unwrap_or_default();
         // A client that said goodbye has nothing more to say, and one that failed no means to.
         let heard_out = if outcome.transferred.end == End::Client { 0 } else { relay::HEARD_OUT };
-        let farewell = relay::close(&mut *self.stream, last, close, heard_out);
+        let farewell = relay::close(&mut *self.stream, &last, close, heard_out);
         // Neither side waits for the other's goodbye. A client that went away before ours does not change
         // what happened.
         let _ = tokio::join!(stop, farewell);

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::PeerCertificate;
+use crate::Peer;
 use crate::event::mysql::KillFate;
 
 use super::MayKill;
@@ -41,7 +41,7 @@ struct State {
 struct Session {
     /// The upstream's number for it.
     thread: u32,
-    owner: Arc<PeerCertificate>,
+    owner: Arc<Peer>,
 }
 
 /// One id, until it is dropped.
@@ -58,7 +58,7 @@ impl ConnectionIds {
     }
 
     /// What becomes of a KILL of this number by who presented this certificate.
-    pub(super) fn kill(&self, number: u64, killer: &PeerCertificate) -> KillFate {
+    pub(super) fn kill(&self, number: u64, killer: &Peer) -> KillFate {
         let Some(number) = u32::try_from(number).ok().filter(|number| Self::is_ours(*number)) else {
             return KillFate::AsSent;
         };
@@ -98,7 +98,7 @@ impl ConnectionId {
     }
 
     /// Its session has begun: from here on it can be killed.
-    pub(super) fn begins(&self, thread: u32, owner: Arc<PeerCertificate>) {
+    pub(super) fn begins(&self, thread: u32, owner: Arc<Peer>) {
         let mut state = self.ids.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.live.insert(self.number, Some(Session { thread, owner }));
     }
@@ -122,11 +122,11 @@ mod tests {
     use super::*;
 
     fn ids() -> Arc<ConnectionIds> {
-        ConnectionIds::new(Box::new(|killer, owner| killer.0 == owner.0))
+        ConnectionIds::new(Box::new(|killer, owner| killer.chain() == owner.chain()))
     }
 
-    fn person(name: u8) -> Arc<PeerCertificate> {
-        Arc::new(PeerCertificate(vec![vec![name].into()]))
+    fn person(name: u8) -> Arc<Peer> {
+        Arc::new(Peer::X509(vec![vec![name].into()]))
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub(super) struct State {
     pub(super) file: FileState,
     /// Why the session must end, once somebody has found out.
     pub(super) ending: Option<Refusal>,
+    /// Answers to the client that are over, and results in the middle of one: with each, MySQL's server sends what it has.
+    pub(super) answers: u64,
+    pub(super) results: u64,
     /// The number of the next packet to the client, if we are the next who say something.
     pub(super) sequence: u8,
 }
@@ -50,6 +53,8 @@ impl Default for State {
             prepared: Vec::new(),
             file: FileState::None,
             ending: None,
+            answers: 0,
+            results: 0,
             sequence: 1,
         }
     }

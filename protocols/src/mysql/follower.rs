@@ -34,6 +34,8 @@ pub(super) struct Follower {
     answering: Option<Audience>,
     /// It is over with the current packet.
     ends: Option<Ended>,
+    /// One of its results is, and others follow.
+    result_ends: bool,
     /// The number of the client's packet that came last, until the desk knows.
     sequence: Option<u8>,
 }
@@ -98,6 +100,7 @@ impl Follower {
             continued: false,
             answering: None,
             ends: None,
+            result_ends: false,
             sequence: None,
         }
     }
@@ -173,6 +176,7 @@ impl Follower {
                 if is_heard {
                     self.tell(Answer::Done { rows });
                 }
+                self.result_ends = is_heard && !last;
                 last.then_some(Ended { failed: false, in_transaction })
             }
             Heard::Failed { number, sql_state } => {
@@ -241,6 +245,7 @@ impl Follower {
         let desk = Arc::clone(&self.desk);
         let mut state = desk.lock();
         state.answered();
+        state.answers += u64::from(audience == Some(Audience::Client));
         match audience {
             Some(Audience::Nobody) if ended.failed => {
                 let lost = "the session settings could not be made again after a reset";
@@ -280,6 +285,10 @@ impl Follower {
                     // Who hears what follows, and whether it is for us to say, is seen next time.
                     if let Some(ended) = self.ends.take() {
                         self.finish(ended);
+                        break;
+                    }
+                    if std::mem::take(&mut self.result_ends) {
+                        self.desk.lock().results += 1;
                         break;
                     }
                 }
@@ -339,6 +348,7 @@ impl Follow for Follower {
             let mut state = self.desk.lock();
             let Some(Waiting::Said(_)) = state.waiting.front() else { return None };
             let Some(Waiting::Said(said)) = state.waiting.pop_front() else { return None };
+            state.answers += 1;
             self.call_inspector(&mut state);
             said
         };

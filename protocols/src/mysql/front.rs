@@ -20,6 +20,7 @@ use crate::{AcceptError, Accepted, Limits, Refusal, RefusalCode};
 
 use super::capabilities::Capabilities;
 use super::client::MysqlClient;
+use super::compression::Algorithm;
 use super::connection_id::{ConnectionId, ConnectionIds};
 use super::greeting::{self, Greeting, UpstreamFacts};
 use super::handshake::{self, HandshakeResponse};
@@ -117,6 +118,7 @@ async fn inside<S: Stream>(
     let client = MysqlClient {
         fast_authenticated: waiting == Waiting::FastThenOk,
         sequence: talk.sequence,
+        compression: Algorithm::asked(response.settings.capabilities, response.zstd_level),
         stream,
         connection,
         limits: *limits,

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::PeerCertificate;
+use crate::Peer;
 use crate::event::mysql::FileFate;
 use crate::event::{Event, Malformed, MysqlEvent};
 use crate::frame::{Errand, Inspect, LongText, SHOWN, Step};
@@ -49,7 +49,7 @@ pub(super) struct Charter {
     pub(super) settings: Option<Vec<u8>>,
     /// Who may be killed by our numbers, and by whom this session may.
     pub(super) ids: Arc<ConnectionIds>,
-    pub(super) peer: Arc<PeerCertificate>,
+    pub(super) peer: Arc<Peer>,
 }
 
 /// Where in a command, or in a part of a file, the client's bytes are.

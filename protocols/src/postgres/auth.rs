@@ -196,7 +196,7 @@ fn limit_iterations(challenge: &[u8]) -> Result<(), DialError> {
 
 fn password<'a>(credential: &'a Credential, method: &'static str) -> Result<&'a Secret, DialError> {
     match credential {
-        Credential::None => Err(DialError::NoCredential { method }),
+        Credential::None | Credential::Ssh { .. } => Err(DialError::NoCredential { method }),
         Credential::Password(secret)
         | Credential::PasswordEvenByMd5(secret)
         | Credential::PasswordEvenByUnknownKey(secret) => Ok(secret),

@@ -20,7 +20,7 @@ use aws_lc_rs::constant_time;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::PeerCertificate;
+use crate::Peer;
 use crate::endpoint::{UpstreamAddress, UpstreamTls};
 
 mod pace;
@@ -60,7 +60,7 @@ pub(crate) struct Registry {
 struct Entry {
     key: Zeroizing<Vec<u8>>,
     route: Arc<Route>,
-    peer: Arc<PeerCertificate>,
+    peer: Arc<Peer>,
     left: Bucket,
 }
 
@@ -87,7 +87,7 @@ impl Drop for Registration {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The right key; whose session it is.
-    Route(Arc<Route>, Arc<PeerCertificate>),
+    Route(Arc<Route>, Arc<Peer>),
     /// No such session, or the wrong key.
     Unknown,
     /// The right key too often, or too many wrong ones before.
@@ -104,7 +104,7 @@ impl Registry {
     pub(crate) fn register(
         self: &Arc<Self>,
         route: Route,
-        peer: PeerCertificate,
+        peer: Peer,
         key_length: usize,
         now: Instant,
     ) -> Option<(Registration, Zeroizing<Vec<u8>>)> {
@@ -192,7 +192,7 @@ mod tests {
         key_length: usize,
         now: Instant,
     ) -> Option<(Registration, Zeroizing<Vec<u8>>)> {
-        registry.register(route(), PeerCertificate::default(), key_length, now)
+        registry.register(route(), Peer::default(), key_length, now)
     }
 
     #[test]

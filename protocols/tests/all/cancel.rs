@@ -142,7 +142,11 @@ async fn who_may_cancel_whom_is_the_sidecars_to_say() {
         let own = sidecar.authority.client_config(&[]);
         let postgres = Postgres::new(sidecar.authority.server_config(), limits());
         sidecar.postgres = Arc::new(postgres.with_may_cancel(move |canceller, owner| {
-            assert!(!canceller.0.is_empty() && !owner.0.is_empty() && canceller.0 != owner.0);
+            assert!(
+                !canceller.chain().is_empty()
+                    && !owner.chain().is_empty()
+                    && canceller.chain() != owner.chain()
+            );
             verdict
         }));
         let other = sidecar.authority.client_config(&[]);

@@ -16,7 +16,7 @@ async fn a_client_says_who_it_is_by_certificate_and_who_it_wants_to_be_by_startu
     let socket = sidecar.connect().await;
     let client = tokio::spawn(RawClient::log_in(socket, config, 0));
     let accepted = sidecar.accept().await;
-    assert_eq!(accepted.peer.0.len(), 1);
+    assert_eq!(accepted.peer.chain().len(), 1);
     assert_eq!(accepted.login.user, "alice");
     assert_eq!(accepted.login.database.as_deref(), Some("prod"));
     let refusal = Refusal::new(RefusalCode::MfaRequired, "access to resource requires MFA");
@@ -33,7 +33,7 @@ async fn a_client_without_a_certificate_can_be_told_so() {
     let socket = sidecar.connect().await;
     let client = tokio::spawn(RawClient::log_in(socket, config, 0));
     let accepted = sidecar.accept().await;
-    assert!(accepted.peer.0.is_empty());
+    assert!(accepted.peer.chain().is_empty());
     let refusal = Refusal::new(RefusalCode::NotAuthenticated, "no certificate");
     let refused = tokio::spawn(accepted.client.refuse(refusal));
     assert_eq!(client.await.unwrap().fatal().await.0, "28000");

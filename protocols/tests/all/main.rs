@@ -16,4 +16,5 @@ mod real;
 mod replication;
 mod session;
 mod settings;
+mod ssh;
 mod support;

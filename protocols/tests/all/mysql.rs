@@ -2,5 +2,7 @@
 
 mod dial;
 mod front;
+mod lessons;
+mod nine;
 mod real;
 mod session;

@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod mariadb;
 pub(crate) mod mysql;
+pub(crate) mod mysql9;
 pub(crate) mod postgresql;
 pub(crate) mod upstream;
 

@@ -13,6 +13,16 @@
 //! | `db.session.malformed_packet` | TDB06I | when the client breaks the protocol |
 //! | `db.session.end` | TDB01I | last, on every way out |
 //!
+//! Of SSH sessions:
+//!
+//! | event | code | when |
+//! |---|---|---|
+//! | `session.start` | T2000I | before the upstream is dialled |
+//! | `auth` | T3007W | denied |
+//! | what happens in between | | see [`ssh`] |
+//! | `client.disconnect` | T3006I | when we end the session: with the reason |
+//! | `session.data`, `session.end` | T2006I, T2004I | last, on every way out |
+//!
 //! `ei` is the event's place in its session, without a gap. (Results may stand in the trail a little out of that order.)
 
 use std::{
@@ -30,10 +40,15 @@ use uuid::Uuid;
 
 mod mysql;
 mod outcome;
+mod ssh;
 mod statement;
 
 pub use self::statement::Parameters;
-pub(crate) use self::{outcome::Outcome, statement::Body};
+pub(crate) use self::{
+    outcome::Outcome,
+    ssh::{SshBody, Surroundings, text as ssh_text},
+    statement::Body,
+};
 
 /// RFC 3339 in UTC, to the millisecond.
 const TIME: &[BorrowedFormatItem<'_>] =
@@ -51,17 +66,9 @@ pub(crate) struct Subject {
     /// Whom the certificate names; `None` where no genuine certificate was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<String>,
-    /// Name of the target.
-    pub(crate) db_service: String,
-    /// What it speaks.
-    pub(crate) db_protocol: &'static str,
-    /// Where the upstream is.
-    pub(crate) db_uri: String,
-    /// Database user that was asked for.
-    pub(crate) db_user: String,
-    /// Database that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) db_name: Option<String>,
+    /// The target, and what was asked of it.
+    #[serde(flatten)]
+    pub(crate) target: SubjectTarget,
     /// Whom the sidecar saw.
     #[serde(rename = "addr.remote")]
     pub(crate) remote: SocketAddr,
@@ -70,7 +77,40 @@ pub(crate) struct Subject {
     pub(crate) with_mfa: Option<DeviceId>,
 }
 
-/// `db.session.start`, allowed.
+/// The target, and what was asked of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum SubjectTarget {
+    /// A database.
+    Database {
+        /// Name of the target.
+        db_service: String,
+        /// What it speaks.
+        db_protocol: &'static str,
+        /// Where the upstream is.
+        db_uri: String,
+        /// Database user that was asked for.
+        db_user: String,
+        /// Database that was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        db_name: Option<String>,
+    },
+    /// A node.
+    Node {
+        /// Name of the target.
+        server_hostname: String,
+        /// Its labels.
+        server_labels: BTreeMap<String, String>,
+        /// Where its sshd is.
+        server_addr: String,
+        /// The account that was asked for.
+        login: String,
+        /// What it speaks.
+        proto: &'static str,
+    },
+}
+
+/// `db.session.start` or `session.start`, allowed.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Started {
     success: bool,
@@ -119,7 +159,7 @@ pub(crate) struct Rejected {
     pub(crate) maximum: u32,
 }
 
-/// `db.session.start`, denied.
+/// `db.session.start` or `auth`, denied.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Denied {
     success: bool,
@@ -141,15 +181,25 @@ impl Denied {
     }
 }
 
-/// `db.session.end`.
+/// `db.session.end` or `session.end`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ending {
     /// Why, one word.
     pub(crate) reason: &'static str,
+    /// A side left or failed; else it was ended by us.
+    #[serde(skip)]
+    pub(crate) by_itself: bool,
     /// Bytes from the client to the upstream, after login.
     pub(crate) bytes_from_client: u64,
     /// Bytes from the upstream to the client, after login.
     pub(crate) bytes_from_upstream: u64,
+}
+
+impl Ending {
+    /// Of a session in which nothing was carried.
+    pub(crate) fn before_login(reason: &'static str) -> Self {
+        Self { reason, by_itself: true, bytes_from_client: 0, bytes_from_upstream: 0 }
+    }
 }
 
 #[derive(Serialize)]
@@ -159,29 +209,87 @@ struct Lasted<'a> {
     duration_ms: u64,
 }
 
+/// `session.data`: Teleport's words, from the client's side.
+#[derive(Serialize)]
+struct Data {
+    rx: u64,
+    tx: u64,
+}
+
+/// `session.end` of SSH.
+#[derive(Serialize)]
+struct SshEnd<'a> {
+    #[serde(flatten)]
+    lasted: Lasted<'a>,
+    /// There was a terminal.
+    interactive: bool,
+    /// Its recordings: the first has the session's id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recordings: Vec<Uuid>,
+}
+
+/// `client.disconnect`.
+#[derive(Serialize)]
+struct Disconnected {
+    reason: &'static str,
+}
+
 /// Serialises a session's events. The subject's part is rendered once, not for each event.
 #[derive(Debug)]
 pub(crate) struct Renderer {
     /// `,"sid":…` without the closing brace: goes into the middle of each event.
     subject: String,
+    is_node: bool,
 }
 
 impl Renderer {
     pub(crate) fn new(subject: &Subject) -> Self {
-        Self { subject: fields(subject) }
+        Self { subject: fields(subject), is_node: matches!(subject.target, SubjectTarget::Node { .. }) }
     }
 
     pub(crate) fn started(&self, ei: u64, now: SystemTime, started: &Started) -> String {
-        self.event("db.session.start", "TDB00I", ei, now, started)
+        let (event, code) =
+            if self.is_node { ("session.start", "T2000I") } else { ("db.session.start", "TDB00I") };
+        self.event(event, code, ei, now, started)
     }
 
     pub(crate) fn denied(&self, ei: u64, now: SystemTime, denied: &Denied) -> String {
-        self.event("db.session.start", "TDB00W", ei, now, denied)
+        let (event, code) = if self.is_node { ("auth", "T3007W") } else { ("db.session.start", "TDB00W") };
+        self.event(event, code, ei, now, denied)
     }
 
-    pub(crate) fn ended(&self, ei: u64, now: SystemTime, ending: &Ending, lasted: Duration) -> String {
+    /// A session's last events, in order, the first of them with this index.
+    pub(crate) fn ended(
+        &self,
+        first: u64,
+        now: SystemTime,
+        ending: &Ending,
+        lasted: Duration,
+        (recordings, interactive): (Vec<Uuid>, bool),
+    ) -> Vec<String> {
         let duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
-        self.event("db.session.end", "TDB01I", ei, now, &Lasted { ending, duration_ms })
+        let lasted = Lasted { ending, duration_ms };
+        if !self.is_node {
+            return vec![self.event("db.session.end", "TDB01I", first, now, &lasted)];
+        }
+        let (rx, tx) = (ending.bytes_from_client, ending.bytes_from_upstream);
+        let mut events = Vec::with_capacity(3);
+        let mut ei = first;
+        if !ending.by_itself {
+            let reason = ending.reason;
+            events.push(self.event("client.disconnect", "T3006I", ei, now, &Disconnected { reason }));
+            ei += 1;
+        }
+        events.push(self.event("session.data", "T2006I", ei, now, &Data { rx, tx }));
+        let end = SshEnd { lasted, interactive, recordings };
+        events.push(self.event("session.end", "T2004I", ei + 1, now, &end));
+        events
+    }
+
+    /// What was asked for, or has happened, in an SSH session.
+    pub(crate) fn ssh(&self, ei: u64, now: SystemTime, body: &SshBody) -> String {
+        let (event, code) = body.name_and_code();
+        self.event(event, code, ei, now, body)
     }
 
     pub(crate) fn rejected(&self, ei: u64, now: SystemTime, rejected: &Rejected) -> String {

@@ -18,11 +18,13 @@ fn subject() -> Subject {
         cluster_name: "example".to_owned(),
         server_id: "sidecar".to_owned(),
         user: Some("jerry".to_owned()),
-        db_service: "prod-pg".to_owned(),
-        db_protocol: "postgres",
-        db_uri: "localhost:5432".to_owned(),
-        db_user: "app".to_owned(),
-        db_name: Some("shop".to_owned()),
+        target: SubjectTarget::Database {
+            db_service: "prod-pg".to_owned(),
+            db_protocol: "postgres",
+            db_uri: "localhost:5432".to_owned(),
+            db_user: "app".to_owned(),
+            db_name: Some("shop".to_owned()),
+        },
         remote: "127.0.0.1:1".parse().unwrap(),
         with_mfa: None,
     }
@@ -38,7 +40,7 @@ async fn begin(audit: &Audit) -> Result<Trail, AuditError> {
 }
 
 fn ending(reason: &'static str) -> Ending {
-    Ending { reason, bytes_from_client: 1, bytes_from_upstream: 2 }
+    Ending { reason, by_itself: true, bytes_from_client: 1, bytes_from_upstream: 2 }
 }
 
 fn on_disk(data_dir: &Path) -> Vec<Value> {
@@ -65,7 +67,7 @@ async fn queries_are_on_disk_before_the_end_and_numbered() {
     let data = tempfile::tempdir().unwrap();
     let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     for _ in 0..100 {
         tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.unwrap();
     }
@@ -141,7 +143,7 @@ async fn beyond_the_bound_no_session_starts_and_live_ones_go_on_for_a_while() {
     let data = tempfile::tempdir().unwrap();
     let (audit, _spool) = open(&data, 2000).unwrap();
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     let text = [b'x'; 500];
     while audit.spool_bytes() <= 2000 {
         tap.observe(Event::Query { text: &text, cut: 0 }).await.unwrap();
@@ -168,7 +170,7 @@ async fn a_stopped_writer_closes_the_tap() {
     let trail = begin(&audit).await.unwrap();
     audit.close().await;
     // The writer's thread has answered and is about to be gone.
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     while tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -181,7 +183,7 @@ async fn a_statement_is_on_its_way_before_it_is_forwarded_and_its_result_names_i
     let data = tempfile::tempdir().unwrap();
     let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     let mut answers = tap.answers().unwrap();
     tap.observe(Event::Query { text: b"delete from t", cut: 0 }).await.unwrap();
     answers.answered(Answer::Completed { tag: b"DELETE 7" });
@@ -208,7 +210,7 @@ async fn a_result_that_finds_the_queue_full_is_owed_and_neither_waits_nor_is_los
     let data = tempfile::tempdir().unwrap();
     let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     let mut answers = tap.answers().unwrap();
     let full = async || Arc::clone(&audit.space).acquire_many_owned(QUEUE_BYTES).await.unwrap();
     for _ in 0..2 {
@@ -230,7 +232,7 @@ async fn the_whole_of_a_text_that_was_cut_is_hashed_in_an_event_that_names_it() 
     let data = tempfile::tempdir().unwrap();
     let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.unwrap();
     tap.observe(Event::Parse { statement: b"s", text: b"select ", cut: 90 }).await.unwrap();
     tap.observe(Event::TextEnd { sha256: [0xab; 32], length: 90 }).await.unwrap();
@@ -251,7 +253,7 @@ async fn an_idle_session_ends_and_one_whose_statement_runs_does_not() {
     let data = tempfile::tempdir().unwrap();
     let (audit, _spool) = open(&data, BOUND).unwrap();
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     let mut answers = tap.answers().unwrap();
     tap.observe(Event::Query { text: b"select pg_sleep(60)", cut: 0 }).await.unwrap();
     assert!(timeout(5 * LIMIT, trail.idle(LIMIT)).await.is_err(), "a statement runs");
@@ -367,7 +369,7 @@ async fn events_that_authd_refuses_for_good_are_set_aside_and_the_rest_goes_on_i
     let uplink = Remembering::default();
     *uplink.poison.lock().unwrap() = vec!["query 7\"", "query 8\"", "query 39\""];
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     for number in 0..40 {
         let text = format!("query {number}");
         tap.observe(Event::Query { text: text.as_bytes(), cut: 0 }).await.unwrap();
@@ -402,7 +404,7 @@ async fn when_no_more_can_be_set_aside_nothing_is_skipped() {
     let uplink = Remembering::default();
     uplink.poison.lock().unwrap().push("the bad one");
     let trail = begin(&audit).await.unwrap();
-    trail.tap().observe(Event::Query { text: b"the bad one", cut: 0 }).await.unwrap();
+    trail.tap(None).observe(Event::Query { text: b"the bad one", cut: 0 }).await.unwrap();
     trail.end(&ending("client_closed")).await;
     let (stop, shipper) = ship(spool, &uplink);
     uplink.has(1).await;
@@ -423,7 +425,7 @@ async fn full_segments_are_removed_once_authd_has_them() {
     let uplink = Remembering::default();
     let (stop, shipper) = ship(spool, &uplink);
     let trail = begin(&audit).await.unwrap();
-    let mut tap = trail.tap();
+    let mut tap = trail.tap(None);
     let text = vec![b'x'; 64 * 1024];
     for _ in 0..200 {
         tap.observe(Event::Query { text: &text, cut: 0 }).await.unwrap();

@@ -14,8 +14,9 @@ use tokio::{
 use tracing::error;
 
 use super::{
-    Audit, AuditError, Denied, Ending, Offer, Parameters, Rejected, Started, Subject,
-    event::{Body, Renderer},
+    Audit, AuditError, Denied, Ending, Offer, Parameters, Recorded, Rejected, Started, Subject,
+    channels::{Channels, Doings},
+    event::{Body, Renderer, SshBody},
     statements::Statements,
 };
 
@@ -28,7 +29,7 @@ pub(crate) struct Trail {
     ended: bool,
 }
 
-struct Shared {
+pub(super) struct Shared {
     audit: Audit,
     clock: Clock,
     renderer: Renderer,
@@ -36,9 +37,28 @@ struct Shared {
     next: AtomicU64,
     parameters: Parameters,
     statements: Mutex<Statements>,
+    /// Of an SSH session, which has no statements.
+    doings: Doings,
 }
 
 impl Shared {
+    pub(super) fn doings(&self) -> &Doings {
+        &self.doings
+    }
+
+    /// Queues an event of an SSH session; returns its index once there is room for it.
+    pub(super) async fn record(&self, body: &SshBody) -> Result<u64, AuditError> {
+        let ei = self.index();
+        self.audit.queued(self.renderer.ssh(ei, self.clock.now(), body)).await?;
+        Ok(ei)
+    }
+
+    /// Since when nothing is going on; `None` while something is.
+    fn idle_since(&self) -> Option<Instant> {
+        let (statements, channels) = (self.statements().idle_since()?, self.doings.idle_since()?);
+        Some(statements.max(channels))
+    }
+
     fn index(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -89,6 +109,7 @@ impl Trail {
             next: AtomicU64::new(1),
             parameters,
             statements: Mutex::new(Statements::new(began)),
+            doings: Doings::new(began),
         };
         // Before the wait: who is cancelled in it may have begun, and so must end.
         let mut trail = Self { shared: Arc::new(shared), failures, began, ended: false };
@@ -123,18 +144,24 @@ impl Trail {
         audit.queued(Renderer::new(subject).rejected(0, clock.now(), rejected)).await
     }
 
-    /// Where the relay shows what the client does, and how it comes out.
-    pub(crate) fn tap(&self) -> TrailTap {
-        TrailTap { shared: Arc::clone(&self.shared), text_ei: 0 }
+    /// Where the relay shows what the client does, and how it comes out. `recorded`: how terminals are, where there are any.
+    pub(crate) fn tap(&self, recorded: Option<Recorded>) -> TrailTap {
+        TrailTap { shared: Arc::clone(&self.shared), text_ei: 0, channels: Channels::new(recorded) }
+    }
+
+    /// Why the tap ended the session, if it did.
+    pub(crate) fn stopped(&self) -> Option<&'static str> {
+        self.shared.doings.stopped()
     }
 
     /// Completes when the session has been idle for that long: the client said nothing, no statement runs, no result flows.
-    /// An open transaction does not count as work; notifications that come in do not either.
+    /// An open transaction does not count as work; notifications that come in do not either. Of SSH: nothing is asked for or
+    /// typed, and no channel is open but terminals.
     pub(crate) fn idle(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move {
             loop {
-                let since = shared.statements().idle_since();
+                let since = shared.idle_since();
                 match since.and_then(|since| since.checked_add(limit)) {
                     Some(end) if end <= Instant::now() => return,
                     Some(end) => sleep_until(end).await,
@@ -172,7 +199,12 @@ impl Trail {
         for json in shared.statements().take_owed() {
             drop(shared.audit.last_words(json));
         }
-        let end = shared.renderer.ended(shared.index(), shared.clock.now(), ending, self.began.elapsed());
+        let (first, now, terminals) = (shared.index(), shared.clock.now(), shared.doings.terminals());
+        let mut last = shared.renderer.ended(first, now, ending, self.began.elapsed(), terminals);
+        let end = last.pop().unwrap_or_default();
+        for json in last {
+            drop(shared.audit.last_words(json));
+        }
         shared.audit.last_words(end)
     }
 }
@@ -180,7 +212,7 @@ impl Trail {
 impl Drop for Trail {
     fn drop(&mut self) {
         if !self.ended {
-            let ending = Ending { reason: "aborted", bytes_from_client: 0, bytes_from_upstream: 0 };
+            let ending = Ending::before_login("aborted");
             drop(self.send_end(&ending));
         }
     }
@@ -191,6 +223,7 @@ pub(crate) struct TrailTap {
     shared: Arc<Shared>,
     /// The last query or parse: a digest that follows belongs to it.
     text_ei: u64,
+    channels: Channels,
 }
 
 impl TrailTap {
@@ -216,8 +249,12 @@ impl TrailTap {
 
 impl Tap for TrailTap {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
-        match self.record(&event).await {
-            Ok(()) => Ok(Verdict::Forward),
+        let recorded = match event {
+            Event::Ssh(ref event) => self.channels.observe(&self.shared, event).await,
+            _ => self.record(&event).await.map(|()| Verdict::Forward),
+        };
+        match recorded {
+            Ok(verdict) => Ok(verdict),
             Err(error) => {
                 error!(error = %error, "a session ends because it cannot be recorded");
                 Err(TapClosed)

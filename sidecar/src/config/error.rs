@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use auth::identity::{Protocol, TargetName};
+use auth::identity::TargetName;
 
 use super::MIN_SPOOL_BOUND;
 
@@ -38,14 +38,6 @@ pub enum ConfigError {
     /// No targets.
     #[error("no targets are configured")]
     NoTargets,
-    /// A protocol that is not built.
-    #[error("target {target}: protocol {protocol} is not built yet in this version; postgres and mysql are")]
-    Protocol {
-        /// Which target.
-        target: TargetName,
-        /// Its protocol.
-        protocol: Protocol,
-    },
     /// Settings of a target that exclude each other, or mean nothing.
     #[error("target {target}: {what}")]
     Upstream {
@@ -54,9 +46,11 @@ pub enum ConfigError {
         /// What excludes what.
         what: &'static str,
     },
-    /// The bound of the audit spool is too small.
-    #[error("audit.max_spool is {bytes} bytes, less than {MIN_SPOOL_BOUND}")]
+    /// The bound of the audit spool, or of recordings, is too small.
+    #[error("{what}.max_spool is {bytes} bytes, less than {MIN_SPOOL_BOUND}")]
     SpoolBound {
+        /// Of which.
+        what: &'static str,
         /// What was asked for.
         bytes: u64,
     },

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use std::path::Path;
 
 use super::{
-    Config, ConfigError, CredentialSource, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_ROOM,
-    DEFAULT_SPOOL_BOUND, Parameters, TargetConfig, Token, UpstreamConfig,
+    Config, ConfigError, CredentialSource, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_RECORDINGS_BOUND,
+    DEFAULT_ROOM, DEFAULT_SPOOL_BOUND, Parameters, SshUpstream, TargetConfig, Token, UpstreamConfig,
     values::{Name, Period, Size, Tls, Uri},
 };
 use crate::admission::Room;
@@ -28,6 +28,8 @@ struct File {
     drain_timeout: Option<Period>,
     #[serde(default)]
     audit: Audit,
+    #[serde(default)]
+    recordings: Audit,
     #[serde(default)]
     limits: Limits,
     targets: Vec<Target>,
@@ -86,6 +88,11 @@ struct Upstream {
     server_name: Option<Name>,
     credential: Option<Credential>,
     password_file: Option<PathBuf>,
+    host_key: Option<Lines>,
+    host_key_file: Option<PathBuf>,
+    host_ca: Option<Lines>,
+    host_name: Option<Lines>,
+    key_file: Option<PathBuf>,
     #[serde(default)]
     danger_any_rsa_key: bool,
 }
@@ -95,7 +102,25 @@ struct Upstream {
 enum Credential {
     Certificate,
     Password,
+    Key,
     None,
+}
+
+/// One, or a list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lines {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl From<Lines> for Vec<String> {
+    fn from(lines: Lines) -> Self {
+        match lines {
+            Lines::One(line) => vec![line],
+            Lines::Several(lines) => lines,
+        }
+    }
 }
 
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
@@ -111,6 +136,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         diag_addr: file.diag_addr,
         drain_timeout: file.drain_timeout.map_or(DEFAULT_DRAIN_TIMEOUT, |period| period.0),
         spool_bound: file.audit.max_spool.map_or(DEFAULT_SPOOL_BOUND, |size| size.0),
+        recordings_bound: file.recordings.max_spool.map_or(DEFAULT_RECORDINGS_BOUND, |size| size.0),
         room: Room {
             connections: limits.max_connections.unwrap_or(DEFAULT_ROOM.connections),
             unknown: limits.max_unknown.unwrap_or(DEFAULT_ROOM.unknown),
@@ -124,7 +150,7 @@ impl Target {
     fn into_config(self) -> Result<TargetConfig, ConfigError> {
         let upstream = self
             .upstream
-            .into_config()
+            .into_config(self.protocol)
             .map_err(|what| ConfigError::Upstream { target: self.name.clone(), what })?;
         Ok(TargetConfig {
             name: self.name,
@@ -144,13 +170,24 @@ impl Target {
 }
 
 impl Upstream {
-    fn into_config(self) -> Result<UpstreamConfig, &'static str> {
+    fn into_config(self, protocol: Protocol) -> Result<UpstreamConfig, &'static str> {
+        if protocol == Protocol::Ssh {
+            return self.into_node();
+        }
+        let is_ssh = self.host_key.is_some()
+            || self.host_key_file.is_some()
+            || self.host_ca.is_some()
+            || self.host_name.is_some()
+            || self.key_file.is_some();
+        if is_ssh || self.credential == Some(Credential::Key) {
+            return Err("host keys and credential: key go with protocol: ssh");
+        }
         let (tls, asked) = (self.tls.map(|tls| tls.0), self.credential);
         match (asked, &self.password_file) {
             (Some(Credential::Password), None) => {
                 return Err("credential: password needs upstream.password_file");
             }
-            (Some(Credential::Certificate | Credential::None), Some(_)) => {
+            (Some(Credential::Certificate | Credential::Key | Credential::None), Some(_)) => {
                 return Err("upstream.password_file goes with credential: password");
             }
             _ => {}
@@ -159,11 +196,39 @@ impl Upstream {
         match asked {
             Some(Credential::Certificate) => upstream.credential = CredentialSource::ClientCertificate,
             Some(Credential::None) => upstream.credential = CredentialSource::None,
-            Some(Credential::Password) | None => {}
+            Some(Credential::Password | Credential::Key) | None => {}
         }
         upstream.danger_any_rsa_key = self.danger_any_rsa_key;
         upstream.ca_file = self.ca_file;
         upstream.server_name = self.server_name.map(|name| name.0);
         Ok(upstream)
+    }
+
+    fn into_node(self) -> Result<UpstreamConfig, &'static str> {
+        match (self.credential, &self.key_file) {
+            (Some(Credential::Key), None) => return Err("credential: key needs upstream.key_file"),
+            (Some(Credential::Certificate), Some(_)) => {
+                return Err("upstream.key_file goes with credential: key");
+            }
+            (Some(Credential::Password | Credential::None), _) => {
+                return Err("with protocol: ssh, upstream.credential is certificate or key");
+            }
+            (Some(Credential::Key | Credential::Certificate) | None, _) => {}
+        }
+        if self.tls.is_some() || self.ca_file.is_some() || self.server_name.is_some() {
+            return Err("TLS settings mean nothing with protocol: ssh: sshd is known by its host key");
+        }
+        if self.password_file.is_some() {
+            return Err("upstream.password_file means nothing with protocol: ssh");
+        }
+        let lines = |lines: Option<Lines>| lines.map(Vec::from).unwrap_or_default();
+        let ssh = SshUpstream {
+            host_keys: lines(self.host_key),
+            host_key_file: self.host_key_file,
+            host_authorities: lines(self.host_ca),
+            host_names: lines(self.host_name),
+        };
+        let node = UpstreamConfig::node(self.uri.0, ssh, self.key_file);
+        Ok(UpstreamConfig { danger_any_rsa_key: self.danger_any_rsa_key, ..node })
     }
 }

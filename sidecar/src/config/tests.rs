@@ -16,7 +16,7 @@ fn parse(text: &str) -> Result<Config, String> {
 #[test]
 fn the_example_is_a_valid_configuration() {
     let config = parse(include_str!("../../sidecar.yaml")).unwrap();
-    assert_eq!(config.targets.len(), 4);
+    assert_eq!(config.targets.len(), 5);
     assert_eq!(config.spool_bound, DEFAULT_SPOOL_BOUND);
     assert_eq!(config.room, DEFAULT_ROOM);
     assert_eq!(config.targets[0].upstream.credential, CredentialSource::ClientCertificate);
@@ -24,6 +24,8 @@ fn the_example_is_a_valid_configuration() {
     assert!(matches!(config.targets[2].upstream.credential, CredentialSource::PasswordFile(_)));
     assert_eq!(config.targets[3].protocol, Protocol::Mysql);
     assert_eq!(config.targets[3].mysql_version, None);
+    assert_eq!(config.targets[4].upstream.credential, CredentialSource::SshCertificate);
+    assert_eq!(config.recordings_bound, DEFAULT_RECORDINGS_BOUND);
 }
 
 #[test]
@@ -59,13 +61,58 @@ fn wrong_values_are_refused_with_their_line() {
     }
 }
 
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti user@example.com";
+
+fn node(upstream: &str) -> Result<Config, String> {
+    let upstream = format!("uri: 127.0.0.1:22\n{upstream}").replace('\n', "\n      ");
+    parse(&MINIMAL.replace("protocol: postgres", "protocol: ssh").replace("uri: localhost:5432", &upstream))
+}
+
 #[test]
-fn protocols_that_are_not_built_say_so() {
-    let error = parse(&MINIMAL.replace("protocol: postgres", "protocol: ssh")).unwrap_err();
-    assert!(
-        error.contains("protocol ssh is not built yet in this version; postgres and mysql are"),
-        "{error}"
-    );
+fn a_node_is_known_by_its_key_or_its_authority_and_logged_in_to_by_certificate_unless_said_otherwise() {
+    let config = node(&format!("host_key: {KEY}")).unwrap();
+    let upstream = &config.targets[0].upstream;
+    assert_eq!(upstream.credential, CredentialSource::SshCertificate);
+    assert_eq!(upstream.ssh.host_keys, [KEY]);
+    let config = node(&format!("host_ca: [{KEY}]\nhost_name: web1\ncredential: key\nkey_file: /k")).unwrap();
+    let upstream = &config.targets[0].upstream;
+    assert_eq!(upstream.credential, CredentialSource::SshKeyFile("/k".into()));
+    assert_eq!((&upstream.ssh.host_authorities[..], &upstream.ssh.host_names[..]), (&[KEY.to_owned()][..], &["web1".to_owned()][..]));
+    assert!(node("host_key_file: /etc/ssh/ssh_host_ed25519_key.pub").is_ok());
+}
+
+#[test]
+fn a_node_that_nothing_is_known_by_is_refused() {
+    assert!(node("credential: certificate").unwrap_err().contains("must say how sshd is known"));
+}
+
+#[test]
+fn settings_of_a_node_that_mean_nothing_or_exclude_each_other_are_refused() {
+    let known = format!("host_key: {KEY}\n");
+    for (more, told) in [
+        ("tls: verify-full", "TLS settings mean nothing"),
+        ("ca_file: /x", "TLS settings mean nothing"),
+        ("password_file: /x", "means nothing with protocol: ssh"),
+        ("credential: password", "certificate or key"),
+        ("credential: none", "certificate or key"),
+        ("credential: key", "needs upstream.key_file"),
+        ("credential: certificate\nkey_file: /x", "goes with credential: key"),
+        ("host_name: web1", "goes with upstream.host_ca"),
+        ("host_ca: no key", "are lines such as"),
+        ("danger_any_rsa_key: true", "goes with protocol: mysql"),
+    ] {
+        let error = node(&format!("{known}{more}")).unwrap_err();
+        assert!(error.contains(told), "{more}: {error}");
+    }
+    assert!(node("host_key: ssh-ed25519").unwrap_err().contains("are lines such as"));
+}
+
+#[test]
+fn host_keys_go_with_ssh_alone() {
+    for more in [format!("host_key: {KEY}"), "host_key_file: /x".to_owned(), "key_file: /x".to_owned(), "credential: key".to_owned()] {
+        let text = MINIMAL.replace("uri: localhost:5432", &format!("uri: localhost:5432\n      {more}"));
+        assert!(parse(&text).unwrap_err().contains("go with protocol: ssh"), "{more}");
+    }
 }
 
 #[test]

@@ -56,6 +56,9 @@ struct Stored {
     private_key: Zeroizing<String>,
     host_authorities: Vec<String>,
     hosts: Vec<String>,
+    /// Of SSH: the wire form in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssh_host_certificate: Option<String>,
     issued: i64,
 }
 
@@ -74,6 +77,8 @@ pub(super) fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
     let host_authorities = stored.host_authorities.iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
     let issued = from_unix_millis(stored.issued).ok_or_else(damaged)?;
     let key = STANDARD.decode(&*stored.private_key).map_err(|_| damaged())?;
+    let host_certificate = stored.ssh_host_certificate.map(|text| STANDARD.decode(text)).transpose();
+    let host_certificate = host_certificate.map_err(|_| damaged())?;
     // Judged as of its issue: whether it has expired is for the caller.
     let sidecar = verify(&leaf, &host_authorities, issued)
         .map_err(|source| IdentityError::Certificate { path: path.clone(), source })?;
@@ -83,6 +88,7 @@ pub(super) fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
         key: Zeroizing::new(PrivatePkcs8KeyDer::from(key)),
         host_authorities,
         hosts: stored.hosts,
+        host_certificate,
         issued,
     }))
 }
@@ -98,6 +104,7 @@ pub(super) fn save(data_dir: &Path, identity: &Identity) -> Result<(), IdentityE
             .map(|authority| STANDARD.encode(authority))
             .collect(),
         hosts: identity.hosts.clone(),
+        ssh_host_certificate: identity.host_certificate.as_ref().map(|wire| STANDARD.encode(wire)),
         issued: unix_millis(identity.issued),
     };
     let path = data_dir.join(NAME);

@@ -51,7 +51,7 @@ impl Stage {
 
 fn names(targets: &[&str]) -> Names {
     let targets = targets.iter().map(|name| TargetName::new(*name).unwrap()).collect();
-    Names { targets, hosts: vec!["localhost".to_owned()] }
+    Names { targets, hosts: vec!["localhost".to_owned()], host_key: None }
 }
 
 fn needs_token(outcome: Result<Identity, JoinError>) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use auth::proto;
+use auth::{identity::Protocol, proto};
 use tokio::net::TcpListener;
 
 use super::StartError;
@@ -50,8 +50,13 @@ pub(super) fn hosts(bound: &[Bound]) -> Vec<String> {
 }
 
 pub(super) fn announcement(target: &TargetConfig, bound: &Bound) -> proto::Target {
+    let (kind, hostname) = match target.protocol {
+        Protocol::Ssh => ("node", machine_name()),
+        Protocol::Postgres | Protocol::Mysql => ("database", String::new()),
+    };
     proto::Target {
-        kind: "database".to_owned(),
+        kind: kind.to_owned(),
+        hostname,
         name: target.name.to_string(),
         description: target.description.clone(),
         labels: target.labels.clone().into_iter().collect(),
@@ -60,4 +65,9 @@ pub(super) fn announcement(target: &TargetConfig, bound: &Bound) -> proto::Targe
         uri: target.upstream.address.to_string(),
         ..proto::Target::default()
     }
+}
+
+/// What the machine calls itself; shown to people, and nothing else.
+fn machine_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

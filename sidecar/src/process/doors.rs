@@ -6,11 +6,13 @@ use auth::{
     authorizer::Authorizer,
     identity::{Protocol, TargetName},
     policy::{Target, TargetKind},
+    replica::Replica,
 };
 use protocols::{
     Limits, UpstreamAddress,
     mysql::{self, Greeting, Mysql},
     postgres::{self, Postgres},
+    ssh::{self, HostIdentity, Ssh},
 };
 use rustls::ServerConfig;
 use tokio::sync::oneshot;
@@ -19,7 +21,7 @@ use tracing::{info, warn};
 use super::{Bound, Core, StartError};
 use crate::{
     admission::{Admission, Room},
-    config::{ConfigError, TargetConfig, TlsMode},
+    config::{TargetConfig, TlsMode},
     join::Identity,
     link::Link,
     listener, probe,
@@ -30,19 +32,22 @@ use crate::{
 
 /// From accept to the whole login request.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// The same for SSH, whose client may have to ask its user for the passphrase of a key, or to unlock an agent.
+const SSH_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A door, by what is spoken there.
 #[derive(Clone)]
 pub(super) enum AnyDoor {
     Postgres(Arc<Door<Postgres>>),
     Mysql(Arc<Door<Mysql>>),
+    Ssh(Arc<Door<Ssh>>),
 }
 
 impl AnyDoor {
     /// Whether a client could be talked to at all.
     pub(super) fn can_greet(&self) -> bool {
         match self {
-            Self::Postgres(_) => true,
+            Self::Postgres(_) | Self::Ssh(_) => true,
             Self::Mysql(door) => door.protocol.greeting().facts().is_some(),
         }
     }
@@ -51,6 +56,7 @@ impl AnyDoor {
         match self {
             Self::Postgres(door) => &door.target.name,
             Self::Mysql(door) => &door.target.name,
+            Self::Ssh(door) => &door.target.name,
         }
     }
 
@@ -58,6 +64,7 @@ impl AnyDoor {
         match self {
             Self::Postgres(door) => door.upstream.certificates(),
             Self::Mysql(door) => door.upstream.certificates(),
+            Self::Ssh(door) => door.upstream.certificates(),
         }
     }
 }
@@ -71,6 +78,9 @@ pub(super) struct Doors<'a> {
     server_id: String,
     postgres: Arc<ServerConfig>,
     mysql: Arc<ServerConfig>,
+    ssh: Arc<ServerConfig>,
+    /// What clients of SSH know us by; there is one where there is a node.
+    host: Option<HostIdentity>,
 }
 
 impl<'a> Doors<'a> {
@@ -79,6 +89,7 @@ impl<'a> Doors<'a> {
         link: &'a Arc<Link>,
         identity: &Identity,
         server: &Arc<ServerCertificate>,
+        host: Option<HostIdentity>,
     ) -> Result<Self, StartError> {
         let server_id = identity.sidecar.id.to_string();
         let (replica, clock) = (Arc::clone(&core.replica), core.clock.clone());
@@ -90,6 +101,8 @@ impl<'a> Doors<'a> {
             server_id,
             postgres: tls(&[postgres::ALPN, postgres::TUNNEL_ALPN])?,
             mysql: tls(&[mysql::TUNNEL_ALPN])?,
+            ssh: tls(&[ssh::ALPN])?,
+            host,
         })
     }
 
@@ -120,6 +133,9 @@ impl<'a> Doors<'a> {
     fn serve(&self, door: AnyDoor, bound: Bound, admission: Arc<Admission>) {
         let (tasks, stops) = (self.core.sessions.clone(), self.core.stops.clone());
         match door {
+            AnyDoor::Ssh(door) => {
+                self.core.tasks.spawn(listener::serve(bound.listener, door, admission, tasks, stops));
+            }
             AnyDoor::Postgres(door) => {
                 self.core.tasks.spawn(listener::serve(bound.listener, door, admission, tasks, stops));
             }
@@ -156,9 +172,13 @@ impl<'a> Doors<'a> {
                     .with_may_kill(move |killer, owner| judge.may_cancel(killer, owner));
                 AnyDoor::Mysql(Arc::new(self.door(target, protocol)?))
             }
-            // Refused by the configuration's own check.
-            protocol @ Protocol::Ssh => {
-                return Err(ConfigError::Protocol { target: target.name.clone(), protocol }.into());
+            Protocol::Ssh => {
+                let host = self.host.clone().ok_or(StartError::NoHostKey)?;
+                let limits = Limits { handshake: SSH_HANDSHAKE_DEADLINE, ..limits };
+                let replica = Arc::clone(&self.core.replica);
+                let protocol = Ssh::new(host, Arc::clone(&self.ssh), limits)
+                    .with_known_authorities(move |authority| is_ours(&replica, authority));
+                AnyDoor::Ssh(Arc::new(self.door(target, protocol)?))
             }
         })
     }
@@ -174,18 +194,27 @@ impl<'a> Doors<'a> {
     fn door<P>(&self, target: &TargetConfig, protocol: P) -> Result<Door<P>, StartError> {
         match (target.upstream.tls, &target.upstream.address) {
             (TlsMode::VerifyFull, _) | (TlsMode::Plaintext, UpstreamAddress::Unix(_)) => {}
+            // Its host key is verified.
+            _ if target.protocol == Protocol::Ssh => {}
             (tls, _) => {
                 warn!(target = %target.name, ?tls, "nobody verifies that the upstream is the one that was meant")
             }
         }
         let core = self.core;
-        let roots = Roots::Cluster(Arc::clone(&core.replica));
-        let upstream = Upstream::new(&target.upstream, &target.name, roots, Arc::new(Arc::clone(self.link)))
-            .map_err(|source| StartError::Upstream { target: target.name.clone(), source })?;
+        let issuer = Arc::new(Arc::clone(self.link));
+        let (kind, upstream) = match target.protocol {
+            Protocol::Ssh => (TargetKind::Node, Upstream::node(&target.upstream, &target.name, issuer)),
+            Protocol::Postgres | Protocol::Mysql => {
+                let roots = Roots::Cluster(Arc::clone(&core.replica));
+                (TargetKind::Database, Upstream::new(&target.upstream, &target.name, roots, issuer))
+            }
+        };
+        let upstream =
+            upstream.map_err(|source| StartError::Upstream { target: target.name.clone(), source })?;
         Ok(Door {
             protocol,
             target: Arc::new(Target {
-                kind: TargetKind::Database,
+                kind,
                 name: target.name.clone(),
                 protocol: target.protocol,
                 labels: target.labels.clone(),
@@ -194,6 +223,8 @@ impl<'a> Doors<'a> {
             replica: Arc::clone(&core.replica),
             upstream,
             audit: core.audit.clone(),
+            recordings: Arc::clone(&core.recordings),
+            codes: Arc::new(Arc::clone(self.link)),
             clock: core.clock.clone(),
             metrics: core.metrics.target(target.name.as_str(), target.protocol.as_str()),
             process_metrics: core.metrics.clone(),
@@ -203,4 +234,12 @@ impl<'a> Doors<'a> {
             closing: core.closing.clone(),
         })
     }
+}
+
+/// Does this authority, in its wire form, vouch for users of this cluster?
+fn is_ours(replica: &Replica, authority: &[u8]) -> bool {
+    let snapshot = replica.snapshot();
+    let mut known = snapshot.ssh_user_authorities().iter();
+    // Before the replica is complete nobody is known, and whoever comes is told so rather than passed over.
+    !snapshot.is_ready() || known.any(|key| key.to_bytes().is_ok_and(|key| key == authority))
 }

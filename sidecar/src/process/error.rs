@@ -45,6 +45,9 @@ pub enum StartError {
     /// No identity.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// A node is guarded, and there is no SSH host key.
+    #[error("there is no SSH host key")]
+    NoHostKey,
     /// The way to an upstream cannot be set up.
     #[error("target {target}")]
     Upstream {

@@ -10,6 +10,7 @@ use crate::{
     audit::{Audit, Shipped},
     health::{NotReady, Watched},
     metrics::Metrics,
+    recording::Recordings,
     upstream::CertificateCache,
 };
 
@@ -17,6 +18,7 @@ use crate::{
 pub(super) struct Status {
     pub(super) replica: Arc<Replica>,
     pub(super) audit: Audit,
+    pub(super) recordings: Arc<Recordings>,
     pub(super) draining: CancellationToken,
     pub(super) shipped: Arc<Shipped>,
     pub(super) certificates: OnceLock<Vec<Arc<CertificateCache>>>,
@@ -44,6 +46,7 @@ impl Watched for Status {
         process.replica_ready.set(i64::from(self.replica.is_ready()));
         process.replica_age.set(self.replica.age().map_or(-1.0, |age| age.as_secs_f64()));
         process.audit_spool_bytes.set(gauge(self.audit.spool_bytes()));
+        process.recordings_bytes.set(gauge(self.recordings.bytes()));
         let acknowledged = self.shipped.acknowledged.load(Ordering::Acquire);
         process.audit_unshipped.set(gauge(self.audit.durable_events().saturating_sub(acknowledged)));
         process.audit_ship_failures.set(gauge(self.shipped.failures.load(Ordering::Relaxed)));

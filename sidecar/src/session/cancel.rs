@@ -12,7 +12,7 @@ use auth::{
     identity::UserName,
     replica::{Replica, Snapshot},
 };
-use protocols::PeerCertificate;
+use protocols::Peer;
 use rustls::server::ParsedCertificate;
 
 use crate::metrics::{CancelMetrics, Cancelled};
@@ -26,13 +26,13 @@ pub(crate) struct CancelJudge {
 
 impl CancelJudge {
     /// Whether who presents `canceller` may cancel a session of who presented `owner`.
-    pub(crate) fn may_cancel(&self, canceller: &PeerCertificate, owner: &PeerCertificate) -> bool {
+    pub(crate) fn may_cancel(&self, canceller: &Peer, owner: &Peer) -> bool {
         let outcome = self.judge(canceller, owner);
         self.metrics.count(outcome);
         outcome != Cancelled::Refused
     }
 
-    fn judge(&self, canceller: &PeerCertificate, owner: &PeerCertificate) -> Cancelled {
+    fn judge(&self, canceller: &Peer, owner: &Peer) -> Cancelled {
         // First, because a session certificate lives for a minute and its session for hours: the key is still the same, and has
         // just signed a handshake.
         if let (Some(key), Some(owners)) = (public_key(canceller), public_key(owner))
@@ -47,20 +47,21 @@ impl CancelJudge {
     }
 }
 
-fn public_key(peer: &PeerCertificate) -> Option<Vec<u8>> {
-    let certificate = ParsedCertificate::try_from(peer.0.first()?).ok()?;
+fn public_key(peer: &Peer) -> Option<Vec<u8>> {
+    let certificate = ParsedCertificate::try_from(peer.chain().first()?).ok()?;
     Some(certificate.subject_public_key_info().to_vec())
 }
 
 /// Whom a certificate names that is good now.
-fn user_now(snapshot: &Snapshot, peer: &PeerCertificate, now: SystemTime) -> Option<UserName> {
-    let verified = x509::verify_user(&peer.0, snapshot.user_authorities(), snapshot.cluster()?, now).ok()?;
+fn user_now(snapshot: &Snapshot, peer: &Peer, now: SystemTime) -> Option<UserName> {
+    let verified =
+        x509::verify_user(peer.chain(), snapshot.user_authorities(), snapshot.cluster()?, now).ok()?;
     Some(verified.identity.user)
 }
 
 /// The same for one that has opened a session: it was good then, and may have expired since.
-fn user_once(snapshot: &Snapshot, peer: &PeerCertificate, now: SystemTime) -> Option<UserName> {
-    match x509::verify_user(&peer.0, snapshot.user_authorities(), snapshot.cluster()?, now) {
+fn user_once(snapshot: &Snapshot, peer: &Peer, now: SystemTime) -> Option<UserName> {
+    match x509::verify_user(peer.chain(), snapshot.user_authorities(), snapshot.cluster()?, now) {
         Ok(verified) => Some(verified.identity.user),
         Err(rejected) => match rejected.error {
             CertificateError::Expired { .. } => rejected.identity.map(|identity| identity.user),

@@ -18,6 +18,7 @@ impl Whom {
 }
 
 pub(super) fn ending(outcome: &Result<Transferred, RelayError>, closed: Option<&'static str>) -> Ending {
+    let by_itself = !matches!(outcome, Ok(Transferred { end: End::Refused(_), .. }));
     let (transferred, reason) = match outcome {
         Ok(transferred) => {
             let reason = match transferred.end {
@@ -38,7 +39,7 @@ pub(super) fn ending(outcome: &Result<Transferred, RelayError>, closed: Option<&
         }
     };
     let Transferred { from_client, from_upstream, .. } = transferred;
-    Ending { reason, bytes_from_client: from_client, bytes_from_upstream: from_upstream }
+    Ending { reason, by_itself, bytes_from_client: from_client, bytes_from_upstream: from_upstream }
 }
 
 /// Counts a live session for as long as it lives, a panic included.

@@ -8,6 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::timeout};
 
+mod ask;
+
 use super::*;
 use crate::{
     admission::{Admission, Room},
@@ -55,7 +57,9 @@ enum Script {
 
 struct Fake {
     log: Log,
-    peer: Vec<rustls_pki_types::CertificateDer<'static>>,
+    peer: Peer,
+    /// What its person answers, one after the other; then nothing.
+    replies: Vec<&'static str>,
     user: String,
     replication: Replication,
     script: Script,
@@ -65,6 +69,7 @@ struct Fake {
 struct FakeClient {
     log: Log,
     script: Script,
+    replies: std::vec::IntoIter<&'static str>,
 }
 
 impl Protocol for Fake {
@@ -80,8 +85,9 @@ impl Protocol for Fake {
             replication: self.replication,
             carried: Carried::default(),
         };
-        let client = FakeClient { log: self.log.clone(), script: self.script };
-        Ok(Some(Accepted { peer: PeerCertificate(self.peer.clone()), login, client }))
+        let replies = self.replies.clone().into_iter();
+        let client = FakeClient { log: self.log.clone(), script: self.script, replies };
+        Ok(Some(Accepted { peer: self.peer.clone(), login, client }))
     }
 
     async fn dial(&self, endpoint: &Endpoint, _: &protocols::Login) -> Result<(), DialError> {
@@ -115,6 +121,14 @@ impl Protocol for Fake {
 
 impl Client for FakeClient {
     type Upstream = ();
+
+    async fn ask(&mut self, prompt: &protocols::Prompt) -> protocols::Reply {
+        self.log.add(format!("ask: {} {}", prompt.instruction, prompt.question));
+        match self.replies.next() {
+            Some(reply) => protocols::Reply::Given(protocols::Secret::new(reply.as_bytes().to_vec())),
+            None => protocols::Reply::Gone,
+        }
+    }
 
     async fn refuse(self, refusal: Refusal) -> io::Result<()> {
         self.log.add(format!("refuse: {}", refusal.message));
@@ -179,6 +193,15 @@ impl Issue for Nobody {
     }
 }
 
+impl VerifyCode for Nobody {
+    fn verify(
+        &self,
+        _: auth::proto::VerifyOtpRequest,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<auth::credential::OtpProof, CodeError>> + Send + '_>> {
+        Box::pin(async { Err(CodeError::Failed("no codes here".into())) })
+    }
+}
+
 /// One door with a fake protocol behind it.
 struct Stage {
     world: World,
@@ -208,7 +231,8 @@ impl Stage {
         let target = target(target_name);
         let protocol = Fake {
             log: log.clone(),
-            peer: peer.map(chain).unwrap_or_default(),
+            peer: Peer::from_chain(peer.map(chain).unwrap_or_default()),
+            replies: Vec::new(),
             user: user.to_owned(),
             replication: Replication::None,
             script,
@@ -221,6 +245,8 @@ impl Stage {
             authorizer: world.authorizer(),
             replica: Arc::clone(&world.replica),
             audit,
+            recordings: crate::recording::Recordings::open(data.path(), 16 * 1024 * 1024).unwrap().0,
+            codes: Arc::new(Nobody),
             clock: world.clock.clone(),
             metrics: metrics.target(target_name, "postgres"),
             process_metrics: metrics,

@@ -12,7 +12,11 @@ use auth::{
     key::generate_p256,
     proto::{self, WatchEvent, watch_event},
 };
-use authd::ca::{Attribute, Authority, AuthorityKind, Extension, P256PublicKey, San, Template, Usage};
+use authd::ca::{
+    Attribute, Authority, AuthorityKind, Extension, P256PublicKey, San, SshPublicKey, SshTemplate, Template,
+    Usage,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use uuid::Uuid;
 
@@ -20,6 +24,8 @@ pub(crate) const CLUSTER: &str = "example";
 /// The database user and database that jerry may be.
 pub(crate) const DB_USER: &str = "app";
 pub(crate) const DB_NAME: &str = "shop";
+/// The account at hosts that jerry may be.
+pub(crate) const LOGIN: &str = "app";
 /// jerry's one-time password device.
 pub(crate) const OTP_DEVICE: DeviceId = DeviceId(Uuid::from_u128(7));
 
@@ -58,6 +64,21 @@ impl Authorities {
         user_by(&self.user, identity)
     }
 
+    /// An SSH certificate in its wire form.
+    pub(crate) fn ssh_user(&self, identity: &Identity) -> Vec<u8> {
+        let key = protocols::ssh::SshKey::generate().unwrap();
+        let template = SshTemplate {
+            key_id: identity.user.to_string(),
+            principals: identity.logins.clone(),
+            not_before: SystemTime::now() - Duration::from_secs(60),
+            not_after: identity.not_after,
+            critical_options: vec![],
+            extensions: auth::certificate::openssh::extensions(identity),
+        };
+        let issued = self.user.sign_ssh(&SshPublicKey::from_wire(key.public()).unwrap(), &template).unwrap();
+        STANDARD.decode(issued.line.split(' ').nth(1).unwrap()).unwrap()
+    }
+
     /// A whole snapshot: roles `access-dev` (no MFA) and `access-prod` (MFA), all authorities, jerry's device.
     pub(crate) fn snapshot(&self) -> Vec<WatchEvent> {
         let facts = proto::ClusterFacts {
@@ -70,7 +91,7 @@ impl Authorities {
             events.push(put(watch_event::put::Item::Authority(proto::Authority {
                 r#type: authority.kind().as_str().to_owned(),
                 certificates: vec![authority.certificate().to_vec()],
-                ssh_public_keys: vec![],
+                ssh_public_keys: authority.ssh_public_key().into_iter().collect(),
             })));
         }
         events.push(role("access-dev", "dev", "false"));
@@ -147,7 +168,7 @@ pub(crate) fn jerry() -> Identity {
         cluster: ClusterName::new(CLUSTER).unwrap(),
         roles: ["access-dev", "access-prod"].map(|role| RoleName::new(role).unwrap()).to_vec(),
         traits: Traits::new(),
-        logins: vec![],
+        logins: vec![LOGIN.to_owned()],
         mfa: MfaEvidence::None,
         route: None,
         previous_expiry: None,
@@ -176,7 +197,7 @@ pub(crate) fn lock_jerry() -> WatchEvent {
 
 pub(crate) fn role(name: &str, environment: &str, mfa: &str) -> WatchEvent {
     let json = format!(
-        r#"{{"kind":"role","version":"v6","metadata":{{"name":"{name}"}},"spec":{{"options":{{"require_session_mfa":{mfa}}},"allow":{{"db_labels":{{"env":"{environment}"}},"db_users":["{DB_USER}"],"db_names":["{DB_NAME}"]}}}}}}"#
+        r#"{{"kind":"role","version":"v6","metadata":{{"name":"{name}"}},"spec":{{"options":{{"require_session_mfa":{mfa}}},"allow":{{"db_labels":{{"env":"{environment}"}},"db_users":["{DB_USER}"],"db_names":["{DB_NAME}"],"node_labels":{{"env":"{environment}"}},"logins":["{LOGIN}"]}}}}}}"#
     );
     resource("role", name, &json)
 }

@@ -26,13 +26,13 @@ use super::{CredentialError, TlsFactory};
 use crate::chain::Chain;
 
 /// Longest wait for authd before a session is refused.
-const ISSUE_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const ISSUE_DEADLINE: Duration = Duration::from_secs(10);
 /// A certificate is not used in its last minute: the upstream's clock may be ahead.
-const MARGIN: Duration = Duration::from_secs(60);
+pub(super) const MARGIN: Duration = Duration::from_secs(60);
 /// How often certificates are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Database users at a time. More than that is somebody trying names; the least used give way.
-const MAX_USERS: u64 = 1_000;
+pub(super) const MAX_USERS: u64 = 1_000;
 
 /// What authd issued.
 #[derive(Clone, Debug)]
@@ -151,12 +151,13 @@ impl CertificateCache {
 }
 
 /// The error of a call that several sessions waited for.
-fn shared(error: &Arc<CredentialError>) -> CredentialError {
+pub(super) fn shared(error: &Arc<CredentialError>) -> CredentialError {
     match &**error {
         CredentialError::Issue(source) => CredentialError::Issue(Arc::clone(source)),
         CredentialError::Deadline => CredentialError::Deadline,
         CredentialError::Key(source) => CredentialError::Key(*source),
         CredentialError::Tls(source) => CredentialError::Tls(source.clone()),
+        CredentialError::SshKey(source) => CredentialError::SshKey(Arc::clone(source)),
         // Passwords do not come from here.
         CredentialError::Password { path, source } => {
             CredentialError::Password { path: path.clone(), source: source.kind().into() }

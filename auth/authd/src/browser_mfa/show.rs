@@ -1,5 +1,7 @@
 //! What a page says that a touch is for: read from the very bytes that the key will sign for.
 
+use std::net::IpAddr;
+
 use auth::{
     clock::unix_millis,
     identity::UserName,
@@ -25,6 +27,8 @@ pub(crate) struct Shown {
     command: Option<String>,
     /// Where the terminal is.
     address: String,
+    /// Whether whoever looks is there too.
+    same_address: bool,
     time: i64,
     expires: i64,
     numbers: Vec<String>,
@@ -47,8 +51,8 @@ impl From<Route> for ShownTarget {
 }
 
 impl Cluster {
-    /// What the page of this id shows.
-    pub(crate) async fn show_page(&self, id: &str) -> Result<Shown, Refused> {
+    /// What the page of this id shows to somebody at `viewer`.
+    pub(crate) async fn show_page(&self, id: &str, viewer: IpAddr) -> Result<Shown, Refused> {
         let (challenge_id, mut shown) = self.pages.with(id, self.clock.now(), |page| {
             let shown = Shown {
                 user: None,
@@ -57,6 +61,7 @@ impl Cluster {
                 target: None,
                 command: None,
                 address: page.address.to_string(),
+                same_address: false,
                 time: unix_millis(page.made),
                 expires: unix_millis(page.until),
                 numbers: page.numbers.clone(),
@@ -80,6 +85,7 @@ impl Cluster {
                 shown.target = intent.route.map(Into::into);
             }
         }
+        shown.same_address = shown.address == viewer.to_string();
         Ok(shown)
     }
 }

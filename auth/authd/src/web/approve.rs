@@ -20,10 +20,10 @@ pub(super) struct Show {
 
 pub(super) async fn show(
     State(cluster): State<Arc<Cluster>>,
-    _: Client,
+    Client(address): Client,
     Given(Show { id }): Given<Show>,
 ) -> Answer {
-    Ok(Json(json!(cluster.show_page(&id).await?)))
+    Ok(Json(json!(cluster.show_page(&id, address).await?)))
 }
 
 #[derive(Deserialize)]

@@ -55,7 +55,6 @@ const RECOVER: &str = page!(
     "Recover your account",
     "recover.js",
     "recover.html",
-    "parts/prove.html",
     "parts/enroll.html",
     "parts/codes.html",
     "parts/done.html"
@@ -110,8 +109,12 @@ async fn invite(State(cluster): State<Arc<Cluster>>, _: Client, Path(token): Pat
 }
 
 /// As [`invite`].
-async fn approve(State(cluster): State<Arc<Cluster>>, _: Client, Path(id): Path<String>) -> Response {
-    (status(cluster.show_page(&id).await), Html(APPROVE)).into_response()
+async fn approve(
+    State(cluster): State<Arc<Cluster>>,
+    Client(address): Client,
+    Path(id): Path<String>,
+) -> Response {
+    (status(cluster.show_page(&id, address).await), Html(APPROVE)).into_response()
 }
 
 fn status<T>(found: Result<T, Refused>) -> StatusCode {

@@ -242,3 +242,104 @@ mod account {
         }
     }
 }
+
+mod passwordless {
+    use super::*;
+
+    fn challenge(user: &str, named: account_intent::Purpose, hashed: Purpose) -> MfaChallenge {
+        let (cluster, user) = ("main".to_owned(), user.to_owned());
+        let intent = AccountIntent { cluster, user, purpose: named.into(), time: 1, nonce: vec![7; 16] }
+            .encode_to_vec();
+        MfaChallenge {
+            webauthn_request_options_json: options(&receipt::challenge(hashed, &intent)),
+            intent,
+            ..MfaChallenge::default()
+        }
+    }
+
+    fn checked(challenge: MfaChallenge, cluster: &str) -> Result<(), IntentError> {
+        Challenge::checked_passwordless(challenge, &ClusterName::new(cluster).unwrap()).map(drop)
+    }
+
+    #[test]
+    fn only_a_passwordless_login_of_nobody_yet_is_answered() {
+        use account_intent::Purpose as Named;
+        let honest = challenge("", Named::PasswordlessLogin, Purpose::PasswordlessLogin);
+        assert_eq!(checked(honest.clone(), "main"), Ok(()));
+        assert!(matches!(checked(honest, "other"), Err(IntentError::Cluster { .. })));
+        let somebody = challenge("olga", Named::PasswordlessLogin, Purpose::PasswordlessLogin);
+        assert!(matches!(checked(somebody, "main"), Err(IntentError::User { .. })));
+        let login = challenge("", Named::Login, Purpose::PasswordlessLogin);
+        assert!(matches!(checked(login, "main"), Err(IntentError::Purpose { .. })));
+        for domain in [Purpose::Login, Purpose::Session, Purpose::AdminAction, Purpose::ManageDevices] {
+            let swapped = challenge("", Named::PasswordlessLogin, domain);
+            assert_eq!(checked(swapped, "main"), Err(IntentError::Challenge), "{domain:?}");
+        }
+    }
+}
+
+mod admin {
+    use super::*;
+
+    const COMMAND: &str = "tctl rm role/access-prod";
+    const CALLS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
+
+    fn intent() -> AdminIntent {
+        AdminIntent {
+            cluster: "main".to_owned(),
+            user: "jerry".to_owned(),
+            command: COMMAND.to_owned(),
+            request_sha256: CALLS.map(|call| call.to_vec()).to_vec(),
+            time: 1,
+            nonce: vec![7; 16],
+        }
+    }
+
+    fn checked(intent: &AdminIntent, domain: Purpose) -> Result<(), IntentError> {
+        let (cluster, user) = (ClusterName::new("main").unwrap(), UserName::new("jerry").unwrap());
+        let reason = Reason::AdminAction { command: COMMAND, calls: &CALLS };
+        let intent = intent.encode_to_vec();
+        let challenge = MfaChallenge {
+            webauthn_request_options_json: options(&receipt::challenge(domain, &intent)),
+            intent,
+            ..MfaChallenge::default()
+        };
+        Challenge::checked(challenge, &Asked { cluster: &cluster, user: &user, reason }).map(drop)
+    }
+
+    fn lie(change: impl FnOnce(&mut AdminIntent)) -> Result<(), IntentError> {
+        let mut intent = intent();
+        change(&mut intent);
+        checked(&intent, Purpose::AdminAction)
+    }
+
+    #[test]
+    fn exactly_the_calls_of_the_command_are_touched_for() {
+        assert_eq!(lie(|_| ()), Ok(()));
+        let lies: [fn(&mut AdminIntent); 5] = [
+            |intent| intent.request_sha256[1] = vec![3; 32],
+            |intent| intent.request_sha256.push(vec![3; 32]),
+            |intent| intent.request_sha256.push(vec![2; 32]),
+            |intent| drop(intent.request_sha256.pop()),
+            |intent| intent.request_sha256.swap(0, 1),
+        ];
+        for change in lies {
+            assert_eq!(lie(change), Err(IntentError::Calls));
+        }
+    }
+
+    #[test]
+    fn another_command_user_or_cluster_is_refused() {
+        let refused = lie(|intent| intent.command = "tctl status".into());
+        assert!(matches!(refused, Err(IntentError::Command { .. })));
+        assert!(matches!(lie(|intent| intent.user = "olga".into()), Err(IntentError::User { .. })));
+        assert!(matches!(lie(|intent| intent.cluster = "other".into()), Err(IntentError::Cluster { .. })));
+    }
+
+    #[test]
+    fn the_hash_of_a_session_or_a_login_is_refused() {
+        for domain in [Purpose::Session, Purpose::Login, Purpose::ManageDevices, Purpose::PasswordlessLogin] {
+            assert_eq!(checked(&intent(), domain), Err(IntentError::Challenge), "{domain:?}");
+        }
+    }
+}

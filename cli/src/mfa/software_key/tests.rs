@@ -48,3 +48,19 @@ fn without_its_file_the_key_is_not_registered() {
     let other = SoftwareKey { path: directory.path().join("other") };
     assert!(matches!(other.assert(&party(), request(&credential)), Err(KeyError::NotRegistered)));
 }
+
+#[test]
+fn a_passkey_says_who_is_there_where_nobody_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = SoftwareKey { path: directory.path().join("key") };
+    let mut creation = creation();
+    creation.public_key.authenticator_selection.as_mut().unwrap().require_resident_key = true;
+    let credential = key.register(&party(), creation).unwrap();
+    let mut request = request(&credential);
+    request.public_key.allow_credentials.clear();
+    let signed = key.assert(&party(), request.clone()).unwrap();
+    assert_eq!(signed.raw_id, credential.raw_id);
+    assert_eq!(signed.response.user_handle, Some(vec![1, 2, 3]));
+    let other = SoftwareKey { path: directory.path().join("other") };
+    assert!(matches!(other.assert(&party(), request), Err(KeyError::NotRegistered)));
+}

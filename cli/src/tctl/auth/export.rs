@@ -48,9 +48,9 @@ impl ExportType {
 impl Export {
     pub(in super::super) async fn run(&self, admin: &mut Admin) -> Result<()> {
         let request = ListAuthoritiesRequest { r#type: self.kind.authority().to_owned() };
-        let authorities = admin.list_authorities(request).await?.into_inner().authorities;
+        let authorities = admin.client.list_authorities(request).await?.into_inner().authorities;
         let cluster = match self.kind {
-            ExportType::Host => admin.status(StatusRequest {}).await?.into_inner().cluster_name,
+            ExportType::Host => admin.client.status(StatusRequest {}).await?.into_inner().cluster_name,
             _ => String::new(),
         };
         let text: String =

@@ -78,7 +78,7 @@ impl Sign {
             hosts: self.hosts,
             ttl_seconds: ttl::seconds(self.ttl),
         };
-        let signed = admin.sign_database_certificate(request).await?.into_inner();
+        let signed = admin.change(request).await?;
 
         let authorities: String =
             signed.client_authorities.into_iter().map(|der| encode("CERTIFICATE", der)).collect();

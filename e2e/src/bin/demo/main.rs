@@ -1,4 +1,4 @@
-//! `make demo`: Jerry and Olga's story on a real PostgreSQL and a real MariaDB, as a transcript.
+//! `make demo`: Jerry and Olga's story on a real PostgreSQL, a real MariaDB and a real sshd, as a transcript.
 //!
 //! What stands after a `$` is what was run, what follows is what the program said. Each step checks what it shows; the
 //! exit status is 0 only if all of them did what they say. With `KEEP=1` everything stays up until Ctrl-C.
@@ -29,6 +29,7 @@ use tokio::{
 };
 
 mod mysql;
+mod ssh;
 
 /// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,6 +116,9 @@ impl Story {
         let mysql = self.mysql_set_up(&stage)?;
         self.mysql_production(&stage)?;
         self.mysql_stolen_login(&mysql)?;
+        let ssh = self.ssh_set_up(&stage)?;
+        self.ssh_sessions(&mut stage, &ssh)?;
+        self.ssh_stolen_login(&stage, &ssh)?;
         self.trail(&stage)?;
         self.heading("Every step did what it says.")?;
         if env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
@@ -131,10 +135,16 @@ impl Story {
         let authd = Authd::start(&self.dir.join("authd"))?;
         self.background(authd.command());
         let tctl = Tctl::new(authd.data_dir());
+        // The one account that the story's sshd can let in.
+        let account = e2e::account()?;
+        let with_account = |role: &str| match account.as_str() {
+            "jerry" => role.to_owned(),
+            account => role.replacen("logins:\n", &format!("logins:\n      - {account}\n"), 1),
+        };
         for (name, yaml) in [
-            ("cap.yaml", e2e::PREFERENCE),
-            ("access-dev.yaml", ACCESS_DEV),
-            ("access-prod.yaml", ACCESS_PROD),
+            ("cap.yaml", e2e::PREFERENCE.to_owned()),
+            ("access-dev.yaml", with_account(ACCESS_DEV)),
+            ("access-prod.yaml", with_account(ACCESS_PROD)),
         ] {
             std::fs::write(name, yaml)?;
         }
@@ -244,6 +254,8 @@ impl Story {
         stage.tctl.wait_for_audit("db.session.start", refused_by("dev-pg"))?;
         stage.tctl.wait_for_audit("db.session.start", refused_by("prod-pg"))?;
         stage.tctl.wait_for_audit("db.session.start", refused_by(mysql::TARGET))?;
+        let touched = |event: &Value| event["server_hostname"] == ssh::TARGET && event["with_mfa"].is_string();
+        stage.tctl.wait_for_audit("session.start", touched)?;
         let said = self.tctl(&stage.tctl, &["audit", "ls"])?;
         for code in ["T1002I", "T1000I", "T1006I", "TDB00I", "TDB02I", "TDB01I", "TDB00W"] {
             ensure!(said.contains(code), "no event {code} in the trail");
@@ -364,6 +376,7 @@ fn tell_how_to_go_on(stage: &Stage) -> Result<()> {
     println!("  tsh --mfa-mode=otp db connect prod-pg");
     println!("  tsh proxy db --tunnel prod-pg");
     println!("  tsh db connect --db-name=app prod-mysql-instance");
+    println!("  tsh ls");
     println!("  tctl access explain --user jerry --target prod-pg --db-user jerry --db-name app");
     println!("  tctl lock --user=jerry --message='Suspicious activity.' --ttl=10m");
     println!("  tctl audit ls");

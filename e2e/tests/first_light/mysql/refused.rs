@@ -46,6 +46,17 @@ fn a_name_in_quotes_is_nobodys() -> Result<()> {
     Ok(())
 }
 
+/// Users of MySQL's are told apart by case, and so are those of roles.
+#[test]
+fn a_user_of_another_case_is_another_user() -> Result<()> {
+    let world = MariadbWorld::jerry_and_olga()?;
+    for user in ["JERRY", "Jerry", "jerry "] {
+        let error = world.client_with_login(&world.dev)?.user(user).query("SELECT 1")?.error()?;
+        ensure!(error.contains("ERROR 1045 (28000): access to db denied"), "{user}: {error}");
+    }
+    Ok(())
+}
+
 #[test]
 fn policy_leaves_mysqls_databases_to_mysql() -> Result<()> {
     let world = MariadbWorld::jerry_and_olga()?;

@@ -50,7 +50,7 @@ async fn a_client_says_who_it_is_by_certificate_and_who_it_wants_to_be_by_respon
     })
     .await;
     let accepted = outcome.unwrap().unwrap();
-    assert_eq!(accepted.peer.0.len(), 1);
+    assert_eq!(accepted.peer.chain().len(), 1);
     assert_eq!((accepted.login.user.as_str(), accepted.login.database.as_deref()), ("alice", Some("prod")));
     let refusal = Refusal::new(RefusalCode::MfaRequired, "access to resource requires MFA");
     let (refused, answer) = tokio::join!(accepted.client.refuse(refusal), async {
@@ -74,7 +74,7 @@ async fn a_client_without_a_certificate_can_be_told_so() {
         error(&client.read().await.1)
     });
     let accepted = sidecar.accept().await.unwrap().unwrap();
-    assert!(accepted.peer.0.is_empty());
+    assert!(accepted.peer.chain().is_empty());
     accepted.client.refuse(Refusal::new(RefusalCode::NotAuthenticated, "no certificate")).await.unwrap();
     assert_eq!(client.await.unwrap(), (1045, "28000".into(), "no certificate".into()));
 }

@@ -145,7 +145,7 @@ fn is_root() -> bool {
 }
 
 /// MariaDB does not run as root. `setpriv` becomes the program, so that to end the child is to end it.
-fn unprivileged(program: &str) -> Command {
+pub(super) fn unprivileged(program: &str) -> Command {
     if !is_root() {
         return Command::new(program);
     }
@@ -155,7 +155,7 @@ fn unprivileged(program: &str) -> Command {
 }
 
 /// Makes a file MariaDB's own, where it runs as somebody else.
-fn give_away(path: &Path) {
+pub(super) fn give_away(path: &Path) {
     if !is_root() {
         return;
     }
@@ -166,6 +166,6 @@ fn give_away(path: &Path) {
     chown(path, Some(number("-u")), Some(number("-g"))).unwrap();
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -93,6 +93,7 @@ impl Postgresql {
             settings: Vec::new(),
             replication_allowed: false,
             local_infile_allowed: false,
+            ssh: None,
         }
     }
 
@@ -110,6 +111,7 @@ impl Postgresql {
             settings: Vec::new(),
             replication_allowed: false,
             local_infile_allowed: false,
+            ssh: None,
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) fn plaintext(port: u16) -> Endpoint {
         settings: Vec::new(),
         replication_allowed: false,
         local_infile_allowed: false,
+        ssh: None,
     }
 }
 

@@ -102,7 +102,7 @@ impl Body {
             },
             Event::Mysql(ref command) => Self::Mysql(Command::of(command, parameters)?),
             Event::Malformed { reason } => Self::Malformed { error: reason.to_string() },
-            Event::Sync | Event::CopyEnd { .. } => return None,
+            Event::Sync | Event::CopyEnd { .. } | Event::Ssh(_) => return None,
         })
     }
 

@@ -15,11 +15,13 @@ fn renderer() -> Renderer {
         cluster_name: "main".to_owned(),
         server_id: "sidecar".to_owned(),
         user: Some("jerry \"the\" user".to_owned()),
-        db_service: "prod-pg".to_owned(),
-        db_protocol: "postgres",
-        db_uri: "localhost:5432".to_owned(),
-        db_user: "app".to_owned(),
-        db_name: Some("app".to_owned()),
+        target: SubjectTarget::Database {
+            db_service: "prod-pg".to_owned(),
+            db_protocol: "postgres",
+            db_uri: "localhost:5432".to_owned(),
+            db_user: "app".to_owned(),
+            db_name: Some("app".to_owned()),
+        },
         remote: "[::1]:5000".parse().unwrap(),
         with_mfa: Some(DeviceId(Uuid::nil())),
     })

@@ -16,8 +16,8 @@ fn judge(world: &World) -> (CancelJudge, Metrics) {
     (judge, metrics)
 }
 
-fn peer(minted: &mint::Minted) -> PeerCertificate {
-    PeerCertificate(chain(minted))
+fn peer(minted: &mint::Minted) -> Peer {
+    Peer::from_chain(chain(minted))
 }
 
 fn other(name: &str) -> auth::identity::Identity {
@@ -64,10 +64,10 @@ fn nobody_else_may() {
     ] {
         assert!(!judge.may_cancel(&peer(&canceller), &session), "{who}");
     }
-    let garbage = PeerCertificate(vec![CertificateDer::from(vec![0x30, 0x82])]);
+    let garbage = Peer::X509(vec![CertificateDer::from(vec![0x30, 0x82])]);
     assert!(!judge.may_cancel(&garbage, &session));
     assert!(!judge.may_cancel(&garbage, &garbage), "what cannot be read has no key");
-    assert!(!judge.may_cancel(&PeerCertificate::default(), &PeerCertificate::default()));
+    assert!(!judge.may_cancel(&Peer::default(), &Peer::default()));
     let text = String::from_utf8(metrics.render()).unwrap();
     assert!(text.contains(r#"outcome="refused",protocol="postgres",target="dev-pg"} 7"#), "{text}");
 }

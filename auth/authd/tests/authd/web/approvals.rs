@@ -6,8 +6,11 @@ use auth::proto::{self, await_browser_mfa_response::Outcome};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use super::browser::Browser;
-use crate::world::*;
+use super::browser::{Answer, Browser};
+use crate::{
+    key::{TestKey, UP, UV, Words},
+    world::*,
+};
 
 /// A login that waits for a page.
 struct Asked {
@@ -47,6 +50,7 @@ async fn the_number_and_a_touch_let_the_terminal_go_on() {
     let shown = browser.call("approve/show", json!({"id": asked.id})).await.ok();
     assert_eq!((&shown["user"], &shown["purpose"]), (&json!("olga"), &json!("login")));
     assert_eq!((&shown["cluster"], &shown["address"]), (&json!("main"), &json!("127.0.0.1")));
+    assert_eq!(shown["same_address"], true);
     assert!(shown["numbers"].as_array().unwrap().contains(&json!(asked.mfa.number)));
     let body = json!({"id": asked.id, "number": asked.mfa.number});
     let pressed = browser.call("approve/number", body).await.ok();
@@ -67,6 +71,21 @@ async fn the_number_and_a_touch_let_the_terminal_go_on() {
         (&validated["code"], &validated["mfa_device"]["mfa_device_name"]),
         (&json!("T1016I"), &json!("key"))
     );
+}
+
+#[tokio::test]
+async fn a_page_says_whether_the_terminal_is_where_the_browser_is() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    world.login(&mut olga).await;
+    let challenge_id = world.begin_login("olga", PASSWORD).await.unwrap().challenge_id;
+    let elsewhere = world.channel_from([127, 0, 0, 2].into(), olga.identity()).await;
+    let request = proto::BeginBrowserMfaRequest { challenge_id };
+    let mfa = proto::public_client::PublicClient::new(elsewhere).begin_browser_mfa(request).await.unwrap();
+    let url = mfa.into_inner().url;
+    let id = url.rsplit('/').next().unwrap();
+    let shown = Browser::new(&world).call("approve/show", json!({"id": id})).await.ok();
+    assert_eq!((&shown["address"], &shown["same_address"]), (&json!("127.0.0.2"), &json!(false)));
 }
 
 #[tokio::test]
@@ -187,6 +206,71 @@ async fn another_users_key_approves_nothing_and_five_attempts_end_it() {
     let mfa = olga.touch(&hers.challenge.webauthn_request_options_json, world.origin());
     let late = world.finish_login(&olga.key, &hers.challenge.challenge_id, Some(mfa)).await;
     assert_eq!(refused(late).0, Code::FailedPrecondition);
+}
+
+/// Somebody whose key says what a test wants.
+async fn person(world: &World, name: &str) -> TestKey {
+    let token = world.invite(name, &["access"]).await;
+    let begin = world.begin_invitation(&token, proto::DeviceKind::Webauthn).await.unwrap();
+    let (key, device) = TestKey::register(&begin, &Words::new(&world.origin()), None);
+    world.accept(&token, Some(device)).await.unwrap();
+    key
+}
+
+/// Presses the number and sends what the key says to these options.
+async fn answer(world: &World, asked: &Asked, key: &mut TestKey, options: &str, words: &Words) -> Answer {
+    let mut browser = Browser::new(world);
+    let body = json!({"id": asked.id, "number": asked.mfa.number});
+    let pressed = browser.call("approve/number", body).await.ok();
+    let said = key.answer(options, words).response.unwrap();
+    let proto::mfa_response::Response::WebauthnAssertionJson(json) = said else { panic!("no assertion") };
+    let assertion: Value = serde_json::from_str(&json).unwrap();
+    let body = json!({"id": asked.id, "pass": pressed["pass"], "assertion": assertion});
+    browser.call("approve/answer", body).await
+}
+
+#[tokio::test]
+async fn what_a_key_may_not_say_anywhere_approves_nothing_either() {
+    type Change = fn(&mut Words);
+    let changes: [(&str, Change); 8] = [
+        ("rp id", |words| words.rp_id = "evil.example.com".into()),
+        ("origin", |words| words.origin = "https://evil.example.com".into()),
+        ("port", |words| words.origin = "https://localhost:1".into()),
+        ("kind", |words| words.kind = "webauthn.create"),
+        ("frame of another site", |words| words.cross_origin = true),
+        ("user presence", |words| words.flags = UV),
+        ("challenge", |words| words.challenge = Some("AAAA".into())),
+        ("counter", |words| words.counter = Some(1)),
+    ];
+    let world = World::new().await;
+    let mut key = person(&world, "olga").await;
+    let good = Words { flags: UP, ..Words::new(&world.origin()) };
+    for (what, change) in changes {
+        // It works as it is, and its counter moves when its answer is spent.
+        let asked = asked(&world, "olga").await;
+        let options = asked.challenge.webauthn_request_options_json.clone();
+        answer(&world, &asked, &mut key, &options, &good).await.ok();
+        let Outcome::Approved(mfa) = outcome(&world, &asked).await.unwrap() else { panic!("not approved") };
+        world.finish_login(&Key::new(), &asked.challenge.challenge_id, Some(mfa)).await.unwrap();
+        let asked = self::asked(&world, "olga").await;
+        let options = asked.challenge.webauthn_request_options_json.clone();
+        let mut words = good.clone();
+        change(&mut words);
+        let refused = answer(&world, &asked, &mut key, &options, &words).await.refused();
+        assert_eq!(refused, (403, "unauthenticated".to_owned()), "{what}");
+    }
+    assert_eq!(world.events("mfa.counter_went_back").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_touch_for_one_page_approves_no_other_of_the_same_person() {
+    let world = World::new().await;
+    let mut key = person(&world, "olga").await;
+    let words = Words::new(&world.origin());
+    let (one, other) = (asked(&world, "olga").await, asked(&world, "olga").await);
+    let options = &one.challenge.webauthn_request_options_json;
+    assert_eq!(answer(&world, &other, &mut key, options, &words).await.refused().0, 403);
+    answer(&world, &one, &mut key, options, &words).await.ok();
 }
 
 #[tokio::test]

@@ -1,0 +1,121 @@
+//! A real sshd: keys of its own in the world's directory, on a loopback port of its own, for the account that runs the test.
+//!
+//! It believes the cluster's openssh authority and nobody else: no password, no key file. An sshd that is not root lets in
+//! its own account alone, so that is the login of every story; where the test runs as root, that is root.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::{User, geteuid};
+
+use crate::{
+    Tctl, binaries,
+    process::{self, Daemon, mortal},
+};
+
+const STARTING: Duration = Duration::from_secs(30);
+/// Where an sshd that is root keeps those who are not logged in yet: empty, and compiled in.
+const EMPTY: &str = "/run/sshd";
+
+/// A running sshd. Stopped when dropped.
+pub struct Sshd {
+    server: Daemon,
+    port: u16,
+    host_key: String,
+    account: String,
+}
+
+impl Sshd {
+    /// Makes host keys below `dir` and starts it.
+    ///
+    /// # Errors
+    /// When OpenSSH is not installed or does not start.
+    pub fn start(dir: &Path, tctl: &Tctl) -> Result<Self> {
+        fs::create_dir(dir).context("directory of sshd")?;
+        fs::write(dir.join("authorities.pub"), tctl.export("openssh")?)?;
+        let key = dir.join("host_key");
+        let mut keygen = Command::new(binaries::ssh("ssh-keygen")?);
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key);
+        process::run(keygen, "", STARTING)?.output()?;
+        let host_key = fs::read_to_string(dir.join("host_key.pub"))?.trim().to_owned();
+        if geteuid().is_root() && !Path::new(EMPTY).exists() {
+            fs::create_dir_all(EMPTY).with_context(|| format!("make {EMPTY} for sshd"))?;
+        }
+        // The port is free until somebody else takes it between our look and the server's start: then another is tried.
+        for _ in 0..5 {
+            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+            let file = dir.join("sshd_config");
+            fs::write(&file, configuration(dir, port))?;
+            // By its full path: it starts itself again for each connection.
+            let mut command = mortal(binaries::ssh("sshd")?, "KILL");
+            command.args(["-D", "-e", "-f"]).arg(&file);
+            let server = Daemon::start("sshd", command)?;
+            let ready = |line: &str| {
+                let ready = line.contains("Server listening on");
+                let failed = line.contains("Cannot bind any address") || line.contains("in use");
+                (ready || failed).then_some(ready)
+            };
+            if server.wait_for("sshd to start", STARTING, ready)? {
+                return Ok(Self { server, port, host_key, account: account()? });
+            }
+        }
+        bail!("no free port for sshd")
+    }
+
+    /// Where it listens: `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its host key, as a sidecar pins it.
+    #[must_use]
+    pub fn host_key(&self) -> &str {
+        &self.host_key
+    }
+
+    /// The one account that it lets in.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// The command line that started it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        self.server.command()
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.server.log()
+    }
+}
+
+/// Who runs the test.
+///
+/// # Errors
+/// When the account has no name.
+pub fn account() -> Result<String> {
+    Ok(User::from_uid(geteuid())?.context("the account that runs this has no name")?.name)
+}
+
+fn configuration(dir: &Path, port: u16) -> String {
+    let dir = dir.display();
+    format!(
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host_key\nPidFile none\n\
+         TrustedUserCAKeys {dir}/authorities.pub\nAuthorizedKeysFile none\nPermitRootLogin yes\n\
+         PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n\
+         Subsystem sftp internal-sftp\nAcceptEnv LANG LC_* TOUCHSTONE_*\n\
+         AllowAgentForwarding yes\nAllowTcpForwarding yes\nAllowStreamLocalForwarding yes\n\
+         StreamLocalBindUnlink yes\nX11Forwarding yes\nMaxSessions 100\nMaxStartups 100\n\
+         PrintMotd no\nPrintLastLog no\nLogLevel VERBOSE\n"
+    )
+}

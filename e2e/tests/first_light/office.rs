@@ -1,0 +1,138 @@
+//! Administrators at their own machines: one touch for all that a command changes, none for what it reads.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use e2e::{Authd, Tctl, Tsh, directory};
+use tempfile::TempDir;
+
+/// May everything; a session needs no touch.
+const BOSS: &str = "kind: role
+version: v7
+metadata: {name: boss}
+spec: {allow: {rules: [{resources: ['*'], verbs: ['*']}]}}
+";
+
+/// May look at roles.
+const CLERK: &str = "kind: role
+version: v7
+metadata: {name: clerk}
+spec: {allow: {rules: [{resources: [role], verbs: [list, read]}]}}
+";
+
+/// authd, root on its host, and Olga at her laptop.
+struct Office {
+    olga: Tsh,
+    tctl: Tctl,
+    authd: Authd,
+    dir: TempDir,
+}
+
+impl Office {
+    fn open() -> Result<Self> {
+        let dir = directory()?;
+        let authd = Authd::start(&dir.path().join("authd"))?;
+        let tctl = Tctl::new(authd.data_dir());
+        tctl.create(&format!("{}---\n{BOSS}---\n{CLERK}", e2e::PREFERENCE))?;
+        let olga = Self::hire(&dir, &authd, &tctl, "olga", "boss")?;
+        Ok(Self { olga, tctl, authd, dir })
+    }
+
+    fn hire(dir: &TempDir, authd: &Authd, tctl: &Tctl, name: &str, role: &str) -> Result<Tsh> {
+        let person = Tsh::new(dir.path(), name)?;
+        person.register(&tctl.invite(name, role)?)?;
+        person.login(&authd.public_addr())?;
+        Ok(person)
+    }
+
+    /// Runs a command of Olga's that must ask for exactly one touch; what it showed after it.
+    fn touched(&self, args: &[&str]) -> Result<String> {
+        let shown = self.olga.tctl_at_terminal(args)?.succeed()?;
+        let touches = shown.matches("Detected security key tap").count();
+        ensure!(touches == 1, "{touches} touches:\n{shown}");
+        ensure!(shown.starts_with("MFA is required for: tctl "), "{shown}");
+        Ok(shown)
+    }
+}
+
+#[test]
+fn one_touch_is_for_all_documents_of_a_file_and_for_nothing_else() -> Result<()> {
+    let office = Office::open()?;
+    let roles: Vec<String> = ["a", "b", "c"].map(|name| CLERK.replace("clerk", name)).to_vec();
+    fs::write(office.olga.home().join("roles.yaml"), roles.join("---\n"))?;
+    let shown = office.touched(&["create", "-f", "roles.yaml"])?;
+    ensure!(shown.contains("MFA is required for: tctl create -f roles.yaml\n"), "{shown}");
+    for name in ["a", "b", "c"] {
+        ensure!(shown.contains(&format!("role '{name}' has been created")), "{shown}");
+    }
+
+    let is_for = |event: &serde_json::Value| event["challenge_scope"] == "ADMIN_ACTION";
+    let validated = office.tctl.wait_for_audit("mfa_auth_challenge.validate", is_for)?;
+    assert_eq!((&validated["calls"], &validated["success"]), (&3.into(), &true.into()));
+    assert_eq!(validated["command"], "tctl create -f roles.yaml");
+    let created = office.tctl.audit("role.created")?;
+    let by_olga = created.iter().filter(|event| event["user"] == "olga" && event["with_mfa"].is_string());
+    assert_eq!(by_olga.count(), 3);
+    Ok(())
+}
+
+#[test]
+fn every_command_that_changes_or_signs_asks_once_and_those_that_read_do_not() -> Result<()> {
+    let office = Office::open()?;
+    office.touched(&["users", "add", "--roles=clerk", "--db-users=b,a", "--logins=x", "jerry"])?;
+    office.touched(&["users", "reset", "jerry"])?;
+    office.touched(&["users", "add", "--roles=clerk", "tom"])?;
+    let shown = office.touched(&["users", "rm", "jerry,tom"])?;
+    ensure!(shown.contains("\"jerry\" has been deleted") && shown.contains("\"tom\" has been"), "{shown}");
+    office.touched(&["lock", "--user=jerry", "--message=on the run"])?;
+    office.touched(&["auth", "sign", "--format=db", "--host=localhost", "--out=server"])?;
+    ensure!(office.olga.home().join("server.key").is_file());
+    let token = office.touched(&["tokens", "add", "--type=db", "--format=json"])?;
+    let token = token.split("\"token\": \"").nth(1).and_then(|rest| rest.split('"').next());
+    office.touched(&["tokens", "rm", token.unwrap_or_default()])?;
+    office.touched(&["rm", "role/clerk"])?;
+
+    for read in [&["get", "roles"][..], &["users", "ls"], &["status"], &["audit", "ls"], &["tokens", "ls"]] {
+        let shown = office.olga.tctl_at_terminal(read)?.succeed()?;
+        ensure!(!shown.contains("MFA is required"), "{shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn who_may_not_is_told_so_before_anybody_touches_anything() -> Result<()> {
+    let office = Office::open()?;
+    let jerry = Office::hire(&office.dir, &office.authd, &office.tctl, "jerry", "clerk")?;
+    let shown = jerry.tctl_at_terminal(&["rm", "role/boss"])?.fail()?;
+    ensure!(shown.contains("ERROR: ") && !shown.contains("MFA is required"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_code_will_do_where_it_is_asked_for_and_a_wrong_one_changes_nothing() -> Result<()> {
+    let mut office = Office::open()?;
+    office.olga.add_otp_device("phone")?;
+    let remove = ["--mfa-mode=otp", "rm", "role/clerk"];
+    let mut terminal = office.olga.tctl_at_terminal(&remove)?;
+    terminal.expect("MFA is required for: tctl --mfa-mode=otp rm role/clerk")?;
+    terminal.expect("Enter an OTP code from a device:")?;
+    terminal.send("000000")?;
+    let shown = terminal.fail()?;
+    ensure!(shown.contains("ERROR: the auth service does not take the touch"), "{shown}");
+    ensure!(office.tctl.ok(&["get", "roles"])?.contains("name: clerk"));
+
+    let mut terminal = office.olga.tctl_at_terminal(&remove)?;
+    terminal.expect("Enter an OTP code from a device:")?;
+    terminal.send(&office.olga.otp_code()?)?;
+    terminal.succeed()?;
+    ensure!(!office.tctl.ok(&["get", "roles"])?.contains("name: clerk"));
+    Ok(())
+}
+
+#[test]
+fn on_the_auth_host_nobody_is_asked() -> Result<()> {
+    let office = Office::open()?;
+    let said = office.tctl.ok(&["--mfa-mode=browser", "rm", "role/clerk"])?;
+    assert_eq!(said, "role \"clerk\" has been deleted\n");
+    Ok(())
+}

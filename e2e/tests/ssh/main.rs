@@ -1,0 +1,14 @@
+//! SSH, with real clients, a real sshd, and everything of ours in between.
+#![cfg(test)]
+
+mod clients;
+mod copies;
+mod forwards;
+mod live;
+mod mfa;
+mod recordings;
+mod roles;
+mod session;
+mod stage;
+mod trail;
+mod tsh;

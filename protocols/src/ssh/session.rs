@@ -1,0 +1,419 @@
+//! What becomes of each message of a session. HOT.
+
+use std::sync::Mutex as Lock;
+
+use tokio::sync::Mutex;
+
+use super::channels::{Answers, Both, Channel, Ended, From, Owed, Table, TooMany};
+use super::message::{self, about, open, open_failure};
+use super::relay::{Stop, locked};
+use super::requests::{Lent, Open, Request, client_may_open, may, upstream_may_open};
+use super::sftp::View;
+use crate::endpoint::Allowed;
+use crate::event::ssh::{ChannelKind, SshAction, SshEvent};
+use crate::reader::{Reader, Short};
+use crate::refusal::Refusal;
+use crate::{Event, Tap, Transferred, Verdict};
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing.
+    Nothing,
+    /// It goes on as it is now, and after it another message, so many times.
+    Forward { then: Vec<u8>, times: usize },
+    /// This goes back.
+    Answer(Vec<u8>),
+    /// It is not known here, which its sender is told.
+    Unknown,
+}
+
+const FORWARD: Next = Next::Forward { then: Vec::new(), times: 0 };
+const CUT: &str = "a message ends before it should";
+
+/// What a session knows, for both directions.
+pub(super) struct Session<T> {
+    allowed: Allowed,
+    tap: Mutex<T>,
+    /// Never held where anything waits.
+    state: Lock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    table: Table,
+    lent: Lent,
+    /// What the client asked for the whole connection.
+    answers: Answers,
+    /// What the upstream asked so.
+    upstream_asked: usize,
+    bytes: Both<u64>,
+}
+
+impl<T: Tap> Session<T> {
+    pub(super) fn new(allowed: Allowed, tap: T) -> Self {
+        Self { allowed, tap: Mutex::new(tap), state: Lock::default() }
+    }
+
+    /// Looks at a message, and makes it one for the other side.
+    pub(super) async fn message(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        match payload.first().copied().unwrap_or_default() {
+            message::CHANNEL_DATA => self.data(from, payload, 5).await,
+            message::CHANNEL_EXTENDED_DATA => self.data(from, payload, 9).await,
+            message::CHANNEL_WINDOW_ADJUST | message::CHANNEL_EOF => {
+                self.readdress(from, payload).map_err(cut)
+            }
+            message::CHANNEL_REQUEST if from == From::Client => self.asked(payload).await,
+            message::CHANNEL_REQUEST => self.told(payload).map_err(cut),
+            message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => self.answered(from, payload),
+            message::CHANNEL_OPEN => self.open(from, payload).await,
+            message::CHANNEL_OPEN_CONFIRMATION => self.agreed(from, payload).map_err(cut),
+            message::CHANNEL_OPEN_FAILURE => self.disagreed(from, payload).map_err(cut),
+            message::CHANNEL_CLOSE => self.close(from, payload).await,
+            message::GLOBAL_REQUEST => self.global(from, payload).await,
+            message::REQUEST_SUCCESS | message::REQUEST_FAILURE => self.global_answer(from),
+            message::IGNORE | message::DEBUG | message::UNIMPLEMENTED | message::EXT_INFO => {
+                Ok(Next::Nothing)
+            }
+            // RFC 4252 §5.3: a client may have sent it before it knew.
+            message::USERAUTH_REQUEST if from == From::Client => Ok(Next::Nothing),
+            number if number < message::GLOBAL_REQUEST => {
+                Err(Stop::Malformed(from, "a message that has no place in a session"))
+            }
+            _ => Ok(Next::Unknown),
+        }
+    }
+
+    /// Shows an event to the tap: why it says no, if it does.
+    async fn show(
+        &self,
+        channel: Option<u32>,
+        allowed: bool,
+        action: SshAction<'_>,
+    ) -> Result<Option<Refusal>, Stop> {
+        let event = Event::Ssh(SshEvent { channel, allowed, action });
+        match self.tap.lock().await.observe(event).await {
+            Ok(Verdict::Forward) => Ok(None),
+            Ok(Verdict::Refuse(refusal)) => Ok(Some(refusal)),
+            Ok(Verdict::End(refusal)) => Err(Stop::Refused(refusal)),
+            Err(crate::TapClosed) => Err(Stop::Tap),
+        }
+    }
+
+    /// Shows what has happened already: a no ends the session.
+    async fn report(&self, channel: u32, action: SshAction<'_>) -> Result<(), Stop> {
+        match self.show(Some(channel), true, action).await? {
+            None => Ok(()),
+            Some(refusal) => Err(Stop::Refused(refusal)),
+        }
+    }
+
+    /// Bytes of a channel; `at` is where their length stands.
+    async fn data(&self, from: From, payload: &mut [u8], at: usize) -> Result<Next, Stop> {
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        let mut reader = Reader::new(payload.get(at..).ok_or(Stop::Malformed(from, CUT))?);
+        let bytes = reader.string().map_err(cut)?;
+        reader.finish().map_err(cut)?;
+        let number = number(payload).map_err(cut)?;
+        let mut done = Vec::new();
+        let (id, terminal) = {
+            let mut state = locked(&self.state);
+            let State { table, bytes: total, .. } = &mut *state;
+            let Some(channel) = table.open(number, from) else { return Ok(Next::Nothing) };
+            *channel.bytes.of_mut(from) += bytes.len() as u64;
+            *total.of_mut(from) += bytes.len() as u64;
+            if let Some(view) = channel.files.as_mut().filter(|_| at == 5) {
+                let followed = match from {
+                    From::Client => view.asked(bytes),
+                    From::Upstream => view.answered(bytes, &mut done),
+                };
+                followed.map_err(|lost| Stop::Malformed(from, lost.0))?;
+            }
+            (channel.id(from.other()), channel.terminal)
+        };
+        match (terminal, from) {
+            (true, From::Upstream) => self.report(number, SshAction::Output { bytes }).await?,
+            (true, From::Client) => self.report(number, SshAction::Input { length: bytes.len() }).await?,
+            (false, _) => {}
+        }
+        for file in &done {
+            self.report(number, SshAction::Sftp(file.event())).await?;
+        }
+        write(payload, 1, id).map_err(cut)?;
+        Ok(FORWARD)
+    }
+
+    /// A message about an open channel that says nothing that anybody need know.
+    fn readdress(&self, from: From, payload: &mut [u8]) -> Result<Next, Short> {
+        let id = match locked(&self.state).table.open(number(payload)?, from) {
+            Some(channel) => channel.id(from.other()),
+            None => return Ok(Next::Nothing),
+        };
+        write(payload, 1, id)?;
+        Ok(FORWARD)
+    }
+
+    /// A side asks for a channel.
+    async fn open(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
+        let asked = Open::parse(payload).map_err(|_| Stop::Malformed(from, CUT))?;
+        let is_session = asked.kind == ChannelKind::Session;
+        let (number, may, room) = {
+            let mut state = locked(&self.state);
+            let may = match from {
+                From::Client => client_may_open(&self.allowed, &asked.kind),
+                From::Upstream => upstream_may_open(&self.allowed, state.lent, &asked.kind),
+            };
+            let seats = usize::try_from(self.allowed.max_channels).unwrap_or(usize::MAX);
+            let room = state.table.has_room() && (!is_session || state.table.sessions() < seats);
+            (state.table.number(), may, room)
+        };
+        let refusal = self.show(Some(number), may && room, SshAction::Open(asked.kind)).await?;
+        let no = match (asked.kind, may, room, &refusal) {
+            (ChannelKind::Unknown { .. }, ..) => Some((open::UNKNOWN_TYPE, "not known here")),
+            (_, false, ..) => Some((open::PROHIBITED, "not allowed")),
+            (_, true, false, _) => Some((open::RESOURCE_SHORTAGE, "max_sessions limit reached")),
+            (_, true, true, Some(refusal)) => Some((open::PROHIBITED, refusal.message.as_str())),
+            (_, true, true, None) => None,
+        };
+        if let Some((reason, text)) = no {
+            return Ok(Next::Answer(open_failure(asked.sender, reason, text)));
+        }
+        let (sender, at) = (asked.sender, asked.sender_at);
+        locked(&self.state).table.ask(number, from, sender, is_session);
+        write(payload, at, number).map_err(|_| Stop::Malformed(from, CUT))?;
+        Ok(FORWARD)
+    }
+
+    /// A side agrees to a channel.
+    fn agreed(&self, from: From, payload: &mut [u8]) -> Result<Next, Short> {
+        let number = number(payload)?;
+        let mut reader = Reader::new(payload.get(5..).ok_or(Short)?);
+        let sender = reader.u32()?;
+        let Some(id) = locked(&self.state).table.agree(number, from, sender) else {
+            return Ok(Next::Nothing);
+        };
+        write(payload, 1, id)?;
+        write(payload, 5, number)?;
+        Ok(FORWARD)
+    }
+
+    /// A side does not agree to a channel.
+    fn disagreed(&self, from: From, payload: &mut [u8]) -> Result<Next, Short> {
+        let Some(channel) = locked(&self.state).table.disagree(number(payload)?, from) else {
+            return Ok(Next::Nothing);
+        };
+        write(payload, 1, channel.id(from.other()))?;
+        Ok(FORWARD)
+    }
+
+    /// The client asks for something in a channel.
+    async fn asked(&self, payload: &mut [u8]) -> Result<Next, Stop> {
+        let from = From::Client;
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        let number = number(payload).map_err(cut)?;
+        let request = Request::parse(Reader::new(payload.get(5..).unwrap_or_default())).map_err(cut)?;
+        let action = request.channel_action().map_err(cut)?;
+        let is_session = match locked(&self.state).table.open(number, from) {
+            Some(channel) => channel.is_session,
+            None => return Ok(Next::Nothing),
+        };
+        let mut refused = !is_session;
+        if let Some(action) = action {
+            let allowed = is_session && may(&self.allowed, &action);
+            refused = self.show(Some(number), allowed, action).await?.is_some() || !allowed;
+        }
+        let mut state = locked(&self.state);
+        let State { table, lent, .. } = &mut *state;
+        let Some(channel) = table.open(number, from) else { return Ok(Next::Nothing) };
+        let id = channel.id(from.other());
+        if refused {
+            let at_once = request.want_reply && channel.answers.owe(Owed::No).map_err(too_many)?;
+            let own = channel.id(from);
+            return Ok(if at_once {
+                Next::Answer(about(message::CHANNEL_FAILURE, own).to_vec())
+            } else {
+                Next::Nothing
+            });
+        }
+        let mut owed = Owed::Upstream;
+        match action {
+            Some(SshAction::Pty { .. }) if request.want_reply => owed = Owed::Terminal,
+            // Nobody will say whether there is one: what it would show is shown.
+            Some(SshAction::Pty { .. }) => channel.terminal = true,
+            Some(SshAction::Subsystem { file_copy: true, .. }) => {
+                channel.files.get_or_insert_with(|| Box::new(View::default()));
+            }
+            Some(SshAction::Agent) => lent.agent = true,
+            Some(SshAction::X11 { .. }) => lent.display = true,
+            _ => {}
+        }
+        if request.want_reply {
+            channel.answers.owe(owed).map_err(too_many)?;
+        }
+        drop(state);
+        write(payload, 1, id).map_err(cut)?;
+        Ok(FORWARD)
+    }
+
+    /// The upstream tells, or asks, something in a channel.
+    fn told(&self, payload: &mut [u8]) -> Result<Next, Short> {
+        let from = From::Upstream;
+        let mut request = Request::parse(Reader::new(payload.get(5..).ok_or(Short)?))?;
+        let id = {
+            let mut state = locked(&self.state);
+            let Some(channel) = state.table.open(number(payload)?, from) else { return Ok(Next::Nothing) };
+            match request.name {
+                b"exit-status" => channel.ended(Ended::Status(request.rest.u32()?)),
+                b"exit-signal" => channel.ended(Ended::signal(request.rest.string()?)),
+                _ => {}
+            }
+            channel.id(from.other())
+        };
+        write(payload, 1, id)?;
+        Ok(FORWARD)
+    }
+
+    /// A side answers a request in a channel.
+    fn answered(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        let mut state = locked(&self.state);
+        let channel = state.table.open(number(payload).map_err(cut)?, from);
+        let Some(channel) = channel else { return Ok(Next::Nothing) };
+        let id = channel.id(from.other());
+        let mut times = 0;
+        if from == From::Upstream {
+            let answered = channel.answers.answered();
+            let (owed, follow) = answered.ok_or(Stop::Malformed(from, "an answer to no request"))?;
+            let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
+            channel.terminal |= is_yes && owed == Owed::Terminal;
+            times = follow;
+        }
+        drop(state);
+        write(payload, 1, id).map_err(cut)?;
+        Ok(Next::Forward { then: about(message::CHANNEL_FAILURE, id).to_vec(), times })
+    }
+
+    /// A side closes a channel.
+    async fn close(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        let number = number(payload).map_err(cut)?;
+        let closed = locked(&self.state).table.close(number, from);
+        let Some((id, gone)) = closed else { return Ok(Next::Nothing) };
+        if let Some(channel) = gone {
+            self.gone(number, channel).await?;
+        }
+        write(payload, 1, id).map_err(cut)?;
+        Ok(FORWARD)
+    }
+
+    /// A channel has ended.
+    async fn gone(&self, number: u32, mut channel: Channel) -> Result<(), Stop> {
+        if let Some(files) = &mut channel.files {
+            for file in files.end() {
+                self.report(number, SshAction::Sftp(file.event())).await?;
+            }
+        }
+        let close = SshAction::Close {
+            exit: channel.exit().map(Ended::event),
+            from_client: *channel.bytes.of(From::Client),
+            from_upstream: *channel.bytes.of(From::Upstream),
+        };
+        self.report(number, close).await
+    }
+
+    /// A side asks for something for the whole connection.
+    async fn global(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        let mut reader = Reader::new(payload);
+        reader.u8().map_err(cut)?;
+        let request = Request::parse(reader).map_err(cut)?;
+        let failure = vec![message::REQUEST_FAILURE];
+        if from == From::Upstream {
+            // Its host keys, above all, are not ours.
+            return Ok(match (request.name, request.want_reply) {
+                (b"keepalive@openssh.com", true) => {
+                    locked(&self.state).upstream_asked += 1;
+                    FORWARD
+                }
+                (b"keepalive@openssh.com", false) => FORWARD,
+                (_, true) => Next::Answer(failure),
+                (_, false) => Next::Nothing,
+            });
+        }
+        let action = request.global_action().map_err(cut)?;
+        let mut refused = false;
+        if let Some(action) = action {
+            let allowed = may(&self.allowed, &action);
+            refused = self.show(None, allowed, action).await?.is_some() || !allowed;
+        }
+        let mut state = locked(&self.state);
+        if refused {
+            let at_once = request.want_reply && state.answers.owe(Owed::No).map_err(too_many)?;
+            return Ok(if at_once { Next::Answer(failure) } else { Next::Nothing });
+        }
+        if let Some(SshAction::Listen(_)) = action {
+            state.lent.listener = true;
+        }
+        if request.want_reply {
+            state.answers.owe(Owed::Upstream).map_err(too_many)?;
+        }
+        Ok(FORWARD)
+    }
+
+    /// A side answers a request for the whole connection.
+    fn global_answer(&self, from: From) -> Result<Next, Stop> {
+        const NOTHING_ASKED: &str = "an answer to no request";
+        let mut state = locked(&self.state);
+        if from == From::Client {
+            let asked = state.upstream_asked.checked_sub(1);
+            state.upstream_asked = asked.ok_or(Stop::Malformed(from, NOTHING_ASKED))?;
+            return Ok(FORWARD);
+        }
+        let (_, times) = state.answers.answered().ok_or(Stop::Malformed(from, NOTHING_ASKED))?;
+        Ok(Next::Forward { then: vec![message::REQUEST_FAILURE], times })
+    }
+
+    /// A message that ended the session.
+    pub(super) async fn malformed(&self, event: Event<'_>) {
+        // The session ends, whatever the tap says.
+        let _ = self.tap.lock().await.observe(event).await;
+    }
+
+    /// The session has ended: so have its channels.
+    pub(super) async fn end(&self) {
+        let left = locked(&self.state).table.end();
+        for (number, channel) in left {
+            if self.gone(number, channel).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn transferred(&self) -> Transferred {
+        let bytes = locked(&self.state).bytes;
+        Transferred {
+            from_client: *bytes.of(From::Client),
+            from_upstream: *bytes.of(From::Upstream),
+            ..Transferred::default()
+        }
+    }
+}
+
+fn too_many(_: TooMany) -> Stop {
+    Stop::Malformed(From::Client, "too many requests at once")
+}
+
+/// The channel's number, which every message about one begins with.
+fn number(payload: &[u8]) -> Result<u32, Short> {
+    let mut reader = Reader::new(payload);
+    reader.u8()?;
+    reader.u32()
+}
+
+/// Writes a number into a message.
+fn write(payload: &mut [u8], at: usize, number: u32) -> Result<(), Short> {
+    let field = payload.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<4>).ok_or(Short)?;
+    *field = number.to_be_bytes();
+    Ok(())
+}

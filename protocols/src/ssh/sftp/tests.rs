@@ -1,0 +1,143 @@
+use super::*;
+use crate::ssh::wire::Put;
+
+/// A message with its length.
+fn message(number: u8, id: u32, fields: &[&[u8]], more: &[u8]) -> Vec<u8> {
+    let mut content = vec![number];
+    content.put_u32(id);
+    for field in fields {
+        content.put_string(field);
+    }
+    content.extend_from_slice(more);
+    let mut message = Vec::new();
+    message.put_string(&content);
+    message
+}
+
+fn status(id: u32, code: u32) -> Vec<u8> {
+    message(number::STATUS, id, &[], &code.to_be_bytes())
+}
+
+/// A write of so many bytes.
+fn write(id: u32, handle: &[u8], length: usize) -> Vec<u8> {
+    let mut rest = vec![0; 8];
+    rest.put_string(&vec![b'x'; length]);
+    message(number::WRITE, id, &[handle], &rest)
+}
+
+/// A read's answer.
+fn data(id: u32, length: usize) -> Vec<u8> {
+    message(number::DATA, id, &[&vec![b'y'; length]], &[])
+}
+
+/// A whole conversation: a file written, read and closed, another not found, a rename.
+fn conversation() -> (Vec<u8>, Vec<u8>) {
+    let mut asked = vec![0, 0, 0, 5, number::INIT, 0, 0, 0, 3];
+    let mut answered = vec![0, 0, 0, 5, number::VERSION, 0, 0, 0, 3];
+    asked.extend(message(number::OPEN, 1, &[b"/a"], &[0; 8]));
+    answered.extend(message(number::HANDLE, 1, &[b"h"], &[]));
+    asked.extend(write(2, b"h", 40_000));
+    answered.extend(status(2, OK));
+    asked.extend(message(number::READ, 3, &[b"h"], &[0; 12]));
+    answered.extend(data(3, 30_000));
+    asked.extend(message(number::READ, 4, &[b"h"], &[0; 12]));
+    answered.extend(status(4, END_OF_FILE));
+    asked.extend(message(number::CLOSE, 5, &[b"h"], &[]));
+    answered.extend(status(5, OK));
+    asked.extend(message(number::OPEN, 6, &[b"/missing"], &[0; 8]));
+    answered.extend(status(6, 2));
+    asked.extend(message(number::EXTENDED, 7, &[b"posix-rename@openssh.com", b"/a", b"/b"], &[]));
+    answered.extend(status(7, OK));
+    (asked, answered)
+}
+
+fn done(operation: SftpOperation, path: &[u8], target: Option<&[u8]>, outcome: SftpOutcome) -> Done {
+    Done { operation, path: path.to_vec(), target: target.map(<[u8]>::to_vec), read: 0, written: 0, outcome }
+}
+
+fn expected() -> Vec<Done> {
+    vec![
+        Done { read: 30_000, written: 40_000, ..done(SftpOperation::File, b"/a", None, SftpOutcome::Done) },
+        done(SftpOperation::File, b"/missing", None, SftpOutcome::Failed { code: 2 }),
+        done(SftpOperation::Rename, b"/a", Some(b"/b"), SftpOutcome::Done),
+    ]
+}
+
+#[test]
+fn files_are_told_however_the_bytes_are_cut() {
+    let (asked, answered) = conversation();
+    for step in [1, 2, 3, 5, 7, 100, 1_000, 32_768, 100_000] {
+        let (mut view, mut over) = (View::default(), Vec::new());
+        asked.chunks(step).for_each(|bytes| view.asked(bytes).unwrap());
+        answered.chunks(step).for_each(|bytes| view.answered(bytes, &mut over).unwrap());
+        assert_eq!(over, expected(), "in steps of {step}");
+        assert!(view.end().is_empty());
+    }
+}
+
+#[test]
+fn a_failed_write_is_told_at_the_close() {
+    let mut view = View::default();
+    view.asked(&message(number::OPEN, 1, &[b"/full"], &[0; 8])).unwrap();
+    let mut over = Vec::new();
+    view.answered(&message(number::HANDLE, 1, &[b"h"], &[]), &mut over).unwrap();
+    view.asked(&[write(2, b"h", 10), message(number::CLOSE, 3, &[b"h"], &[])].concat()).unwrap();
+    view.answered(&[status(2, 4), status(3, OK)].concat(), &mut over).unwrap();
+    assert_eq!(over, [done(SftpOperation::File, b"/full", None, SftpOutcome::Failed { code: 4 })]);
+}
+
+#[test]
+fn what_is_not_over_at_the_end_is_told_as_unfinished() {
+    let mut view = View::default();
+    view.asked(&message(number::OPEN, 1, &[b"/a"], &[0; 8])).unwrap();
+    view.answered(&message(number::HANDLE, 1, &[b"h"], &[]), &mut Vec::new()).unwrap();
+    view.asked(&message(number::REMOVE, 2, &[b"/b"], &[])).unwrap();
+    let left = view.end();
+    assert_eq!(
+        left,
+        [
+            done(SftpOperation::File, b"/a", None, SftpOutcome::Unfinished),
+            done(SftpOperation::Remove, b"/b", None, SftpOutcome::Unfinished),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_followed_is_noticed() {
+    let lost = |bytes: &[u8]| View::default().asked(bytes).is_err();
+    assert!(lost(&[0xff; 8]), "a length of 4 GiB");
+    assert!(lost(&[0, 0, 0, 0]), "a message of nothing");
+    assert!(lost(&message(99, 1, &[], &[])), "an unknown request");
+    assert!(lost(&message(number::OPEN, 1, &[], &[0xff; 8])), "a path that is longer than its message");
+    let twice = message(number::REMOVE, 1, &[b"/a"], &[]);
+    assert!(lost(&[twice.clone(), twice].concat()), "two requests of one number");
+    assert!(View::default().answered(&status(1, OK), &mut Vec::new()).is_err(), "an answer to nothing");
+}
+
+#[test]
+fn neither_requests_nor_files_pile_up() {
+    let mut view = View::default();
+    let request = |id| message(16, id, &[b"."], &[]);
+    for id in 0..PENDING as u32 {
+        view.asked(&request(id)).unwrap();
+    }
+    assert_eq!(view.asked(&request(u32::MAX)), Err(Lost("too many SFTP requests at once")));
+    let mut view = View::default();
+    let open = |view: &mut View, id: u32| {
+        view.asked(&message(number::OPEN, id, &[b"/a"], &[0; 8])).unwrap();
+        view.answered(&message(number::HANDLE, id, &[&id.to_be_bytes()], &[]), &mut Vec::new())
+    };
+    for id in 0..OPEN as u32 {
+        open(&mut view, id).unwrap();
+    }
+    assert!(open(&mut view, u32::MAX).is_err());
+}
+
+#[test]
+fn long_paths_are_cut_and_long_messages_take_no_memory() {
+    let mut view = View::default();
+    view.asked(&message(number::REMOVE, 1, &[&[b'p'; 10_000]], &[])).unwrap();
+    view.asked(&write(2, b"h", 200_000)).unwrap();
+    assert!(view.requests.head.capacity() <= 2 * HEAD, "{}", view.requests.head.capacity());
+    assert_eq!(view.end(), [done(SftpOperation::Remove, &[b'p'; PATH], None, SftpOutcome::Unfinished)]);
+}

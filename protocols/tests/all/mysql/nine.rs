@@ -1,0 +1,146 @@
+//! A real MySQL 9, which is in no Debian release yet: `make suites` brings one and runs these.
+
+use std::process::Stdio;
+
+use protocols::mysql::Capabilities;
+use protocols::{Credential, DialError, Endpoint, Login, Secret};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::support::mysql::{MysqlSidecar, read_packet};
+use crate::support::mysql9::{Mysql9, program};
+use crate::support::{Memory, login};
+
+use super::session::serve;
+
+fn as_user(user: &str) -> Login {
+    Login { user: user.into(), ..login() }
+}
+
+fn with(endpoint: Endpoint, credential: Credential) -> Endpoint {
+    Endpoint { credential, ..endpoint }
+}
+
+fn secret(password: &str) -> Secret {
+    Secret::new(password.as_bytes().to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a MySQL 9: make suites"]
+async fn every_way_in_that_mysql_9_has_is_taken() {
+    let sidecar = MysqlSidecar::unaware().await;
+    let upstream = Mysql9::start(&sidecar.authority);
+    let authority = &sidecar.authority;
+    let facts = sidecar.mysql.probe(&upstream.tcp()).await.unwrap();
+    assert!(facts.version.starts_with("9.") && !facts.is_mariadb(), "{facts:?}");
+    assert!(facts.capabilities.contains(Capabilities::QUERY_ATTRIBUTES | Capabilities::DEPRECATE_EOF));
+
+    // By certificate; and by nothing, on the socket.
+    for endpoint in [upstream.tls(authority), upstream.unix()] {
+        sidecar.dial(&endpoint, &as_user("alice")).await.unwrap();
+    }
+    let error = sidecar.dial(&upstream.password(authority, ""), &as_user("alice")).await.unwrap_err();
+    assert!(matches!(&error, DialError::Rejected(report) if report.number == Some(1045)), "{error:?}");
+
+    // caching_sha2_password: in full through TLS, then fast.
+    for user in ["tls", "plain"] {
+        upstream.forget();
+        for _ in 0..2 {
+            sidecar.dial(&upstream.password(authority, "secret"), &as_user(user)).await.unwrap();
+        }
+        let error = sidecar.dial(&upstream.password(authority, "wrong"), &as_user(user)).await.unwrap_err();
+        assert!(matches!(&error, DialError::Rejected(report) if report.number == Some(1045)), "{error:?}");
+    }
+    // Without TLS: fast, because the password was right before; in full by RSA, where that is allowed by name.
+    let plain = |credential| with(upstream.tcp(), credential);
+    sidecar.dial(&plain(Credential::Password(secret("secret"))), &as_user("plain")).await.unwrap();
+    upstream.forget();
+    let error = sidecar.dial(&plain(Credential::Password(secret("secret"))), &as_user("plain")).await;
+    assert!(!matches!(error, Ok(_) | Err(DialError::Rejected(_))), "{error:?}");
+    let by_rsa = plain(Credential::PasswordEvenByUnknownKey(secret("secret")));
+    sidecar.dial(&by_rsa, &as_user("plain")).await.unwrap();
+    upstream.forget();
+    let wrong = plain(Credential::PasswordEvenByUnknownKey(secret("wrong")));
+    let error = sidecar.dial(&wrong, &as_user("plain")).await.unwrap_err();
+    assert!(matches!(&error, DialError::Rejected(report) if report.number == Some(1045)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a MySQL 9: make suites"]
+async fn mysql_9s_own_programs_see_no_difference() {
+    let sidecar = MysqlSidecar::unaware().await;
+    let upstream = Mysql9::start(&sidecar.authority);
+    sidecar.mysql.probe(&upstream.unix()).await.unwrap();
+    let files = TempDir::new().unwrap();
+    let file = |name: &str| files.path().join(name).display().to_string();
+    sidecar.authority.leaf("alice").write(files.path(), "alice");
+    std::fs::write(files.path().join("ca.crt"), sidecar.authority.pem()).unwrap();
+    let lines: String = (0..20_000).map(|number| format!("{number}\tline {number}\n")).collect();
+    std::fs::write(files.path().join("lines.tsv"), lines).unwrap();
+    let (port, tap) = (sidecar.port(), Memory::default());
+    let (_end, ended) = watch::channel(false);
+    let endpoint = Endpoint { local_infile_allowed: true, ..upstream.tls(&sidecar.authority) };
+    let serving = tokio::spawn(serve(sidecar, endpoint, tap.clone(), ended));
+
+    let script = format!(
+        "select version(), 'zw\u{f6}lf', null, x'00ff'; select nonsense; select 1; select 2; \
+         drop table if exists t; create table t (i int primary key, t text); \
+         load data local infile '{}' into table t; select count(*), sum(i) from t; \
+         select length(repeat('x', 20000000)); select repeat('y', 300000); do sleep(0); show warnings; \
+         prepare s from 'select ? + 1'; set @a = 41; execute s using @a; query_attributes a b; select 3; \
+         show processlist; kill query 4294967290",
+        file("lines.tsv")
+    );
+    let script = script.replace("query_attributes a b;", "\nquery_attributes a b\n").replace("show processlist;", "");
+    let run = |mut command: Command| {
+        let script = script.clone();
+        async move {
+            command.args(["--force", "--local-infile=1", "--default-character-set=utf8mb4", "prod", "-e", &script]);
+            let output = command.stdin(Stdio::null()).output().await.unwrap();
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
+        }
+    };
+    let expected = run(upstream.client("alice").into()).await;
+    assert!(expected.contains("20000\t199990000") && expected.contains("ERROR 1054 (42S22)"), "{expected:.2000}");
+    let there = |path: &str| {
+        let mut command = program(path);
+        command.args(["--host=127.0.0.1", "--user=alice", "--ssl-mode=VERIFY_CA"]).arg(format!("--port={port}"));
+        command.arg(format!("--ssl-ca={}", file("ca.crt")));
+        command.args([format!("--ssl-cert={}", file("alice.crt")), format!("--ssl-key={}", file("alice.key"))]);
+        command
+    };
+    for compression in ["uncompressed", "zlib", "zstd"] {
+        let mut client = there("usr/bin/mysql");
+        client.args(["--batch", "--skip-column-names", &format!("--compression-algorithms={compression}")]);
+        let got = run(client.into()).await;
+        assert!(got == expected, "{compression}:\n{got:.3000}\ninstead of\n{expected:.3000}\n{:?}", tap.seen().last());
+    }
+    // Whatever password is typed.
+    let mut client = there("usr/bin/mysql");
+    client.args(["--batch", "--skip-column-names", "--password=whatever", "-e", "select 'in'"]);
+    assert_eq!(String::from_utf8(client.output().unwrap().stdout).unwrap(), "in\n");
+
+    let mut dump = there("usr/bin/mysqldump");
+    let dumped = dump.args(["--no-tablespaces", "--skip-dump-date", "--compression-algorithms=zstd", "prod"]).output().unwrap();
+    let text = String::from_utf8_lossy(&dumped.stdout);
+    assert!(dumped.status.success() && text.contains("(19999,'line 19999')"), "{dumped:?}");
+    serving.abort();
+}
+
+/// Writes what this version says first to `$TOUCHSTONE_VECTORS`, to be kept beside `greeting.rs`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a MySQL 9: make suites"]
+async fn what_mysql_9_says_first_is_what_was_captured() {
+    let sidecar = MysqlSidecar::unaware().await;
+    let upstream = Mysql9::start(&sidecar.authority);
+    let protocols::UpstreamAddress::Tcp { host, port } = upstream.tcp().address else { panic!("no port") };
+    let mut socket = tokio::net::TcpStream::connect((host.as_str(), port)).await.unwrap();
+    let (number, greeting) = read_packet(&mut socket).await.unwrap();
+    assert_eq!((number, greeting[0]), (0, 10));
+    if let Some(folder) = std::env::var_os("TOUCHSTONE_VECTORS") {
+        let version: Vec<u8> = greeting[1..].iter().copied().take_while(|byte| *byte != 0).collect();
+        let name = format!("mysql-{}-greeting.bin", String::from_utf8(version).unwrap());
+        std::fs::write(std::path::Path::new(&folder).join(name), &greeting).unwrap();
+    }
+}

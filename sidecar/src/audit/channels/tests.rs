@@ -1,0 +1,257 @@
+use std::{collections::BTreeMap, fs, path::Path};
+
+use auth::clock::Clock;
+use prometheus::IntCounter;
+use protocols::{
+    Event, Exit, Listener, SftpEvent, SftpOperation, SftpOutcome, Tap as _, TapClosed, TcpForward,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{Duration, timeout};
+
+use super::*;
+use crate::audit::{
+    Audit, AuditSpool, Ending, Parameters, Started, Subject, SubjectTarget, Trail, on_disk, trail::TrailTap,
+};
+
+const BOUND: u64 = 16 * 1024 * 1024;
+
+/// One session on record, and its tap.
+struct Stage {
+    data: TempDir,
+    trail: Trail,
+    tap: TrailTap,
+    audit: Audit,
+    sid: Uuid,
+    _spool: AuditSpool,
+}
+
+impl Stage {
+    async fn new(mode: RecordingMode) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let (audit, spool) =
+            Audit::open(data.path(), BOUND, IntCounter::new("failed", "failed").unwrap()).unwrap();
+        let (recordings, _couriers) = Recordings::open(data.path(), BOUND).unwrap();
+        let sid = Uuid::new_v4();
+        let target = SubjectTarget::Node {
+            server_hostname: "prod-web".to_owned(),
+            server_labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+            server_addr: "127.0.0.1:22".to_owned(),
+            login: "root".to_owned(),
+            proto: "ssh",
+        };
+        let subject = Subject {
+            sid,
+            cluster_name: "example".to_owned(),
+            server_id: "sidecar".to_owned(),
+            user: Some("jerry".to_owned()),
+            target,
+            remote: "127.0.0.1:1".parse().unwrap(),
+            with_mfa: None,
+        };
+        let started = Started::new("access-prod".to_owned(), None);
+        let trail =
+            Trail::begin(&audit, &Clock::system(), &subject, &started, Parameters::Recorded).await.unwrap();
+        let (user, login, target_name) = ("jerry".to_owned(), "root".to_owned(), "prod-web".to_owned());
+        let of = Of { user, login, target_name, started: 0 };
+        let tap = trail.tap(Some(Recorded { recordings, of, sid, mode }));
+        Self { data, trail, tap, audit, sid, _spool: spool }
+    }
+
+    async fn sees(&mut self, channel: u32, allowed: bool, action: SshAction<'_>) -> Result<Verdict, TapClosed> {
+        self.tap.observe(Event::Ssh(SshEvent { channel: Some(channel), allowed, action })).await
+    }
+
+    async fn forwards(&mut self, channel: u32, action: SshAction<'_>) {
+        assert_eq!(self.sees(channel, true, action).await, Ok(Verdict::Forward));
+    }
+
+    async fn refuses(&mut self, channel: u32, action: SshAction<'_>) {
+        // What is not allowed is refused by who asks, whatever the verdict.
+        assert_eq!(self.sees(channel, false, action).await, Ok(Verdict::Forward));
+    }
+
+    async fn terminal(&mut self, channel: u32) -> Result<Verdict, TapClosed> {
+        self.forwards(channel, SshAction::Open(ChannelKind::Session)).await;
+        let size = TerminalSize { columns: 91, rows: 33 };
+        self.forwards(channel, SshAction::Pty { term: b"xterm", size }).await;
+        self.sees(channel, true, SshAction::Shell).await
+    }
+
+    async fn ends(self) -> (Vec<Value>, TempDir) {
+        drop(self.tap);
+        let ending =
+            Ending { reason: "client_closed", by_itself: true, bytes_from_client: 1, bytes_from_upstream: 2 };
+        self.trail.end(&ending).await;
+        self.audit.close().await;
+        let events = on_disk(self.data.path()).iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+        (events, self.data)
+    }
+}
+
+fn names(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["event"].as_str().unwrap()).collect()
+}
+
+fn cast(data: &Path, id: Uuid) -> Option<String> {
+    fs::read_to_string(data.join(format!("recordings/{id}.cast"))).ok()
+}
+
+#[tokio::test]
+async fn a_terminal_is_recorded_under_the_sessions_id_before_its_shell_starts() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    let sid = stage.sid;
+    assert_eq!(stage.terminal(0).await, Ok(Verdict::Forward));
+    assert!(cast(stage.data.path(), sid).unwrap().contains(r#""width":91,"height":33"#));
+    stage.forwards(0, SshAction::Output { bytes: b"$ " }).await;
+    assert!(cast(stage.data.path(), sid).unwrap().contains(r#""o","$ ""#), "on disk when it is shown");
+    stage.forwards(0, SshAction::WindowChange(TerminalSize { columns: 120, rows: 40 })).await;
+    stage.forwards(0, SshAction::Input { length: 4 }).await;
+    let exit = Some(Exit::Status(3));
+    stage.forwards(0, SshAction::Close { exit, from_client: 4, from_upstream: 2 }).await;
+    let (events, data) = stage.ends().await;
+    assert_eq!(names(&events), ["session.start", "session.shell", "session.channel.end", "session.data", "session.end"]);
+    assert_eq!((&events[1]["recording"], &events[1]["terminal"]["type"]), (&sid.to_string().into(), &"xterm".into()));
+    assert_eq!((&events[2]["exitCode"], &events[2]["started_ei"]), (&3.into(), &1.into()));
+    assert_eq!((&events[3]["rx"], &events[3]["tx"]), (&1.into(), &2.into()));
+    assert_eq!((&events[4]["interactive"], &events[4]["recordings"]), (&true.into(), &serde_json::json!([sid])));
+    assert!(cast(data.path(), sid).unwrap().contains(r#""r","120x40""#));
+    for (ei, event) in events.iter().enumerate() {
+        assert_eq!(event["ei"], ei);
+        assert_eq!((&event["login"], &event["server_labels"]["env"]), (&"root".into(), &"prod".into()));
+    }
+}
+
+#[tokio::test]
+async fn every_terminal_has_its_own_recording_and_what_has_none_has_no_recording() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    for channel in [0, 1] {
+        assert_eq!(stage.terminal(channel).await, Ok(Verdict::Forward));
+        stage.forwards(channel, SshAction::Output { bytes: format!("channel {channel}").as_bytes() }).await;
+    }
+    stage.forwards(2, SshAction::Open(ChannelKind::Session)).await;
+    stage.forwards(2, SshAction::Exec { command: b"uptime", file_copy: false }).await;
+    let (events, data) = stage.ends().await;
+    let recordings = events.last().unwrap()["recordings"].as_array().unwrap().clone();
+    assert_eq!(recordings.len(), 2);
+    for (channel, id) in recordings.iter().enumerate() {
+        let text = cast(data.path(), id.as_str().unwrap().parse().unwrap()).unwrap();
+        assert!(text.contains(&format!("channel {channel}")) && !text.contains(&format!("channel {}", 1 - channel)));
+    }
+    let exec = events.iter().find(|event| event["event"] == "exec").unwrap();
+    assert!(exec.get("recording").is_none() && exec.get("terminal").is_none());
+}
+
+/// A place where no recording can be made.
+fn spoil(stage: &Stage) {
+    let folder = stage.data.path().join("recordings");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(folder, b"in the way").unwrap();
+}
+
+#[tokio::test]
+async fn a_terminal_that_cannot_be_recorded_goes_on_where_that_is_all_right_and_says_so() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    spoil(&stage);
+    assert_eq!(stage.terminal(0).await, Ok(Verdict::Forward));
+    stage.forwards(0, SshAction::Output { bytes: b"shown" }).await;
+    assert_eq!(stage.trail.stopped(), None);
+    let (events, _data) = stage.ends().await;
+    assert_eq!(names(&events)[1..3], ["session.shell", "session.recording.failed"]);
+    assert!(events[1].get("recording").is_none());
+    assert_eq!(events[2]["record_session"], "best_effort");
+    assert!(events.last().unwrap().get("recordings").is_none());
+}
+
+#[tokio::test]
+async fn a_terminal_that_must_be_recorded_and_cannot_be_ends_the_session_before_it_shows_anything() {
+    let mut stage = Stage::new(RecordingMode::Strict).await;
+    spoil(&stage);
+    let Ok(Verdict::End(refusal)) = stage.terminal(0).await else { panic!("it goes on") };
+    assert!(refusal.message.contains("recording cannot go on"), "{}", refusal.message);
+    assert_eq!(stage.trail.stopped(), Some("recording_failed"));
+    let (events, _data) = stage.ends().await;
+    assert_eq!(events[2]["record_session"], "strict");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_on_record_allowed_or_not() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    let forward = TcpForward { host: b"::1", port: 80, origin_host: b"127.0.0.1", origin_port: 5 };
+    stage.forwards(0, SshAction::Open(ChannelKind::DirectTcpip(forward))).await;
+    stage.refuses(1, SshAction::Open(ChannelKind::DirectTcpip(forward))).await;
+    stage.refuses(2, SshAction::Listen(Listener::Unix { path: b"/tmp/x" })).await;
+    stage.refuses(3, SshAction::Exec { command: b"scp -t \xff", file_copy: true }).await;
+    stage.refuses(3, SshAction::Subsystem { name: b"sftp", file_copy: true }).await;
+    stage.refuses(3, SshAction::Agent).await;
+    stage.refuses(3, SshAction::X11 { single: true }).await;
+    stage.forwards(3, SshAction::Signal { name: b"TERM" }).await;
+    stage.refuses(4, SshAction::Open(ChannelKind::Session)).await;
+    stage.refuses(5, SshAction::Open(ChannelKind::Unknown { name: b"tun@openssh.com" })).await;
+    let (events, _data) = stage.ends().await;
+    let seen: Vec<_> = events[1..events.len() - 2]
+        .iter()
+        .map(|event| (event["event"].as_str().unwrap(), event["code"].as_str().unwrap(), event["success"].as_bool()))
+        .collect();
+    let expected = [
+        ("port", "T3003I", Some(true)),
+        ("port", "T3003E", Some(false)),
+        ("port", "T3003E", Some(false)),
+        ("exec", "T3002E", Some(false)),
+        ("subsystem", "T3001E", Some(false)),
+        ("session.agent", "TTS22W", Some(false)),
+        ("x11-forward", "T3008W", Some(false)),
+        ("session.signal", "TTS23I", None),
+        ("session.rejected", "T1006W", None),
+        ("session.request.refused", "TTS24W", Some(false)),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!((&events[1]["addr"], &events[1]["origin"]), (&"[::1]:80".into(), &"127.0.0.1:5".into()));
+    assert_eq!(events[3]["addr"], "unix:/tmp/x");
+    assert_eq!(events[4]["command_base64"], "c2NwIC10IP8=");
+}
+
+#[tokio::test]
+async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    let file = |read, written, outcome| {
+        SshAction::Sftp(SftpEvent {
+            operation: SftpOperation::File,
+            path: b"/etc/passwd",
+            target: None,
+            read,
+            written,
+            outcome,
+        })
+    };
+    stage.forwards(0, file(10, 0, SftpOutcome::Done)).await;
+    stage.forwards(0, file(0, 20, SftpOutcome::Done)).await;
+    stage.forwards(0, file(0, 0, SftpOutcome::Failed { code: 3 })).await;
+    stage.forwards(0, file(5, 0, SftpOutcome::Unfinished)).await;
+    let (events, _data) = stage.ends().await;
+    let seen: Vec<_> = events[1..5]
+        .iter()
+        .map(|event| (event["code"].as_str().unwrap(), event["action"].as_str().unwrap(), event["status"].as_u64()))
+        .collect();
+    let expected = [
+        ("TS003I", "read", None),
+        ("TS004I", "write", None),
+        ("TS001E", "open", Some(3)),
+        ("TS003E", "read", Some(255)),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!((&events[1]["bytes_read"], &events[2]["bytes_written"]), (&10.into(), &20.into()));
+}
+
+#[tokio::test]
+async fn a_terminal_is_idle_while_nobody_types_and_a_command_is_work_while_it_runs() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    assert_eq!(stage.terminal(0).await, Ok(Verdict::Forward));
+    stage.forwards(1, SshAction::Open(ChannelKind::Session)).await;
+    stage.forwards(1, SshAction::Exec { command: b"sleep 60", file_copy: false }).await;
+    let limit = Duration::from_millis(50);
+    let idle = stage.trail.idle(limit);
+    assert!(timeout(Duration::from_millis(300), idle).await.is_err(), "the command runs");
+    stage.forwards(1, SshAction::Close { exit: None, from_client: 0, from_upstream: 0 }).await;
+    timeout(Duration::from_secs(10), stage.trail.idle(limit)).await.unwrap();
+}

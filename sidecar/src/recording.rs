@@ -1,0 +1,213 @@
+//! What terminals showed: asciicast v2, on disk before the client sees it, shipped to authd while it grows.
+//!
+//! ```text
+//! session ── Recorder ──▶ DATA_DIR/recordings/<id>.cast ──▶ courier ──▶ authd
+//!              waits for the write      fdatasync each 100 ms      from where authd has it on, for ever
+//! ```
+//!
+//! - Every terminal has a recording of its own. The first one of a session has the session's id, so that `tsh play SID`
+//!   shows what one expects; a connection with several terminals (`ControlMaster`) has one more for each.
+//! - The file, its header and what it is of are on disk before the shell starts. Output is written before it is shown: it
+//!   survives the death of the process; within 100 ms it survives that of the machine too. Only what is durable is shipped,
+//!   so authd never has more of a recording than this disk.
+//! - After kill -9 the next start ships what was left, up to the last whole line, and marks it as finished.
+//! - The disk space is bounded: beyond the bound no recording begins; live ones go on for a quarter of it, then fail.
+//! - What becomes of a session that cannot be recorded is for its roles to say (`record_session`).
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::mpsc,
+    task::spawn_blocking,
+    time::timeout,
+};
+use uuid::Uuid;
+
+mod cast;
+mod courier;
+mod store;
+
+pub(crate) use self::{
+    cast::Size,
+    courier::{Acknowledged, Couriers, RecordingUplink, UploadError},
+    store::Of,
+};
+use self::{
+    cast::Cast,
+    store::{Live, Root},
+};
+
+/// Longest wait for the disk before a recording counts as failed.
+const DISK_DEADLINE: Duration = Duration::from_secs(10);
+/// One recording, at most: a terminal that shows more in one session is not looked at by anybody.
+pub(crate) const MAX_RECORDING_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Why a terminal is not recorded, or not any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// The disk refused it.
+    #[error("the recording cannot be written")]
+    Write(#[source] io::Error),
+    /// The disk took longer than ten seconds.
+    #[error("the recording was not written in time")]
+    Deadline,
+    /// authd has been away for so long that the recordings have reached their bound.
+    #[error("the recordings that wait for authd hold {bytes} bytes, their bound is {bound}")]
+    Full {
+        /// Bytes on disk.
+        bytes: u64,
+        /// The configured bound.
+        bound: u64,
+    },
+    /// This one is longer than any may be.
+    #[error("the recording holds {bytes} bytes, and takes no more")]
+    TooLong {
+        /// Bytes of it.
+        bytes: u64,
+    },
+}
+
+/// A terminal that is about to show something.
+#[derive(Clone, Debug)]
+pub(crate) struct Screen {
+    /// `xterm-256color`
+    pub(crate) term: String,
+    pub(crate) size: Size,
+}
+
+/// All recordings of a sidecar.
+pub(crate) struct Recordings {
+    root: Root,
+    bound: u64,
+    bytes: Arc<AtomicU64>,
+    /// To the couriers.
+    begun: mpsc::UnboundedSender<Arc<Live>>,
+}
+
+impl Recordings {
+    /// Opens the directory below `data_dir`. `bound`: bytes on disk beyond which no recording begins. The couriers, which
+    /// somebody must run, take what is there and what will be to authd.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub(crate) fn open(data_dir: &Path, bound: u64) -> io::Result<(Arc<Self>, Couriers)> {
+        let root = Root::open(data_dir)?;
+        let left = root.left_over()?;
+        let bytes = Arc::new(AtomicU64::new(left.iter().map(|live| live.progress().durable).sum()));
+        let (begun, to_come) = mpsc::unbounded_channel();
+        let couriers = Couriers::new(root.clone(), left, to_come, Arc::clone(&bytes));
+        Ok((Arc::new(Self { root, bound, bytes, begun }), couriers))
+    }
+
+    /// Begins one; its header is on disk when this returns.
+    ///
+    /// # Errors
+    /// It is not, so nothing must be shown that has to be recorded.
+    pub(crate) async fn begin(&self, id: Uuid, of: Of, screen: &Screen) -> Result<Recorder, RecordError> {
+        self.check_bound(self.bound)?;
+        let title = format!("{}@{}", of.login, of.target_name);
+        let header = cast::header(screen.size, &screen.term, &title, of.started / 1000);
+        let root = self.root.clone();
+        let created = blocking(move || root.create(id, &of, &header)).await?;
+        let live = Arc::new(created);
+        self.bytes.fetch_add(live.written(), Ordering::AcqRel);
+        // Without couriers the process is about to end, and the next one finds the file.
+        let _ = self.begun.send(Arc::clone(&live));
+        let bound = self.bound.saturating_add(self.bound / 4);
+        let cast = Cast::new(Instant::now());
+        Ok(Recorder { live, cast, bytes: Arc::clone(&self.bytes), bound })
+    }
+
+    /// Bytes that authd does not have in full.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    fn check_bound(&self, bound: u64) -> Result<(), RecordError> {
+        let bytes = self.bytes();
+        if bytes > bound { Err(RecordError::Full { bytes, bound }) } else { Ok(()) }
+    }
+}
+
+/// Records one terminal. Dropped, the recording is finished.
+pub(crate) struct Recorder {
+    live: Arc<Live>,
+    cast: Cast,
+    bytes: Arc<AtomicU64>,
+    bound: u64,
+}
+
+impl Recorder {
+    /// What authd will know it by.
+    pub(crate) fn id(&self) -> Uuid {
+        self.live.id()
+    }
+
+    /// Writes what the terminal is about to show; returns once it is written.
+    ///
+    /// # Errors
+    /// It is not.
+    ///
+    /// # Cancel safety
+    /// It is written all the same, whole or not at all, and in order.
+    pub(crate) async fn output(&mut self, shown: &[u8]) -> Result<(), RecordError> {
+        let line = self.cast.output(Instant::now(), shown);
+        self.append(line).await
+    }
+
+    /// The terminal has another size.
+    ///
+    /// # Errors
+    /// That is not written.
+    pub(crate) async fn resize(&mut self, size: Size) -> Result<(), RecordError> {
+        let line = self.cast.resize(Instant::now(), size);
+        self.append(line).await
+    }
+
+    async fn append(&mut self, line: Vec<u8>) -> Result<(), RecordError> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        let (length, recorded) = (line.len() as u64, self.live.written());
+        if recorded.saturating_add(length) > MAX_RECORDING_BYTES {
+            return Err(RecordError::TooLong { bytes: recorded });
+        }
+        let bytes = self.bytes.load(Ordering::Acquire);
+        if bytes > self.bound {
+            return Err(RecordError::Full { bytes, bound: self.bound });
+        }
+        let live = Arc::clone(&self.live);
+        blocking(move || live.append(&line)).await?;
+        self.bytes.fetch_add(length, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let line = self.cast.finish(Instant::now());
+        // A few bytes at most, and mostly none: not worth a thread. What fails here is half a character.
+        if !line.is_empty() && self.live.append(&line).is_ok() {
+            self.bytes.fetch_add(line.len() as u64, Ordering::AcqRel);
+        }
+        self.live.finish();
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, RecordError> {
+    let done = timeout(DISK_DEADLINE, spawn_blocking(work)).await.map_err(|_| RecordError::Deadline)?;
+    done.map_err(io::Error::other).flatten().map_err(RecordError::Write)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, sync::Arc};
 
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig, client::Msg};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client::Msg};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     signal::unix::{Signal, SignalKind, signal},
@@ -130,7 +130,7 @@ async fn ask(
         }
         if program.pty {
             let (size, modes) =
-                program.terminal.map_or((UNSEEN, no_modes()), |terminal| (terminal.size(), terminal.modes()));
+                program.terminal.map_or((UNSEEN, Vec::new()), |terminal| (terminal.size(), terminal.modes()));
             let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
             let Size { columns, rows, width, height } = size;
             channel.request_pty(true, &term, columns, rows, width, height, &modes).await?;
@@ -151,10 +151,6 @@ async fn ask(
     };
     let sent: Result<_, russh::Error> = sent.await;
     sent.map_err(|error| connection.refused("the session", error))
-}
-
-fn no_modes() -> Vec<(Pty, u32)> {
-    Vec::new()
 }
 
 /// Waits until the program runs. A terminal or an agent that was not granted is told about; the program goes on without.

@@ -126,10 +126,7 @@ impl FromStr for Dynamic {
     fn from_str(text: &str) -> Result<Self, ForwardError> {
         let wrong = || ForwardError(text.to_owned());
         let fields = fields(text).ok_or_else(wrong)?;
-        match fields.as_slice() {
-            [listen @ ..] if listen.len() <= 2 => Ok(Self { listen: tcp(listen).ok_or_else(wrong)? }),
-            _ => Err(wrong()),
-        }
+        Ok(Self { listen: tcp(&fields).ok_or_else(wrong)? })
     }
 }
 

@@ -305,14 +305,11 @@ async fn type_into(
     mut escapes: Escapes,
     to: &ChannelWriteHalf<Msg>,
 ) -> Result<bool, russh::Error> {
-    let mut typed = Vec::new();
+    let mut typed = Vec::with_capacity(INPUT_BYTES);
     loop {
-        typed.resize(INPUT_BYTES, 0);
-        let read = input.read(&mut typed).await?;
-        if read == 0 {
+        if input.read_buf(&mut typed).await? == 0 {
             return Ok(false);
         }
-        typed.truncate(read);
         while !typed.is_empty() {
             let mut bytes = Vec::with_capacity(typed.len());
             let what = escapes.take(&mut typed, &mut bytes);

@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
                 Ok(found) => {
                     let several = found.len() > 1;
                     for path in found {
-                        let copied = self.into_place(&path, to, several).await;
+                        let copied = self.place(&path, to, several).await;
                         self.passed(copied)?;
                     }
                 }
@@ -37,7 +37,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
         Ok(self.failed)
     }
 
-    async fn into_place(&mut self, path: &Path, to: &Path, several: bool) -> Result<(), SftpError> {
+    async fn place(&mut self, path: &Path, to: &Path, several: bool) -> Result<(), SftpError> {
         if !to.is_dir() {
             let not_there = || io::Error::from(io::ErrorKind::NotADirectory);
             if several || ends_with_slash(to) {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, sync::Arc};
 
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig, client::Msg};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client::Msg};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     signal::unix::{Signal, SignalKind, signal},
@@ -129,9 +129,8 @@ async fn ask(
             asked.push_back(Asked::Agent);
         }
         if program.pty {
-            let (size, modes) = program.terminal.map_or((UNSEEN, no_modes()), |terminal| {
-                (terminal.size(), terminal.modes())
-            });
+            let (size, modes) =
+                program.terminal.map_or((UNSEEN, Vec::new()), |terminal| (terminal.size(), terminal.modes()));
             let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
             let Size { columns, rows, width, height } = size;
             channel.request_pty(true, &term, columns, rows, width, height, &modes).await?;
@@ -152,10 +151,6 @@ async fn ask(
     };
     let sent: Result<_, russh::Error> = sent.await;
     sent.map_err(|error| connection.refused("the session", error))
-}
-
-fn no_modes() -> Vec<(Pty, u32)> {
-    Vec::new()
 }
 
 /// Waits until the program runs. A terminal or an agent that was not granted is told about; the program goes on without.
@@ -310,14 +305,11 @@ async fn type_into(
     mut escapes: Escapes,
     to: &ChannelWriteHalf<Msg>,
 ) -> Result<bool, russh::Error> {
-    let mut typed = Vec::new();
+    let mut typed = Vec::with_capacity(INPUT_BYTES);
     loop {
-        typed.resize(INPUT_BYTES, 0);
-        let read = input.read(&mut typed).await?;
-        if read == 0 {
+        if input.read_buf(&mut typed).await? == 0 {
             return Ok(false);
         }
-        typed.truncate(read);
         while !typed.is_empty() {
             let mut bytes = Vec::with_capacity(typed.len());
             let what = escapes.take(&mut typed, &mut bytes);

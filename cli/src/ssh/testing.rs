@@ -1,6 +1,12 @@
 //! A host for the tests of this crate: SSH with a certificate of choice, and a few commands.
 
-use std::{collections::HashMap, net::Ipv4Addr, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    process::Stdio,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use auth::proto::Target as Node;
 use russh::{
@@ -116,10 +122,13 @@ impl TestHost {
         let (tell, seen) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let session = Serving { channels: HashMap::new(), tell: tell.clone() };
+                let handle = Arc::new(OnceLock::new());
+                let session =
+                    Serving { channels: HashMap::new(), tell: tell.clone(), handle: Arc::clone(&handle) };
                 let running = server::run_stream(Arc::clone(&config), socket, session);
                 tokio::spawn(async move {
                     if let Ok(running) = running.await {
+                        let _ = handle.set(running.handle());
                         let _ = running.await;
                     }
                 });
@@ -154,6 +163,7 @@ impl TestHost {
 struct Serving {
     channels: HashMap<ChannelId, Channel<Msg>>,
     tell: mpsc::UnboundedSender<Seen>,
+    handle: Arc<OnceLock<Handle>>,
 }
 
 impl Serving {
@@ -170,17 +180,12 @@ impl Handler for Serving {
         user: &str,
         certificate: &Certificate,
     ) -> Result<Auth, russh::Error> {
+        if let ("barred", Some(handle)) = (user, self.handle.get()) {
+            let words = NO_ENTRY.to_owned();
+            let _ = handle.disconnect(Disconnect::ByApplication, words, String::new()).await;
+        }
         let named = certificate.valid_principals().iter().any(|principal| principal == user);
-        Ok(if named && user != "nobody" { Auth::Accept } else { Auth::reject() })
-    }
-
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
-        let _ = session;
-        Ok(())
-    }
-
-    async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
-        Ok(None)
+        Ok(if named && user == LOGIN { Auth::Accept } else { Auth::reject() })
     }
 
     async fn channel_open_session(
@@ -252,7 +257,11 @@ impl Handler for Serving {
         Ok(())
     }
 
-    async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<bool, russh::Error> {
         self.tell(Seen::Agent);
         session.channel_success(channel)?;
         Ok(true)

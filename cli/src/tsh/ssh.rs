@@ -134,7 +134,9 @@ impl Asked {
         options.send_env.extend(["LANG".to_owned(), "LC_*".to_owned()]);
         // A variable that is not text cannot be sent.
         let ours = std::env::vars_os();
-        options.environment(ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        options.environment(
+            ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
     }
 }
 
@@ -174,8 +176,11 @@ impl Opening<'_> {
         let mut output = Output::plain(stdio::output()?, stdio::errors()?);
         let program = self.program(what, terminal.as_ref());
         let ended = program::run(&connection, &program, Some(stdio::input()?), &mut output).await;
-        if ended.is_ok() && ended.as_ref().ok() != Some(&Ended::HungUp) {
-            forwarding.finish().await;
+        if ended.as_ref().is_ok_and(|ended| *ended != Ended::HungUp) {
+            tokio::select! {
+                () = forwarding.finish() => {}
+                stopped = stopped() => stopped?,
+            }
         }
         connection.close().await;
         outcome(ended)
@@ -236,7 +241,11 @@ impl Opening<'_> {
         let Some(what @ What::Command(_)) = &self.asked.what else {
             bail!("several nodes match ({}): name one of them, or give a command", names.join(", "));
         };
-        ensure!(!self.asked.forwards(), "ports are forwarded to one node, and several match: {}", names.join(", "));
+        ensure!(
+            !self.asked.forwards(),
+            "ports are forwarded to one node, and several match: {}",
+            names.join(", ")
+        );
         let mut failed = 0_usize;
         for (node, name) in nodes.iter().zip(&names) {
             if let Err(error) = self.one_of_several(node, name, what).await {
@@ -263,15 +272,23 @@ impl Opening<'_> {
 
 /// Until the sidecar hangs up, or a signal says that it is enough.
 async fn until_told(connection: &SshConnection) -> anyhow::Result<()> {
+    tokio::select! {
+        reason = connection.closed() => return Err(reason.into()),
+        stopped = stopped() => stopped?,
+    }
+    connection.close().await;
+    Ok(())
+}
+
+/// A signal to stop. One that was caught for the sake of the terminal does not end this process by itself any more.
+async fn stopped() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
-        reason = connection.closed() => return Err(reason.into()),
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminate.recv() => {}
         _ = hang_up.recv() => {}
     }
-    connection.close().await;
     Ok(())
 }
 

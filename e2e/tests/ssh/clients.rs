@@ -109,7 +109,10 @@ fn ansible(world: &NodeWorld) -> Result<()> {
         .env("PATH", std::env::join_paths([python()?, "/usr/bin".into(), "/bin".into()])?)
         .env("ANSIBLE_LOCALHOST_WARNING", "False")
         .env("ANSIBLE_NOCOLOR", "1")
-        .env("ANSIBLE_SSH_ARGS", format!("-F {} -o ControlMaster=auto -o ControlPersist=60s", config.display()))
+        .env(
+            "ANSIBLE_SSH_ARGS",
+            format!("-F {} -o ControlMaster=auto -o ControlPersist=60s", config.display()),
+        )
         .env("ANSIBLE_SSH_CONTROL_PATH_DIR", &sockets)
         .args(["-i", "dev-node.main,", "-e", "ansible_python_interpreter=/usr/bin/python3"])
         .arg(&playbook);
@@ -131,7 +134,14 @@ fn ansible(world: &NodeWorld) -> Result<()> {
 fn a_scanner_finds_nothing_of_weight() -> Result<()> {
     let world = NodeWorld::jerry_and_olga()?;
     let mut audit = Command::new(python()?.join("ssh-audit"));
-    audit.args(["--no-colors", "--json", "--skip-rate-test", "-p", &world.dev.address().port().to_string(), "127.0.0.1"]);
+    audit.args([
+        "--no-colors",
+        "--json",
+        "--skip-rate-test",
+        "-p",
+        &world.dev.address().port().to_string(),
+        "127.0.0.1",
+    ]);
     world.ssh(&world.dev)?.plain(&mut audit);
     let said = output(audit, b"")?;
     let report: serde_json::Value = serde_json::from_slice(&said.stdout)
@@ -141,7 +151,10 @@ fn a_scanner_finds_nothing_of_weight() -> Result<()> {
         for algorithm in report[kind].as_array().with_context(|| format!("no {kind} in {report}"))? {
             for weight in ["fail", "warn"] {
                 if algorithm["notes"].get(weight).is_some() {
-                    failures.push(format!("{weight}: {kind} {}: {}", algorithm["algorithm"], algorithm["notes"][weight]));
+                    failures.push(format!(
+                        "{weight}: {kind} {}: {}",
+                        algorithm["algorithm"], algorithm["notes"][weight]
+                    ));
                 }
             }
         }

@@ -71,7 +71,10 @@ fn one_connection_has_no_more_sessions_than_the_roles_give() -> Result<()> {
     let second = output(ssh.ssh(&["-o", "ControlMaster=no"], &["echo second"])?, b"")?;
     ensure!(!String::from_utf8_lossy(&second.stdout).contains("second") || !socket.exists(), "two at once");
     let rejected = world.tctl.wait_for_audit("session.rejected", |_| true)?;
-    assert_eq!((&rejected["code"], &rejected["reason"]), (&"T1006W".into(), &"max_sessions limit reached".into()));
+    assert_eq!(
+        (&rejected["code"], &rejected["reason"]),
+        (&"T1006W".into(), &"max_sessions limit reached".into())
+    );
     first.send("exit")?;
     first.finish()?;
     Ok(())

@@ -9,7 +9,7 @@ use tokio::{
 use super::*;
 use crate::ssh::{
     forward::{Dynamic, Forwarding, Listening, Local},
-    testing::{Certified, NODE, Seen, TestHost, key},
+    testing::{Certified, NO_ENTRY, NODE, Seen, TestHost, key},
 };
 
 async fn open(host: &TestHost) -> Result<SshConnection, SshError> {
@@ -49,6 +49,13 @@ async fn a_login_that_is_turned_down_is_told() {
     let refused = SshConnection::open(&host.credential_as("nobody"), &Settings::default()).await;
     let error = refused.err().unwrap();
     assert_eq!(error.to_string(), "access denied to nobody connecting to prod-1");
+}
+
+#[tokio::test]
+async fn a_refusal_comes_in_the_sidecars_own_words() {
+    let host = TestHost::start().await;
+    let refused = SshConnection::open(&host.credential_as("barred"), &Settings::default()).await;
+    assert_eq!(refused.err().unwrap().to_string(), NO_ENTRY);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ impl Target {
     pub(in crate::ssh) async fn serve(self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
         let refused = |error: &std::io::Error| {
             tracing::debug!(target = %self, %error, "a forwarded connection leads nowhere");
-            reply_to(error)
+            ChannelOpenFailure::ConnectFailed
         };
         match &self {
             Self::Tcp { host, port } => match TcpStream::connect((host.as_str(), *port)).await {
@@ -49,10 +49,6 @@ impl Target {
             },
         }
     }
-}
-
-fn reply_to(_: &std::io::Error) -> ChannelOpenFailure {
-    ChannelOpenFailure::ConnectFailed
 }
 
 impl fmt::Display for Target {

@@ -93,6 +93,23 @@ async fn what_cannot_be_done_is_said_and_the_rest_goes_on() {
     assert!(sftp.stat(Path::new("/")).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_full_disk_is_told_each_time_and_the_connection_stays_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("a");
+    fs::write(&source, contents(5_000_000)).unwrap();
+    let (mut sftp, _server) = openssh().await;
+    for _ in 0..4 {
+        let open = sftp.create(Path::new("/dev/full"), 0o600).await.unwrap();
+        let file = tokio::fs::File::open(&source).await.unwrap();
+        let error = sftp.upload(file, &source, &open, &mut |_| ()).await.unwrap_err();
+        assert!(!error.is_final(), "{error}");
+        let _ = sftp.close(open).await;
+        assert!(sftp.early.is_empty(), "nothing is left behind");
+    }
+    assert!(sftp.stat(Path::new("/")).await.is_ok());
+}
+
 /// A host that answers every request with these packets, in turn, then hangs up.
 fn hostile(answers: Vec<Vec<u8>>) -> DuplexStream {
     let (near, mut far) = tokio::io::duplex(1 << 20);
@@ -139,7 +156,13 @@ async fn a_name_that_leads_out_of_its_directory_is_never_taken() {
 async fn a_host_that_breaks_the_rules_is_left() {
     let status = packet(101, 0, &[]);
     let too_much = vec![packet(102, 0, &[b"h"]), packet(103, 1, &[&vec![0; 40_000]])];
-    for answers in [vec![packet(103, 0, &[b"x"])], vec![packet(102, 5, &[b"h"])], vec![vec![9; 9]], vec![status], too_much] {
+    for answers in [
+        vec![packet(103, 0, &[b"x"])],
+        vec![packet(102, 5, &[b"h"])],
+        vec![vec![9; 9]],
+        vec![status],
+        too_much,
+    ] {
         let mut sftp = Sftp::start(hostile([vec![VERSION.to_vec()], answers].concat())).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let here = directory.path().join("x");

@@ -33,9 +33,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sftp<S> {
         here: &Path,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<File, SftpError> {
+        let mut waiting = VecDeque::new();
+        let copied = self.take_all(from, size, to, here, &mut waiting, progress).await;
+        self.settle(waiting, copied).await
+    }
+
+    async fn take_all(
+        &mut self,
+        from: &Open,
+        size: u64,
+        to: File,
+        here: &Path,
+        waiting: &mut VecDeque<(u32, u64)>,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<File, SftpError> {
         let wrong = |source| SftpError::Here { path: here.to_owned(), source };
         let mut to = BufWriter::with_capacity(DISK_BYTES, to);
-        let mut waiting: VecDeque<(u32, u64)> = VecDeque::new();
         // More at once as more comes: a small file is asked for once.
         let (mut asked, mut come, mut at_once) = (0_u64, 0_u64, 1);
         loop {
@@ -53,11 +66,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sftp<S> {
                 break;
             }
         }
-        for (id, _) in waiting {
-            self.answer(id).await?;
-        }
         to.flush().await.map_err(wrong)?;
         Ok(to.into_inner())
+    }
+
+    /// Waits for the answers that are still on their way: nobody asks for them any more.
+    async fn settle<T>(
+        &mut self,
+        waiting: VecDeque<(u32, u64)>,
+        copied: Result<T, SftpError>,
+    ) -> Result<T, SftpError> {
+        if !copied.as_ref().is_err_and(SftpError::is_final) {
+            for (id, _) in waiting {
+                self.answer(id).await?;
+            }
+        }
+        copied
     }
 
     async fn ask_for(&mut self, from: &Open, offset: u64, length: u32) -> Result<u32, SftpError> {
@@ -108,9 +132,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sftp<S> {
         to: &Open,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), SftpError> {
+        let mut waiting = VecDeque::new();
+        let copied = self.give_all(from, here, to, &mut waiting, progress).await;
+        self.settle(waiting, copied).await
+    }
+
+    async fn give_all(
+        &mut self,
+        from: File,
+        here: &Path,
+        to: &Open,
+        waiting: &mut VecDeque<(u32, u64)>,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<(), SftpError> {
         let wrong = |source| SftpError::Here { path: here.to_owned(), source };
         let mut from = BufReader::with_capacity(DISK_BYTES, from);
-        let mut waiting: VecDeque<(u32, u64)> = VecDeque::new();
         let (mut chunk, mut offset) = (vec![0; CHUNK as usize], 0_u64);
         loop {
             let read = from.read(&mut chunk).await.map_err(wrong)?;
@@ -119,11 +155,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sftp<S> {
             offset = offset.saturating_add(read as u64);
             waiting.push_back((id, offset));
             if waiting.len() >= IN_FLIGHT {
-                self.taken(to, &mut waiting, progress).await?;
+                self.taken(to, waiting, progress).await?;
             }
         }
         while !waiting.is_empty() {
-            self.taken(to, &mut waiting, progress).await?;
+            self.taken(to, waiting, progress).await?;
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
                 Ok(found) => {
                     let several = found.len() > 1;
                     for path in found {
-                        let copied = self.into_place(&path, to, several).await;
+                        let copied = self.place(&path, to, several).await;
                         self.passed(copied)?;
                     }
                 }
@@ -37,7 +37,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
         Ok(self.failed)
     }
 
-    async fn into_place(&mut self, path: &Path, to: &Path, several: bool) -> Result<(), SftpError> {
+    async fn place(&mut self, path: &Path, to: &Path, several: bool) -> Result<(), SftpError> {
         if !to.is_dir() {
             let not_there = || io::Error::from(io::ErrorKind::NotADirectory);
             if several || ends_with_slash(to) {
@@ -91,8 +91,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
             self.passed(copied)?;
         }
         if self.preserve {
+            // Times first: afterwards it may be closed to us.
+            fs::File::open(to).and_then(|directory| set_times(&directory, attributes)).map_err(here)?;
             fs::set_permissions(to, Permissions::from_mode(mode)).map_err(here)?;
-            set_times(to, attributes).map_err(here)?;
         } else if made && mode & 0o700 != 0o700 {
             // It had to be entered until now; what the umask took stays taken.
             let now = fs::metadata(to).map_err(here)?.permissions().mode();
@@ -124,11 +125,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
             })
             .await;
         self.sftp.close(open).await?;
-        copied?;
+        let file = copied?.into_std().await;
         progress.done(come);
         if self.preserve {
-            fs::set_permissions(to, Permissions::from_mode(mode)).map_err(here)?;
-            set_times(to, attributes).map_err(here)?;
+            file.set_permissions(Permissions::from_mode(mode)).map_err(here)?;
+            set_times(&file, attributes).map_err(here)?;
         }
         Ok(())
     }
@@ -138,9 +139,9 @@ fn ends_with_slash(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
-fn set_times(path: &Path, attributes: Attributes) -> io::Result<()> {
+fn set_times(file: &fs::File, attributes: Attributes) -> io::Result<()> {
     let Some((accessed, modified)) = attributes.times else { return Ok(()) };
     let at = |seconds: u32| UNIX_EPOCH + Duration::from_secs(seconds.into());
     let times = FileTimes::new().set_accessed(at(accessed)).set_modified(at(modified));
-    fs::File::open(path)?.set_times(times)
+    file.set_times(times)
 }

@@ -36,9 +36,19 @@ impl Progress {
         }
     }
 
-    pub(super) fn done(self, bytes: u64) {
+    pub(super) fn done(mut self, bytes: u64) {
         if self.shown {
             draw(&line(&self.name, bytes, bytes, self.begun.elapsed()), "\n");
+            self.drawn = None;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        // What is said about a file that did not get there stands on a line of its own.
+        if self.drawn.is_some() {
+            let _ = writeln!(std::io::stderr().lock());
         }
     }
 }

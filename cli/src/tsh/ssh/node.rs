@@ -18,15 +18,20 @@ pub(in crate::tsh) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target
     Ok(nodes)
 }
 
-/// One node: by its name, by `NAME.CLUSTER`, or by what the machine calls itself where no other does.
+/// One node: by its name, by `NAME.CLUSTER`, or by what the machine calls itself where no other does. OpenSSH writes names
+/// in small letters; where no other node is meant, that is understood.
 pub(in crate::tsh) fn find(nodes: Vec<Target>, wanted: &str, cluster: &str) -> anyhow::Result<Target> {
     let short = wanted.strip_suffix(cluster).and_then(|short| short.strip_suffix('.'));
     let by_name = |name: &str| nodes.iter().find(|node| node.name == name);
     if let Some(node) = by_name(wanted).or_else(|| by_name(short?)) {
         return Ok(node.clone());
     }
-    let mut by_hostname = nodes.iter().filter(|node| node.hostname == wanted);
-    match (by_hostname.next(), by_hostname.next()) {
+    let named = |node: &&Target| {
+        let is = |name: Option<&str>| name.is_some_and(|name| node.name.eq_ignore_ascii_case(name));
+        node.hostname == wanted || is(Some(wanted)) || is(short)
+    };
+    let mut others = nodes.iter().filter(named);
+    match (others.next(), others.next()) {
         (Some(node), None) => Ok(node.clone()),
         (Some(a), Some(b)) => {
             let (a, b) = (printable(&a.name), printable(&b.name));
@@ -72,7 +77,8 @@ pub(in crate::tsh) fn login_at(node: &Target, typed: Option<&str>) -> String {
 fn default_login(node: &Target, here: Option<&str>) -> String {
     let has = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
     let denied = |name: &str| has(&node.denied_logins, name) || has(&node.denied_logins, ANY);
-    let allowed = |name: &&str| !denied(name) && (has(&node.allowed_logins, name) || has(&node.allowed_logins, ANY));
+    let allowed =
+        |name: &&str| !denied(name) && (has(&node.allowed_logins, name) || has(&node.allowed_logins, ANY));
     let mut concrete = node.allowed_logins.iter().filter(|login| *login != ANY && !denied(login));
     let only = match (concrete.next(), concrete.next()) {
         (Some(login), None) => Some(login.as_str()),
@@ -111,9 +117,13 @@ mod tests {
         assert_eq!(found("a").unwrap(), "a");
         assert_eq!(found("a.main").unwrap(), "a");
         assert_eq!(found("ip-1").unwrap(), "a");
-        assert_eq!(found("ip-2").unwrap_err(), "ambiguous host could match multiple nodes: b, c; name one of them");
+        assert_eq!(
+            found("ip-2").unwrap_err(),
+            "ambiguous host could match multiple nodes: b, c; name one of them"
+        );
         assert_eq!(found("a.other").unwrap_err(), "node \"a.other\" not found, run: tsh ls");
         assert!(found("amain").is_err());
+        assert_eq!(found("A.main").unwrap(), "a");
     }
 
     #[test]
@@ -124,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_account_is_ones_own_or_the_only_one() {
-        let login = |logins: &[&str], denied: &[&str]| default_login(&node("a", "", logins, denied), Some("olga"));
+        let login =
+            |logins: &[&str], denied: &[&str]| default_login(&node("a", "", logins, denied), Some("olga"));
         assert_eq!(login(&["root", "olga"], &[]), "olga");
         assert_eq!(login(&["*"], &[]), "olga");
         assert_eq!(login(&["root"], &[]), "root");

@@ -34,6 +34,15 @@ fn tsh_ssh_asks_for_a_touch_where_the_roles_do_and_nowhere_else() -> Result<()> 
     ensure!(started["with_mfa"].is_string() && started["receipt"].is_string(), "{started}");
     world.tctl.wait_for_audit("session.end", |event| event["sid"] == started["sid"])?;
 
+    let file = world.jerry.home().join("file");
+    fs::write(&file, noise(1_000_000))?;
+    let there = world.path().join("by-tsh-scp");
+    let target = format!("{prod}:{}", there.display());
+    let mut scp = world.jerry.at_terminal(&["scp", "file", &target])?;
+    scp.expect(TAP)?;
+    scp.succeed()?;
+    ensure!(fs::read(&there)? == fs::read(&file)?);
+
     let listed = world.jerry.run(&["ls"])?.output()?;
     ensure!(listed.contains("dev-node") && listed.contains("prod-node"), "{listed}");
     Ok(())

@@ -250,6 +250,9 @@ fn certificate_text(error: &CertificateError) -> (&'static str, String) {
         CertificateError::OtherAddress => {
             ("other_address", "the certificate may not be used from this address".to_owned())
         }
+        CertificateError::OtherPrincipal { .. } => {
+            ("other_login", "the certificate is not for this login".to_owned())
+        }
         CertificateError::TooLarge { .. }
         | CertificateError::Malformed { .. }
         | CertificateError::NotSidecar
@@ -262,7 +265,6 @@ fn certificate_text(error: &CertificateError) -> (&'static str, String) {
         | CertificateError::UsageMismatch
         | CertificateError::IncompleteMfa
         | CertificateError::NoPrincipals
-        | CertificateError::OtherPrincipal { .. }
         | CertificateError::UnknownCriticalOption { .. }
         | CertificateError::Nested => ("bad_certificate", "the certificate cannot be used".to_owned()),
     }

@@ -75,6 +75,13 @@ fn a_terminal_is_recorded_shipped_while_it_grows_and_its_end_names_it() -> Resul
     ensure!(text.contains("grün") && text.contains("ready"), "{text}");
     ensure!(!cast.contains("hunter2"), "what was typed unseen is not in it");
 
+    // Jerry sees his own again.
+    let listed = world.jerry.run(&["recordings", "ls"])?.output()?;
+    ensure!(listed.contains(&id) && listed.contains("dev-node"), "{listed}");
+    let played = world.jerry.run(&["play", "--format=text", &id])?.output()?;
+    ensure!(played.contains("grün") && played.contains("got it"), "{played}");
+    world.tctl.wait_for_audit("session.recording.access", |event| event["sid"] == *id)?;
+
     // Without a terminal nothing is recorded.
     world.ssh(&world.dev)?.run("echo unseen")?.output()?;
     let unseen = |event: &Value| event["command"] == "echo unseen";

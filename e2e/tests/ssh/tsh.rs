@@ -10,6 +10,18 @@ use crate::stage::{PATIENCE, fails, noise, output, succeeds};
 
 const TAP: &str = "Tap any security key";
 
+/// The key is touched; what is typed from now on goes to the host.
+fn touched(shell: &mut Terminal) -> Result<()> {
+    shell.expect(TAP)?;
+    shell.expect("Detected security key tap").map(drop)
+}
+
+/// The same, and a shell waits.
+fn at_a_prompt(shell: &mut Terminal) -> Result<()> {
+    touched(shell)?;
+    shell.expect_any(&["# ", "$ "]).map(drop)
+}
+
 fn of_prod(event: &Value) -> bool {
     event["server_hostname"] == "prod-node"
 }
@@ -23,7 +35,7 @@ fn tsh_ssh_asks_for_a_touch_where_the_roles_do_and_nowhere_else() -> Result<()> 
     ensure!(text.contains("inside") && !text.contains(TAP), "{text}");
 
     let mut shell = world.jerry.at_terminal(&["ssh", &prod])?;
-    shell.expect(TAP)?;
+    at_a_prompt(&mut shell)?;
     shell.send("stty size; echo in''side")?;
     shell.expect("50 200")?;
     shell.expect("inside")?;
@@ -33,6 +45,15 @@ fn tsh_ssh_asks_for_a_touch_where_the_roles_do_and_nowhere_else() -> Result<()> 
     let started = world.tctl.wait_for_audit("session.start", of_prod)?;
     ensure!(started["with_mfa"].is_string() && started["receipt"].is_string(), "{started}");
     world.tctl.wait_for_audit("session.end", |event| event["sid"] == started["sid"])?;
+
+    let file = world.jerry.home().join("file");
+    fs::write(&file, noise(1_000_000))?;
+    let there = world.path().join("by-tsh-scp");
+    let target = format!("{prod}:{}", there.display());
+    let mut scp = world.jerry.at_terminal(&["scp", "file", &target])?;
+    touched(&mut scp)?;
+    scp.succeed()?;
+    ensure!(fs::read(&there)? == fs::read(&file)?);
 
     let listed = world.jerry.run(&["ls"])?.output()?;
     ensure!(listed.contains("dev-node") && listed.contains("prod-node"), "{listed}");
@@ -54,7 +75,7 @@ fn openssh_behind_tsh_proxy_ssh_asks_once_for_each_connection() -> Result<()> {
     // At a terminal, by the name in the cluster and by the long one.
     for name in ["prod-node", "prod-node.main"] {
         let mut shell = Terminal::start(&ssh(&["-tt"], &[name, "sh"])?, false)?;
-        shell.expect(TAP)?;
+        at_a_prompt(&mut shell)?;
         shell.send("echo in''side")?;
         shell.expect("inside")?;
         shell.send("exit")?;
@@ -68,7 +89,7 @@ fn openssh_behind_tsh_proxy_ssh_asks_once_for_each_connection() -> Result<()> {
     let control = format!("ControlPath={}", socket.display());
     let before = world.tctl.audit("session.start")?.len();
     let mut master = Terminal::start(&ssh(&["-M", "-N", "-o", &control], &["prod-node"])?, false)?;
-    master.expect(TAP)?;
+    touched(&mut master)?;
     e2e::poll("the master's socket", PATIENCE, || Ok(socket.exists().then_some(())))?;
     let sent = noise(3_000_000);
     let said = output(ssh(&["-o", &control], &["prod-node", "cat"])?, &sent)?;
@@ -92,7 +113,7 @@ fn openssh_behind_tsh_proxy_ssh_asks_once_for_each_connection() -> Result<()> {
 
     // A lock ends what came in by TLS too.
     let mut shell = Terminal::start(&ssh(&["-tt"], &["prod-node", "sh"])?, false)?;
-    shell.expect(TAP)?;
+    at_a_prompt(&mut shell)?;
     shell.send("echo in''side")?;
     shell.expect("inside")?;
     world.tctl.ok(&["lock", "--user=jerry", "--message=Suspicious activity.", "--ttl=1h"])?;

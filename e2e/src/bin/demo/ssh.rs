@@ -95,6 +95,8 @@ impl Story {
 
 /// Says hello at the prompt, leaves.
 fn hello(mut shell: Terminal) -> Result<()> {
+    shell.expect("Detected security key tap")?;
+    shell.expect_any(&["# ", "$ "])?;
     shell.send("echo hel''lo; exit")?;
     shell.expect("hello")?;
     shell.succeed()?;

@@ -45,7 +45,7 @@ pub use mariadb_client::MariadbClient;
 pub use mariadb_world::MariadbWorld;
 pub use otp::OtpDevice;
 pub use postgres::Postgres;
-pub use process::{Daemon, Finished, command_line, poll, run};
+pub use process::{Daemon, Finished, command_line, mortal, poll, run};
 pub use psql::Psql;
 pub use sidecar::{Guarded, Sidecar, SidecarOptions, guard};
 pub use tctl::Tctl;

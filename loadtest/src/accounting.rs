@@ -1,0 +1,129 @@
+//! What a process costs, as the kernel accounts for it: processor time, memory, system calls.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid,
+};
+
+/// A running process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process(Pid);
+
+/// Of one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Resident, KiB.
+    pub(crate) rss: u64,
+    /// The same with shared pages counted in parts, KiB.
+    pub(crate) pss: u64,
+}
+
+impl Process {
+    pub(crate) fn new(id: u32) -> Result<Self> {
+        Ok(Self(Pid::from_raw(i32::try_from(id)?)))
+    }
+
+    /// Processor time of all its threads, those that ended included, to the nanosecond.
+    pub(crate) fn cpu(self) -> Result<Duration> {
+        let clock = clock_getcpuclockid(self.0).context("the process's clock")?;
+        Ok(clock_gettime(clock)?.into())
+    }
+
+    /// What it holds in memory.
+    pub(crate) fn memory(self) -> Result<Memory> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0))?;
+        let field = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+                .with_context(|| format!("no {name} in smaps_rollup"))
+        };
+        Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")? })
+    }
+
+    /// Counts system calls until told to stop; `None` where strace is missing or may not look.
+    pub(crate) fn trace(self, into: &Path) -> Option<Trace> {
+        let mut command = Command::new("strace");
+        command.args(["-c", "-f", "-qq", "-p", &self.0.to_string(), "-o"]).arg(into);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        Some(Trace { child, into: into.to_owned() })
+    }
+}
+
+/// strace at work.
+pub(crate) struct Trace {
+    child: Child,
+    into: std::path::PathBuf,
+}
+
+impl Trace {
+    /// Whether every thread of the process is being traced by now.
+    pub(crate) fn attached(&self, process: Process) -> bool {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", process.0)) else { return false };
+        tasks.flatten().all(|task| {
+            fs::read_to_string(task.path().join("status"))
+                .is_ok_and(|status| !status.lines().any(|line| line == "TracerPid:\t0"))
+        })
+    }
+
+    /// System calls by name, and how often.
+    pub(crate) fn finish(mut self) -> Result<Vec<(String, u64)>> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGINT)?;
+        self.child.wait()?;
+        let table = fs::read_to_string(&self.into).context("strace's table")?;
+        Ok(table.lines().filter_map(parse_line).collect())
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // It has ended already when its table was read.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `% time  seconds  usecs/call  calls  [errors]  syscall`
+fn parse_line(line: &str) -> Option<(String, u64)> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let (name, calls) = (words.last()?, words.get(3)?);
+    if *name == "total" || words.len() < 5 {
+        return None;
+    }
+    Some(((*name).to_owned(), calls.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_strace_is_read_with_and_without_errors() {
+        let table = "% time     seconds  usecs/call     calls    errors syscall\n\
+                     ------ ----------- ----------- --------- --------- ----------------\n \
+                     60.00    0.000060           3        20         1 recvfrom\n \
+                     40.00    0.000040           2        21           writev\n\
+                     100.00    0.000100                    41         1 total\n";
+        let read: Vec<_> = table.lines().filter_map(parse_line).collect();
+        assert_eq!(read, [("recvfrom".to_owned(), 20), ("writev".to_owned(), 21)]);
+    }
+
+    #[test]
+    fn a_process_that_works_takes_time_and_memory() {
+        let own = Process::new(std::process::id()).unwrap();
+        let before = own.cpu().unwrap();
+        let mut sum = 0_u64;
+        while own.cpu().unwrap() - before < Duration::from_millis(2) {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(own.memory().unwrap().rss > 0 && sum > 0);
+    }
+}

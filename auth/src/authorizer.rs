@@ -110,6 +110,12 @@ impl Authorizer {
         Self(Arc::new(Core { replica, clock, sidecar_id, roles, decisions }))
     }
 
+    /// Below the door, for what is measured there.
+    #[cfg(feature = "testing")]
+    pub(crate) fn core(&self) -> &Core {
+        &self.0
+    }
+
     /// Lets somebody in, or says why not. `chain` is what the client presented and proved to hold the key of: the caller
     /// has verified the handshake's signature and nothing else. No network call; any input is answered.
     ///

@@ -12,6 +12,8 @@
 //! | `load.rs`, `session.rs`, `link.rs`, `postgres.rs`, `mysql.rs` | clients that cost little themselves |
 //! | `stage.rs`, `person.rs`, `guard.rs` | programs and certificates |
 //! | `null.rs`, `relay.rs` | this program in other roles: an upstream that does nothing, a relay that decides nothing |
+//! | `fanout.rs` | what many sidecars ask of one authd |
+//! | `benches.rs` | criterion's figures as ratios, against recorded ones |
 //! | `spread.rs`, `report.rs`, `target.rs` | what came of it, and what was wanted |
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -20,7 +22,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 mod accounting;
+mod benches;
 mod door;
+mod fanout;
 mod files;
 mod guard;
 mod link;
@@ -66,6 +70,30 @@ enum Command {
         /// Where the page goes.
         #[arg(long)]
         html: Option<PathBuf>,
+    },
+    /// Simulates sidecars that watch one authd while roles change.
+    Fanout {
+        /// Watch streams.
+        #[arg(long, default_value_t = 1000)]
+        watchers: usize,
+        /// Mutual TLS connections that carry them; authd takes 512 of one address.
+        #[arg(long, default_value_t = 400)]
+        connections: usize,
+        /// Changes of a role, one after another.
+        #[arg(long, default_value_t = 10)]
+        changes: usize,
+    },
+    /// Compares what `cargo bench` measured with what was recorded.
+    Benches {
+        /// Where criterion keeps its results.
+        #[arg(long, default_value = "target/criterion")]
+        criterion: PathBuf,
+        /// The recorded ratios.
+        #[arg(long)]
+        baseline: PathBuf,
+        /// Record them anew.
+        #[arg(long)]
+        record: bool,
     },
     /// A null upstream: speaks the protocol and knows every answer beforehand. Started by `run`.
     #[command(hide = true)]
@@ -165,6 +193,8 @@ fn carry_out(command: Command) -> Result<()> {
             let text = std::fs::read_to_string(&json).with_context(|| json.display().to_string())?;
             show(&serde_json::from_str(&text)?, html.as_ref())
         }
+        Command::Fanout { watchers, connections, changes } => fanout::run(watchers, connections, changes),
+        Command::Benches { criterion, baseline, record } => benches::run(&criterion, &baseline, record),
         Command::Null { protocol, files } => runtime()?.block_on(null::serve(protocol, &files)),
         Command::Relay { port, files } => runtime()?.block_on(relay::serve(&files, port)),
     }

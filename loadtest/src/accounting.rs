@@ -49,28 +49,52 @@ impl Process {
         Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")? })
     }
 
-    /// Counts system calls until told to stop; `None` where strace is missing or may not look.
-    pub(crate) fn trace(self, into: &Path) -> Option<Trace> {
+    /// Counts system calls of these threads until told to stop; `None` where strace is missing.
+    pub(crate) fn trace(self, threads: Threads, into: &Path) -> Option<Trace> {
         let mut command = Command::new("strace");
-        command.args(["-c", "-f", "-qq", "-p", &self.0.to_string(), "-o"]).arg(into);
+        command.args(["-c", "-qq", "-o"]).arg(into);
+        let ids = self.threads(threads);
+        match threads {
+            Threads::All => command.args(["-f", "-p", &self.0.to_string()]),
+            Threads::Relay => command.args(ids.iter().flat_map(|id| ["-p", id])),
+        };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        Some(Trace { child, into: into.to_owned() })
+        Some(Trace { child, process: self, ids, into: into.to_owned() })
     }
+
+    fn threads(self, threads: Threads) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
+        let wanted = tasks.filter(|task| {
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            threads == Threads::All || name.starts_with("tokio")
+        });
+        wanted.map(|task| task.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+/// Which threads of a process are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    All,
+    /// Those of its runtime, which carry sessions: without the writer of the audit trail.
+    Relay,
 }
 
 /// strace at work.
 pub(crate) struct Trace {
     child: Child,
+    process: Process,
+    ids: Vec<String>,
     into: std::path::PathBuf,
 }
 
 impl Trace {
-    /// Whether every thread of the process is being traced by now.
-    pub(crate) fn attached(&self, process: Process) -> bool {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", process.0)) else { return false };
-        tasks.flatten().all(|task| {
-            fs::read_to_string(task.path().join("status"))
-                .is_ok_and(|status| !status.lines().any(|line| line == "TracerPid:\t0"))
+    /// Whether all the threads are being traced by now.
+    pub(crate) fn attached(&self) -> bool {
+        self.ids.iter().all(|id| {
+            let status = fs::read_to_string(format!("/proc/{}/task/{id}/status", self.process.0));
+            // A thread that has ended is not missed.
+            status.map_or(true, |status| !status.lines().any(|line| line == "TracerPid:\t0"))
         })
     }
 

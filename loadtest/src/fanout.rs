@@ -57,7 +57,7 @@ pub(crate) fn run(watchers: usize, connections: usize, changes: usize) -> Result
     ensure!(watchers >= 1 && changes >= 1, "at least one watcher and one change");
     ensure!((1..=watchers).contains(&connections), "no more connections than watchers");
     ensure!(watchers.div_ceil(connections) <= 60, "at most 60 watchers share a connection: authd allows 64 streams");
-    let cast = Cast { postgres: false, mysql: false, null: false, peers: false, others: Vec::new() };
+    let cast = Cast { postgres: false, mysql: false, null: false, one_core: false, peers: false, others: Vec::new() };
     let stage = Stage::set(&cast)?;
     let (base, before) = (stage.authd.memory()?, stage.authd.cpu()?);
     let began = Instant::now();

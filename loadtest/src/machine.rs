@@ -29,8 +29,14 @@ pub(crate) fn load() -> f64 {
     text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or_default()
 }
 
-/// From here on this thread, and every thread and program that it starts, shares one processor.
-pub(crate) fn share_one_core(core: usize) -> Result<()> {
+/// The highest processor of this machine.
+pub(crate) fn last_core() -> usize {
+    let cores = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cores.lines().filter(|line| line.starts_with("processor")).count().saturating_sub(1)
+}
+
+/// From here on this thread, and every thread and program that it starts, keeps to one processor.
+pub(crate) fn keep_to(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)

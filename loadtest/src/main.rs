@@ -179,9 +179,6 @@ fn carry_out(command: Command) -> Result<()> {
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match command {
         Command::Run(run) => {
-            if run.one_core {
-                machine::share_one_core(0)?;
-            }
             let plan = run.plan()?;
             let report = run::run(&plan, command_line())?;
             if let Some(path) = &run.json {
@@ -237,6 +234,7 @@ impl Run {
                 postgres: speaks(Protocol::Postgres),
                 mysql: speaks(Protocol::Mysql),
                 null: speaks(Protocol::Postgres) && has(&in_between),
+                one_core: self.one_core,
                 peers: !self.no_peers,
                 others: self.peers.clone(),
             },

@@ -104,6 +104,8 @@ pub(crate) struct Syscalls {
     pub(crate) clients: usize,
     pub(crate) queries: u64,
     pub(crate) per_query: f64,
+    /// Of the threads that carry sessions alone.
+    pub(crate) per_query_relay: f64,
     pub(crate) by_name: Vec<(String, u64)>,
 }
 

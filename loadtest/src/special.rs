@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::{
-    accounting::Process,
+    accounting::{Process, Threads},
     door::Protocol,
     load::{self, Sample, histogram},
     report::{Idle, Syscalls},
@@ -59,48 +59,57 @@ fn settle(process: Process) -> Result<()> {
 
 /// Counts the system calls of simple queries; `None` where strace cannot.
 pub(crate) fn syscalls(way: &Way, clients: usize) -> Result<Option<Syscalls>> {
+    let Some((queries, by_name)) = counted(way, clients, Threads::All)? else { return Ok(None) };
+    let per_query = |by_name: &[(String, u64)]| {
+        by_name.iter().map(|(_, calls)| calls).sum::<u64>() as f64 / queries as f64
+    };
+    let of_relay = match way.name {
+        way::SIDECAR | way::SIDECAR_UNIX => counted(way, clients, Threads::Relay)?,
+        _ => None,
+    };
+    Ok(Some(Syscalls {
+        protocol: way.door.protocol,
+        way: way.name.to_owned(),
+        clients,
+        queries,
+        per_query: per_query(&by_name),
+        per_query_relay: of_relay.map_or_else(|| per_query(&by_name), |(_, calls)| per_query(&calls)),
+        by_name,
+    }))
+}
+
+/// Queries, and system calls by name.
+type Counted = (u64, Vec<(String, u64)>);
+
+fn counted(way: &Way, clients: usize, threads: Threads) -> Result<Option<Counted>> {
     let process = way.process.context("nothing stands in between")?;
     let directory = tempfile::tempdir()?;
     let mut sessions = load::connect(way, clients)?;
     for session in &mut sessions {
         session.query(Mode::Simple, 1)?;
     }
-    let Some(trace) = process.trace(&directory.path().join("calls")) else { return Ok(None) };
-    let attached =
-        e2e::poll("strace to attach", Duration::from_secs(5), || Ok(trace.attached(process).then_some(())));
+    let Some(trace) = process.trace(threads, &directory.path().join("calls")) else { return Ok(None) };
+    let attached = e2e::poll("strace to attach", Duration::from_secs(5), || {
+        Ok(trace.attached().then_some(()))
+    });
     if attached.is_err() {
         return Ok(None);
     }
     let each = COUNTED / u32::try_from(clients)?;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = sessions
-            .into_iter()
-            .enumerate()
-            .map(|(number, mut session)| {
-                scope.spawn(move || {
-                    let mut keys = Keys::new(number);
-                    let asked = (0..each).try_for_each(|_| session.query(Mode::Simple, keys.next()));
-                    asked.map(|()| session)
-                })
-            })
-            .collect();
-        let sessions: Result<Vec<_>> = threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("panicked"))?)
-            .collect();
-        let by_name = trace.finish()?;
-        sessions?.into_iter().for_each(|session| session.close());
-        let queries = u64::from(each) * clients as u64;
-        let calls: u64 = by_name.iter().map(|(_, calls)| calls).sum();
-        Ok(Some(Syscalls {
-            protocol: way.door.protocol,
-            way: way.name.to_owned(),
-            clients,
-            queries,
-            per_query: calls as f64 / queries as f64,
-            by_name,
-        }))
-    })
+    let asking = |(number, mut session): (usize, Box<dyn Session>)| -> Result<Box<dyn Session>> {
+        let mut keys = Keys::new(number);
+        (0..each).try_for_each(|_| session.query(Mode::Simple, keys.next()))?;
+        Ok(session)
+    };
+    let sessions: Result<Vec<_>> = std::thread::scope(|scope| {
+        let clients = sessions.into_iter().enumerate();
+        let threads: Vec<_> = clients.map(|client| scope.spawn(move || asking(client))).collect();
+        let ended = threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?);
+        ended.collect()
+    });
+    let by_name = trace.finish()?;
+    sessions?.into_iter().for_each(|session| session.close());
+    Ok(Some((u64::from(each) * clients as u64, by_name)))
 }
 
 /// Sessions from their beginning, one after another: challenge, touch, certificate, connection, one query. On the way

@@ -15,6 +15,7 @@ use crate::{
     door::{Door, Opening, Protocol, client_config},
     files::Files,
     guard::Guard,
+    machine,
     person::Person,
     way::{self, Way},
 };
@@ -47,6 +48,8 @@ pub(crate) struct Cast {
     pub(crate) postgres: bool,
     pub(crate) mysql: bool,
     pub(crate) null: bool,
+    /// All but authd share one processor; authd, which in life is on another machine, has the other one.
+    pub(crate) one_core: bool,
     /// haproxy, nginx and the bare relay, where they are installed.
     pub(crate) peers: bool,
     /// Whatever else listens, by protocol: `pgbouncer=postgres:127.0.0.1:6432`.
@@ -102,7 +105,13 @@ impl Stage {
     pub(crate) fn set(cast: &Cast) -> Result<Self> {
         let dir = e2e::directory()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        if cast.one_core {
+            machine::keep_to(machine::last_core())?;
+        }
         let mut daemon = Authd::start(&dir.path().join("authd"))?;
+        if cast.one_core {
+            machine::keep_to(0)?;
+        }
         let authd = Process::new(daemon.daemon().id())?;
         let tctl = Tctl::new(daemon.data_dir());
         tctl.create(e2e::PREFERENCE)?;

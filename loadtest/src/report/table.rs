@@ -48,7 +48,7 @@ pub(crate) fn print(report: &Report) {
     }
     if !report.syscalls.is_empty() {
         println!("\nSystem calls per query");
-        let mut table = Table::new(&["protocol", "way", "clients", "per query", "which"]);
+        let mut table = Table::new(&["protocol", "way", "clients", "per query", "relay threads", "which"]);
         for calls in &report.syscalls {
             let which = calls.by_name.iter().filter(|(_, count)| *count * 50 > calls.queries);
             let each =
@@ -58,6 +58,7 @@ pub(crate) fn print(report: &Report) {
                 calls.way.clone(),
                 calls.clients.to_string(),
                 format!("{:.2}", calls.per_query),
+                format!("{:.2}", calls.per_query_relay),
                 which.map(each).collect::<Vec<_>>().join(", "),
             ]);
         }

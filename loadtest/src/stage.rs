@@ -104,7 +104,8 @@ impl Stage {
     /// Sets it up. Programs die with the thread that calls this.
     pub(crate) fn set(cast: &Cast) -> Result<Self> {
         let dir = e2e::directory()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // A thread of its own, so that connections to authd answer its pings while a round runs.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         if cast.one_core {
             machine::keep_to(machine::last_core())?;
         }

@@ -56,13 +56,25 @@ struct Heard {
 pub(crate) fn run(watchers: usize, connections: usize, changes: usize) -> Result<()> {
     ensure!(watchers >= 1 && changes >= 1, "at least one watcher and one change");
     ensure!((1..=watchers).contains(&connections), "no more connections than watchers");
-    ensure!(watchers.div_ceil(connections) <= 60, "at most 60 watchers share a connection: authd allows 64 streams");
-    let cast = Cast { postgres: false, mysql: false, null: false, one_core: false, peers: false, others: Vec::new() };
+    ensure!(
+        watchers.div_ceil(connections) <= 60,
+        "at most 60 watchers share a connection: authd allows 64 streams"
+    );
+    let cast = Cast {
+        postgres: false,
+        mysql: false,
+        null: false,
+        one_core: false,
+        peers: false,
+        others: Vec::new(),
+    };
     let stage = Stage::set(&cast)?;
     let (base, before) = (stage.authd.memory()?, stage.authd.cpu()?);
     let began = Instant::now();
     let mut heard = stage.runtime.block_on(watch(&stage, watchers, connections))?;
-    stage.runtime.block_on(everybody(&mut heard, watchers, |event| matches!(event, Event::SnapshotEnd(_))))?;
+    stage
+        .runtime
+        .block_on(everybody(&mut heard, watchers, |event| matches!(event, Event::SnapshotEnd(_))))?;
     let snapshots = began.elapsed();
     let (grown, after) = (stage.authd.memory()?, stage.authd.cpu()?);
     #[expect(clippy::cast_precision_loss, reason = "KiB of a process")]

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
 use crate::{
+    accounting::Process,
     door::Door,
     session::{self, Keys, Session},
     way::Way,
@@ -29,6 +30,8 @@ pub(crate) struct Sample {
     pub(crate) elapsed: Duration,
     /// Processor time of the process in between.
     pub(crate) cpu: Option<Duration>,
+    /// Processor time of everybody: this process, the one in between, the database.
+    pub(crate) everybody: Option<Duration>,
     /// Nanoseconds of each operation.
     pub(crate) latency: Histogram<u64>,
 }
@@ -38,9 +41,14 @@ impl Sample {
         self.operations / self.elapsed.as_secs_f64()
     }
 
-    /// Microseconds of processor time for each operation.
+    /// Microseconds of processor time of the process in between for each operation.
     pub(crate) fn cpu_each(&self) -> Option<f64> {
         self.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / self.operations.max(1.0))
+    }
+
+    /// The same of everybody.
+    pub(crate) fn everybody_each(&self) -> Option<f64> {
+        self.everybody.map(|cpu| cpu.as_secs_f64() * 1e6 / self.operations.max(1.0))
     }
 }
 
@@ -54,10 +62,38 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a client did in a round.
+/// What a client did in a round, and its session, which stays open until everything is counted.
 struct Done {
     operations: f64,
     latency: Histogram<u64>,
+    session: Option<Box<dyn Session>>,
+}
+
+/// The kernel's account of one moment.
+pub(crate) struct Account {
+    between: Option<Duration>,
+    everybody: Option<Duration>,
+}
+
+impl Account {
+    pub(crate) fn of(way: &Way) -> Result<Self> {
+        let between = way.process.map(Process::cpu).transpose()?;
+        let everybody = match way.database {
+            Some(database) => {
+                Some(Process::own().cpu()? + database.family_cpu()? + between.unwrap_or_default())
+            }
+            None => None,
+        };
+        Ok(Self { between, everybody })
+    }
+
+    /// What came to it since: of the process in between, and of everybody.
+    pub(crate) fn since(&self, before: &Self) -> (Option<Duration>, Option<Duration>) {
+        let grown = |before: Option<Duration>, after: Option<Duration>| {
+            before.zip(after).map(|(before, after)| after.saturating_sub(before))
+        };
+        (grown(before.between, self.between), grown(before.everybody, self.everybody))
+    }
 }
 
 /// Runs `client` for each of `inputs` in a thread of its own, between two moments that they all share.
@@ -67,7 +103,6 @@ fn side_by_side<T: Send>(
     client: impl Fn(usize, T, &Barrier) -> Result<Done> + Sync,
 ) -> Result<Sample> {
     let barrier = Barrier::new(inputs.len() + 1);
-    let cpu = || way.process.map(|process| process.cpu()).transpose();
     let round: Result<Sample> = thread::scope(|scope| {
         let threads: Vec<_> = inputs
             .into_iter()
@@ -78,16 +113,19 @@ fn side_by_side<T: Send>(
             })
             .collect();
         barrier.wait();
-        let (began, before) = (Instant::now(), cpu()?);
-        let mut total = Done { operations: 0.0, latency: histogram() };
+        let (began, before) = (Instant::now(), Account::of(way)?);
+        let mut sessions = Vec::new();
+        let mut total = Done { operations: 0.0, latency: histogram(), session: None };
         for thread in threads {
             let done = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
             total.operations += done.operations;
             total.latency.add(done.latency)?;
+            sessions.extend(done.session);
         }
-        let (elapsed, after) = (began.elapsed(), cpu()?);
-        let cpu = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-        Ok(Sample { operations: total.operations, elapsed, cpu, latency: total.latency })
+        let elapsed = began.elapsed();
+        let (cpu, everybody) = Account::of(way)?.since(&before);
+        sessions.into_iter().for_each(|session| session.close());
+        Ok(Sample { operations: total.operations, elapsed, cpu, everybody, latency: total.latency })
     });
     round.with_context(|| format!("the way {}", way.name))
 }
@@ -113,7 +151,7 @@ pub(crate) fn closed(
         let warmed = (0..warm).try_for_each(|_| work(&mut *session, &mut keys).map(drop));
         barrier.wait();
         warmed?;
-        let mut done = Done { operations: 0.0, latency: histogram() };
+        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
         let deadline = Instant::now() + time;
         let mut now = Instant::now();
         while now < deadline {
@@ -122,7 +160,7 @@ pub(crate) fn closed(
             done.latency.saturating_record(nanoseconds(then - now));
             now = then;
         }
-        session.close();
+        done.session = Some(session);
         Ok(done)
     })
 }
@@ -132,7 +170,7 @@ pub(crate) fn reconnecting(way: &Way, clients: usize, time: Duration) -> Result<
     side_by_side(way, vec![(); clients], |number, (), barrier| {
         let mut keys = Keys::new(number);
         barrier.wait();
-        let mut done = Done { operations: 0.0, latency: histogram() };
+        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
         let deadline = Instant::now() + time;
         while Instant::now() < deadline {
             let began = Instant::now();
@@ -168,13 +206,13 @@ pub(crate) fn open(
         barrier.wait();
         warmed?;
         let start = *start.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
-        let mut done = Done { operations: 0.0, latency: histogram() };
+        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
         // Every client's turn comes once in `clients` questions.
         let mut turn = number;
         loop {
             let due = Duration::from_secs_f64(turn as f64 / rate);
             if due >= time {
-                session.close();
+                done.session = Some(session);
                 return Ok(done);
             }
             thread::sleep((start + due).saturating_duration_since(Instant::now()));

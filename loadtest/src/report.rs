@@ -63,6 +63,11 @@ pub(crate) struct OnWay {
     /// Microseconds of processor time of the process in between for each operation, round by round; empty without one.
     pub(crate) cpu_rounds: Vec<f64>,
     pub(crate) cpu: Option<Spread>,
+    /// The same of everybody: clients, process in between, database.
+    pub(crate) everybody_rounds: Vec<f64>,
+    /// The baseline's processor time of everybody against this way's, in the same round. What the rate's ratio comes to on
+    /// one core that nobody else uses; other load on the machine hardly moves it.
+    pub(crate) by_cost: Option<Spread>,
     /// Over all rounds.
     pub(crate) latency: Latency,
 }
@@ -132,6 +137,9 @@ impl OnWay {
         let rates: Vec<_> = samples.iter().map(Sample::rate).collect();
         let base: Vec<_> = baseline.iter().map(Sample::rate).collect();
         let cpu_rounds: Vec<_> = samples.iter().filter_map(Sample::cpu_each).collect();
+        let everybody =
+            |samples: &[Sample]| samples.iter().filter_map(Sample::everybody_each).collect::<Vec<_>>();
+        let everybody_rounds = everybody(samples);
         let mut latency = crate::load::histogram();
         for sample in samples {
             // The bounds are the same.
@@ -142,6 +150,8 @@ impl OnWay {
             rate: Spread::of(&rates)?,
             ratio: Spread::paired(&rates, &base)?,
             cpu: Spread::of(&cpu_rounds),
+            by_cost: Spread::paired(&everybody(baseline), &everybody_rounds),
+            everybody_rounds,
             cpu_rounds,
             latency: Latency::of(&latency),
             rates,

@@ -89,9 +89,8 @@ fn counted(way: &Way, clients: usize, threads: Threads) -> Result<Option<Counted
         session.query(Mode::Simple, 1)?;
     }
     let Some(trace) = process.trace(threads, &directory.path().join("calls")) else { return Ok(None) };
-    let attached = e2e::poll("strace to attach", Duration::from_secs(5), || {
-        Ok(trace.attached().then_some(()))
-    });
+    let attached =
+        e2e::poll("strace to attach", Duration::from_secs(5), || Ok(trace.attached().then_some(())));
     if attached.is_err() {
         return Ok(None);
     }
@@ -104,7 +103,9 @@ fn counted(way: &Way, clients: usize, threads: Threads) -> Result<Option<Counted
     let sessions: Result<Vec<_>> = std::thread::scope(|scope| {
         let clients = sessions.into_iter().enumerate();
         let threads: Vec<_> = clients.map(|client| scope.spawn(move || asking(client))).collect();
-        let ended = threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?);
+        let ended = threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?);
         ended.collect()
     });
     let by_name = trace.finish()?;
@@ -149,6 +150,7 @@ fn one_by_one(
         operations,
         elapsed,
         cpu: before.zip(after).map(|(before, after)| after.saturating_sub(before)),
+        everybody: None,
         latency,
     })
 }

@@ -152,7 +152,7 @@ impl Stage {
         }
         for other in &cast.others {
             let door = stage.direct_door(other.protocol, other.address)?;
-            stage.ways.push(Way { name: other.name, door, process: None });
+            stage.ways.push(Way { name: other.name, door, process: None, database: None });
         }
         Ok(stage)
     }
@@ -187,7 +187,13 @@ impl Stage {
     }
 
     /// A sidecar in front of `uri`, and a way through it with a session certificate that was touched for.
-    fn add_sidecar(&mut self, name: &'static str, protocol: Protocol, uri: String) -> Result<()> {
+    fn add_sidecar(
+        &mut self,
+        name: &'static str,
+        protocol: Protocol,
+        uri: String,
+        database: Process,
+    ) -> Result<()> {
         let target = format!("{name}-{}", protocol.word());
         let options = SidecarOptions {
             protocol: protocol.word(),
@@ -202,7 +208,7 @@ impl Stage {
         let mut sidecar = Sidecar::start(&data_dir, &self.daemon, &self.tctl, options)?;
         let door = self.session_door(protocol, &target, sidecar.address())?;
         let process = Some(Process::new(sidecar.daemon().id())?);
-        self.ways.push(Way { name, door, process });
+        self.ways.push(Way { name, door, process, database: Some(database) });
         self.sidecars.push(sidecar);
         Ok(())
     }

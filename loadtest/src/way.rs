@@ -10,6 +10,8 @@ pub(crate) struct Way {
     pub(crate) door: Door,
     /// The process in between, whose costs are counted.
     pub(crate) process: Option<Process>,
+    /// What answers at the end of the way, where we have started it.
+    pub(crate) database: Option<Process>,
 }
 
 /// The baseline of every ratio: the client's mutual TLS straight to the database.

@@ -21,8 +21,17 @@ fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
     let directory = tempfile::tempdir().unwrap();
     let (json, html) = (directory.path().join("report.json"), directory.path().join("report.html"));
     let table = loadtest(&[
-        "run", "--quiet", "--rounds=1", "--seconds=0.05", "--clients=1,2", "--idle=5", "--rate=100",
-        "--json", json.to_str().unwrap(), "--html", html.to_str().unwrap(),
+        "run",
+        "--quiet",
+        "--rounds=1",
+        "--seconds=0.05",
+        "--clients=1,2",
+        "--idle=5",
+        "--rate=100",
+        "--json",
+        json.to_str().unwrap(),
+        "--html",
+        html.to_str().unwrap(),
     ]);
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
 
@@ -30,12 +39,17 @@ fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
     for protocol in ["postgres", "mysql"] {
         let of_protocol: Vec<_> = series.iter().filter(|series| series["protocol"] == protocol).collect();
         let played = words(of_protocol.iter().copied(), "scenario");
-        for scenario in ["simple", "prepared", "connect", "connect-cold", "download", "upload", "mixed", "open-loop"] {
+        for scenario in
+            ["simple", "prepared", "connect", "connect-cold", "download", "upload", "mixed", "open-loop"]
+        {
             assert!(played.contains(scenario), "{protocol} has played {played:?}");
         }
         let simple = of_protocol.iter().find(|series| series["scenario"] == "simple").unwrap();
         let ways = words(simple["ways"].as_array().unwrap(), "way");
-        assert!(ways.is_superset(&["direct", "sidecar", "sidecar-unix"].map(str::to_owned).into()), "{ways:?}");
+        assert!(
+            ways.is_superset(&["direct", "sidecar", "sidecar-unix"].map(str::to_owned).into()),
+            "{ways:?}"
+        );
     }
     for way in series.iter().flat_map(|series| series["ways"].as_array().unwrap()) {
         let number = |pointer: &str| way.pointer(pointer).unwrap().as_f64().unwrap();
@@ -53,7 +67,10 @@ fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
 
     assert!(table.contains("Targets") && table.contains("ratio to direct"), "{table}");
     let page = std::fs::read_to_string(html).unwrap();
-    assert!(page.contains("<svg") && !page.contains("http://") && !page.contains("https://"), "self-contained");
+    assert!(
+        page.contains("<svg") && !page.contains("http://") && !page.contains("https://"),
+        "self-contained"
+    );
     assert_eq!(page.matches("<section>").count(), page.matches("</section>").count());
 
     let again = loadtest(&["report", json.to_str().unwrap()]);

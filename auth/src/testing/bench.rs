@@ -37,8 +37,11 @@ impl Door {
         let chain = vec![world.certify(&identity)];
         let MfaEvidence::Receipt { device, .. } = identity.mfa else { unreachable!("touched") };
         let mut certificate = verify(&world, &chain);
-        certificate.identity.roles =
-            names.into_iter().chain(["access-prod".to_owned()]).map(|name| RoleName::new(name).unwrap()).collect();
+        certificate.identity.roles = names
+            .into_iter()
+            .chain(["access-prod".to_owned()])
+            .map(|name| RoleName::new(name).unwrap())
+            .collect();
         let request = world::request(TARGET);
         let mfa = Mfa::Verified { device, at: now() };
         let verified = Session { certificate, request: request.clone(), mfa };
@@ -55,8 +58,7 @@ impl Door {
     /// roles, and the decision, remembered where nothing has changed. True where he may go on.
     #[must_use]
     pub fn decide(&self) -> bool {
-        let view =
-            View { age: Some(Duration::ZERO), snapshot: self.world.replica.snapshot(), now: now() };
+        let view = View { age: Some(Duration::ZERO), snapshot: self.world.replica.snapshot(), now: now() };
         self.world.authorizer.core().standing(&self.verified, &view).is_ok()
     }
 

@@ -79,7 +79,18 @@ fn print_series(series: &Series) {
         series.scenario.unit(),
         series.baseline
     );
-    let mut table = Table::new(&["way", "per s", "ratio", "", "CPU µs each", "p50 µs", "p99 µs", "p99.9 µs"]);
+    let mut table = Table::new(&[
+        "way",
+        "per s",
+        "ratio",
+        "",
+        "by cost",
+        "",
+        "CPU µs each",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+    ]);
     for way in &series.ways {
         let latency = &way.latency;
         table.row(vec![
@@ -87,6 +98,8 @@ fn print_series(series: &Series) {
             format!("{:.0}", way.rate.median),
             format!("{:.2}", way.ratio.median),
             quartiles(&way.ratio),
+            way.by_cost.map(|spread| format!("{:.2}", spread.median)).unwrap_or_default(),
+            way.by_cost.map(|spread| quartiles(&spread)).unwrap_or_default(),
             way.cpu.map(|cpu| format!("{:.1}", cpu.median)).unwrap_or_default(),
             format!("{:.0}", latency.p50),
             format!("{:.0}", latency.p99),

@@ -24,14 +24,16 @@ impl Stage {
         self.versions
             .push(postgres.admin(DATABASE, "SELECT 'PostgreSQL ' || current_setting('server_version')")?);
         let address = SocketAddr::from(([127, 0, 0, 1], postgres.port()));
+        let database = Process::new(postgres.id())?;
         let door = self.direct_door(Protocol::Postgres, address)?;
-        self.ways.push(Way { name: way::DIRECT, door, process: None });
-        self.add_sidecar(way::SIDECAR, Protocol::Postgres, format!("localhost:{}", postgres.port()))?;
+        self.ways.push(Way { name: way::DIRECT, door, process: None, database: Some(database) });
+        let uri = format!("localhost:{}", postgres.port());
+        self.add_sidecar(way::SIDECAR, Protocol::Postgres, uri, database)?;
         let socket = format!("unix:{}", postgres.socket().display());
-        self.add_sidecar(way::SIDECAR_UNIX, Protocol::Postgres, socket)?;
+        self.add_sidecar(way::SIDECAR_UNIX, Protocol::Postgres, socket, database)?;
         if peers {
-            self.add_bare_relay(postgres.port())?;
-            self.add_blind_peers(Protocol::Postgres, postgres.port())?;
+            self.add_bare_relay(postgres.port(), database)?;
+            self.add_blind_peers(Protocol::Postgres, postgres.port(), database)?;
         }
         self.postgres = Some(postgres);
         Ok(())
@@ -43,13 +45,15 @@ impl Stage {
         mariadb.admin(DATABASE, &mysql_tables())?;
         self.versions.push(format!("MariaDB {}", mariadb.admin(DATABASE, "SELECT VERSION()")?.trim()));
         let address = SocketAddr::from(([127, 0, 0, 1], mariadb.port()));
+        let database = Process::new(mariadb.id())?;
         let door = self.direct_door(Protocol::Mysql, address)?;
-        self.ways.push(Way { name: way::DIRECT, door, process: None });
-        self.add_sidecar(way::SIDECAR, Protocol::Mysql, format!("localhost:{}", mariadb.port()))?;
+        self.ways.push(Way { name: way::DIRECT, door, process: None, database: Some(database) });
+        let uri = format!("localhost:{}", mariadb.port());
+        self.add_sidecar(way::SIDECAR, Protocol::Mysql, uri, database)?;
         let socket = format!("unix:{}", mariadb.socket().display());
-        self.add_sidecar(way::SIDECAR_UNIX, Protocol::Mysql, socket)?;
+        self.add_sidecar(way::SIDECAR_UNIX, Protocol::Mysql, socket, database)?;
         if peers {
-            self.add_blind_peers(Protocol::Mysql, mariadb.port())?;
+            self.add_blind_peers(Protocol::Mysql, mariadb.port(), database)?;
         }
         self.mariadb = Some(mariadb);
         Ok(())
@@ -57,39 +61,48 @@ impl Stage {
 
     pub(super) fn add_null(&mut self, peers: bool) -> Result<()> {
         let (daemon, address) = children::null(&self.files, Protocol::Postgres)?;
+        let database = Process::new(daemon.id())?;
         self.children.push(daemon);
         let door = self.direct_door(Protocol::Postgres, address)?;
-        self.ways.push(Way { name: way::NULL_DIRECT, door, process: None });
-        self.add_sidecar(way::NULL_SIDECAR, Protocol::Postgres, format!("localhost:{}", address.port()))?;
+        self.ways.push(Way { name: way::NULL_DIRECT, door, process: None, database: Some(database) });
+        let uri = format!("localhost:{}", address.port());
+        self.add_sidecar(way::NULL_SIDECAR, Protocol::Postgres, uri, database)?;
         if peers && let Some((daemon, between)) = children::haproxy_mtls(&self.files, address)? {
             let door = self.direct_door(Protocol::Postgres, between)?;
             // haproxy does not know SSLRequest: TLS comes first, on both legs.
             let door = Door { opening: Opening::Direct, tls: with_alpn(&door.tls), ..door };
-            self.add_peer(way::NULL_HAPROXY_MTLS, door, daemon)?;
+            self.add_peer(way::NULL_HAPROXY_MTLS, door, daemon, database)?;
         }
         Ok(())
     }
 
-    fn add_bare_relay(&mut self, port: u16) -> Result<()> {
+    fn add_bare_relay(&mut self, port: u16, database: Process) -> Result<()> {
         let (daemon, address) = children::bare_relay(&self.files, port)?;
         let door = self.direct_door(Protocol::Postgres, address)?;
-        self.add_peer(way::BARE_RELAY, door, daemon)
+        self.add_peer(way::BARE_RELAY, door, daemon, database)
     }
 
-    fn add_blind_peers(&mut self, protocol: Protocol, port: u16) -> Result<()> {
+    fn add_blind_peers(&mut self, protocol: Protocol, port: u16, database: Process) -> Result<()> {
         let haproxy = children::haproxy_tcp(&self.files, protocol.word(), port)?;
         let nginx = children::nginx_tcp(&self.files, protocol.word(), port)?;
         for (name, started) in [(way::HAPROXY_TCP, haproxy), (way::NGINX_TCP, nginx)] {
             if let Some((daemon, address)) = started {
                 let door = self.direct_door(protocol, address)?;
-                self.add_peer(name, door, daemon)?;
+                self.add_peer(name, door, daemon, database)?;
             }
         }
         Ok(())
     }
 
-    fn add_peer(&mut self, name: &'static str, door: Door, daemon: e2e::Daemon) -> Result<()> {
-        self.ways.push(Way { name, door, process: Some(Process::new(daemon.id())?) });
+    fn add_peer(
+        &mut self,
+        name: &'static str,
+        door: Door,
+        daemon: e2e::Daemon,
+        database: Process,
+    ) -> Result<()> {
+        let process = Some(Process::new(daemon.id())?);
+        self.ways.push(Way { name, door, process, database: Some(database) });
         self.children.push(daemon);
         Ok(())
     }

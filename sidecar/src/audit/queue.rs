@@ -184,11 +184,7 @@ impl<T: Urgent> Receiver<T> {
         self.batch.pop_front()
     }
 
-    fn sleep<'a>(
-        &self,
-        state: MutexGuard<'a, State<T>>,
-        left: Option<Duration>,
-    ) -> MutexGuard<'a, State<T>> {
+    fn sleep<'a>(&self, state: MutexGuard<'a, State<T>>, left: Option<Duration>) -> MutexGuard<'a, State<T>> {
         let bell = &self.shared.bell;
         let mut state = match left {
             Some(left) => bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,

@@ -60,6 +60,8 @@ pub(crate) struct Verdict {
     pub(crate) aim: Option<f64>,
     pub(crate) better: Better,
     pub(crate) measured: Option<Spread>,
+    /// For rates: what the processor time of everybody says about the same.
+    pub(crate) by_cost: Option<Spread>,
     pub(crate) outcome: Outcome,
 }
 
@@ -176,6 +178,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
             aim: target.aim,
             better: target.better,
             measured,
+            by_cost: target.by_cost(report).filter(|_| fits),
             outcome: measured.map_or(Outcome::NotMeasured, |spread| target.judge(spread.median)),
         }
     };
@@ -193,6 +196,12 @@ impl Target {
             _ if reaches(self.must) => Outcome::Met,
             _ => Outcome::Missed,
         }
+    }
+
+    /// Processor time of everybody on the other way, against that on this one.
+    fn by_cost(&self, report: &Report) -> Option<Spread> {
+        let Measure::Rate { at, way, of } = self.measure else { return None };
+        paired(report, at, of, way, |way| &way.everybody_rounds)
     }
 
     fn measured(&self, report: &Report) -> Option<Spread> {

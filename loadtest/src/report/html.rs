@@ -50,7 +50,9 @@ fn preface(report: &Report) -> String {
         "<p class=\"facts\">{} × {} · {} · {} · {} rounds of {} s, ways taking turns · load average {:.1} before, {:.1} after · {}</p>\
          <pre>{}</pre>\
          <p>Every ratio is against the baseline of the same round; bars are medians, whiskers reach from quartile to quartile. \
-         Machine noise hits both sides of a ratio alike; absolute figures are this machine's, on that day.</p>\
+         Machine noise hits both sides of a ratio alike; absolute figures are this machine's, on that day. \
+         <i>By cost</i> is the same ratio as the processor time of everybody (clients, process in between, database) says it: \
+         what one core would give that nobody else uses.</p>\
          <details><summary>The ways compared</summary><dl>{}</dl></details>",
         machine.cores,
         escape(&machine.processor),
@@ -74,7 +76,7 @@ fn verdicts(verdicts: &[Verdict]) -> String {
     }
     let mut table =
         "<h2>Targets</h2><div class=\"wide\"><table><thead><tr><th>target</th><th>must</th><th>aim</th>\
-                     <th>measured</th><th>quartiles</th><th></th></tr></thead><tbody>"
+                     <th>measured</th><th>quartiles</th><th>by cost</th><th></th></tr></thead><tbody>"
             .to_owned();
     for verdict in looked_at {
         let sign = if verdict.better == Better::Higher { "≥" } else { "≤" };
@@ -87,7 +89,7 @@ fn verdicts(verdicts: &[Verdict]) -> String {
         let _ = write!(
             table,
             "<tr><td>{}</td><td class=\"n\">{sign} {}</td><td class=\"n\">{}</td><td class=\"n\"><b>{}</b></td>\
-             <td class=\"n\">{}</td><td><span class=\"badge {class}\">{}</span></td></tr>",
+             <td class=\"n\">{}</td><td class=\"n\">{}</td><td><span class=\"badge {class}\">{}</span></td></tr>",
             escape(&verdict.name),
             number(verdict.must),
             verdict.aim.map(number).unwrap_or_default(),
@@ -95,6 +97,7 @@ fn verdicts(verdicts: &[Verdict]) -> String {
             spread
                 .map(|spread| format!("{}–{}", number(spread.low), number(spread.high)))
                 .unwrap_or_default(),
+            verdict.by_cost.map(|spread| number(spread.median)).unwrap_or_default(),
             verdict.outcome.word()
         );
     }

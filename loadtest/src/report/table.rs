@@ -114,7 +114,7 @@ fn quartiles(spread: &Spread) -> String {
 }
 
 fn print_verdicts(verdicts: &[&Verdict]) {
-    let mut table = Table::new(&["target", "must", "aim", "measured", "", ""]);
+    let mut table = Table::new(&["target", "must", "aim", "measured", "", "by cost", "", ""]);
     for verdict in verdicts {
         let measured = verdict.measured;
         table.row(vec![
@@ -126,6 +126,8 @@ fn print_verdicts(verdicts: &[&Verdict]) {
                 .filter(|spread| spread.low < spread.high)
                 .map(|spread| quartiles(&spread))
                 .unwrap_or_default(),
+            verdict.by_cost.map(|spread| number(spread.median)).unwrap_or_default(),
+            verdict.by_cost.map(|spread| quartiles(&spread)).unwrap_or_default(),
             verdict.outcome.word().to_owned(),
         ]);
     }

@@ -48,7 +48,7 @@ mod way;
 use door::Protocol;
 use report::Report;
 use run::Plan;
-use scenario::Scenario;
+use scenario::{Measure, Scenario};
 use stage::{Cast, Other};
 
 /// Measures what the sidecar costs.
@@ -137,6 +137,9 @@ struct Run {
     /// Questions a second in the open loop.
     #[arg(long, default_value_t = 2000.0)]
     rate: f64,
+    /// Megabytes of one large result, or of one large statement.
+    #[arg(long, default_value_t = 50)]
+    megabytes: u32,
     /// Idle connections.
     #[arg(long, default_value_t = 1000)]
     idle: usize,
@@ -226,8 +229,11 @@ impl Run {
             protocols: self.protocols.clone(),
             clients: self.clients.clone(),
             rounds: self.rounds,
-            time: Duration::from_secs_f64(self.seconds),
-            rate: self.rate,
+            measure: Measure {
+                time: Duration::from_secs_f64(self.seconds),
+                rate: self.rate,
+                megabytes: self.megabytes,
+            },
             idle_connections: self.idle,
             ways: self.ways.clone(),
             cast: Cast {

@@ -10,7 +10,7 @@ use crate::{
     load::Sample,
     machine,
     report::{OnWay, Report, Series},
-    scenario::Scenario,
+    scenario::{Measure, Scenario},
     special,
     stage::{self, Cast, Stage},
     target,
@@ -24,9 +24,7 @@ pub(crate) struct Plan {
     pub(crate) protocols: Vec<Protocol>,
     pub(crate) clients: Vec<usize>,
     pub(crate) rounds: usize,
-    pub(crate) time: Duration,
-    /// Of the open loop, a second.
-    pub(crate) rate: f64,
+    pub(crate) measure: Measure,
     pub(crate) idle_connections: usize,
     /// Only these ways, and what they are compared with.
     pub(crate) ways: Vec<String>,
@@ -48,7 +46,7 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
         began: machine::rfc3339(began)?,
         machine: machine::describe(stage.versions.clone(), load_before),
         rounds: plan.rounds,
-        seconds: plan.time.as_secs_f64(),
+        seconds: plan.measure.time.as_secs_f64(),
         series: Vec::new(),
         idle: Vec::new(),
         syscalls: Vec::new(),
@@ -102,14 +100,14 @@ impl Player<'_> {
     fn rounds(&mut self, scenario: Scenario) -> Result<()> {
         for protocol in self.plan.protocols.iter().copied().filter(|protocol| scenario.is_for(*protocol)) {
             for clients in scenario.clients(&self.plan.clients) {
-                let (time, rate) = (self.plan.time, self.plan.rate);
+                let measure = self.plan.measure;
                 let ways = self.ways(protocol);
-                self.take_turns(scenario, clients, &ways, |_, way| scenario.round(way, clients, time, rate))?;
+                self.take_turns(scenario, clients, &ways, |_, way| scenario.round(way, clients, measure))?;
                 let pure = matches!(scenario, Scenario::Simple | Scenario::Connect);
                 if protocol == Protocol::Postgres && pure {
                     let ways = self.null_ways();
                     self.take_turns(scenario, clients, &ways, |_, way| {
-                        scenario.round(way, clients, time, rate)
+                        scenario.round(way, clients, measure)
                     })?;
                 }
             }
@@ -163,7 +161,7 @@ impl Player<'_> {
             let touched = [way::DIRECT, way::SIDECAR, way::SIDECAR_UNIX];
             let ways = self.ways(protocol);
             let ways: Vec<_> = ways.into_iter().filter(|way| touched.contains(&way.name)).collect();
-            let time = self.plan.time;
+            let time = self.plan.measure.time;
             self.take_turns(Scenario::ConnectCold, 1, &ways, |stage, way| special::cold(stage, way, time))?;
         }
         Ok(())
@@ -172,7 +170,7 @@ impl Player<'_> {
     fn issue(&mut self) -> Result<()> {
         let Some(protocol) = self.plan.protocols.first().copied() else { return Ok(()) };
         let Some(way) = self.stage.way(protocol, way::SIDECAR).cloned() else { return Ok(()) };
-        let time = self.plan.time;
+        let time = self.plan.measure.time;
         self.take_turns(Scenario::Issue, 1, &[way], |stage, _| special::issue(stage, protocol, time))
     }
 

@@ -95,7 +95,8 @@ impl Scenario {
     }
 
     /// One round on one way.
-    pub(crate) fn round(self, way: &Way, clients: usize, time: Duration, rate: f64) -> Result<Sample> {
+    pub(crate) fn round(self, way: &Way, clients: usize, measure: Measure) -> Result<Sample> {
+        let Measure { time, rate, megabytes } = measure;
         let query = |mode| move |session: &mut dyn Session, keys: &mut Keys| ask(session, mode, keys);
         match self {
             Self::Simple => load::closed(way, clients, time, true, query(Mode::Simple)),
@@ -104,10 +105,10 @@ impl Scenario {
             Self::OpenLoop => load::open(way, clients, time, rate, query(Mode::Prepared)),
             Self::Connect => load::reconnecting(way, clients, time),
             Self::Download => load::closed(way, clients, time, false, |session, _| {
-                session.download(MEGABYTES).map(|bytes| bytes as f64 / 1e6)
+                session.download(megabytes).map(|bytes| bytes as f64 / 1e6)
             }),
             Self::Upload => load::closed(way, clients, time, false, |session, _| {
-                session.upload(MEGABYTES).map(|bytes| bytes as f64 / 1e6)
+                session.upload(megabytes).map(|bytes| bytes as f64 / 1e6)
             }),
             Self::Mixed => load::closed(way, clients, time, true, |session, keys| mixed(way, session, keys)),
             Self::ConnectCold | Self::Idle | Self::Syscalls | Self::Issue => {
@@ -117,8 +118,15 @@ impl Scenario {
     }
 }
 
-/// Megabytes of one result, or of one copy.
-const MEGABYTES: u32 = 50;
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measure {
+    pub(crate) time: Duration,
+    /// Questions a second of the open loop.
+    pub(crate) rate: f64,
+    /// Of one large result or statement.
+    pub(crate) megabytes: u32,
+}
 
 fn ask(session: &mut dyn Session, mode: Mode, keys: &mut Keys) -> Result<f64> {
     session.query(mode, keys.next())?;

@@ -28,6 +28,8 @@ fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
         "--clients=1,2",
         "--idle=5",
         "--rate=100",
+        "--megabytes=1",
+        "--no-peers",
         "--json",
         json.to_str().unwrap(),
         "--html",

@@ -8,7 +8,7 @@ use crate::spread::Spread;
 /// Width of every plot; the page scales it.
 const WIDTH: f64 = 760.0;
 const LABEL: f64 = 150.0;
-const VALUE: f64 = 130.0;
+const VALUE: f64 = 200.0;
 const ROW: f64 = 30.0;
 const BAR: f64 = 16.0;
 

@@ -7,7 +7,7 @@ SELECTION := --workspace --features cli/danger-software-key,cli/usb
 DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test suites lint arrows fuzz
+.PHONY: help demo build test suites lint arrows fuzz bench loadtest
 
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,21 @@ lint: arrows ## Formatting, clippy, documentation, dependency rules
 
 arrows: ## Check that no crate depends on what it must not know
 	@scripts/check-arrows.sh
+
+# What is measured is what is shipped: release builds, one selection for all of them.
+MEASURED := --release -p authd -p sidecar -p cli -p loadtest
+
+bench: ## Benches of the hot path, compared with the recorded ratios; RECORD=1 records them anew
+	@scripts/install.sh cc
+	cargo bench -p auth --features auth/testing --bench authorize
+	cargo bench -p protocols --bench relay
+	cargo run --quiet --release -p loadtest -- benches --baseline docs/benches.json $(if $(RECORD),--record)
+
+# For example: make loadtest ARGS='--one-core --scenarios simple --protocols postgres --html report.html'
+loadtest: ## What the sidecar costs against no sidecar and against peers (haproxy, nginx where installed); ARGS for loadtest run
+	@scripts/install.sh cc postgresql mariadb
+	cargo build $(MEASURED) --bins
+	target/release/loadtest run $(ARGS)
 
 # Seconds for each target.
 FUZZ_SECONDS ?= 60

@@ -2,6 +2,7 @@
 # The arrows of the house, checked on what cargo really links (normal and build dependencies, default features):
 #
 #   sidecar -> auth, protocols     authd -> auth     cli -> auth     auth and protocols do not know each other
+#   loadtest -> auth, protocols, and e2e, which starts the built programs (and knows cli, for a person's home)
 #
 # Only authd can sign and store, and nothing links OpenSSL or a second crypto provider.
 set -euo pipefail
@@ -34,6 +35,8 @@ forbid auth protocols sidecar cli "${authd_only[@]}"
 # opensrv-mysql's reader is unsound: it stands in tests alone, where an upstream stands.
 forbid protocols auth sidecar cli opensrv-mysql "${authd_only[@]}"
 forbid sidecar cli opensrv-mysql "${authd_only[@]}"
+# It measures the programs as they are: nothing of theirs is linked into it. Its security key is one in software, of a library.
+forbid loadtest sidecar authd rusqlite libsqlite3-sys rcgen webauthn-rs argon2
 forbid cli protocols sidecar "${authd_only[@]}"
 forbid authd protocols sidecar cli
 

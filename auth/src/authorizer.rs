@@ -115,6 +115,12 @@ impl Authorizer {
             && snapshot.has_otp_device(user)
     }
 
+    /// Below the door, for what is measured there.
+    #[cfg(feature = "testing")]
+    pub(crate) fn core(&self) -> &Core {
+        &self.0
+    }
+
     /// Lets somebody in, or says why not. `credential` is what the client presented and proved to hold the key of: the caller
     /// has verified the handshake's signature and nothing else. No network call; any input is answered.
     ///

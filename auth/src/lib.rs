@@ -126,8 +126,21 @@ pub mod receipt;
 pub mod replica;
 pub mod resource;
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "testing")))]
 mod testing;
+/// For benches alone; no build of a program has it.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+#[expect(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests panic freely"
+)]
+pub mod testing;
 
 pub use authorizer::{Authorizer, SessionRequest};
 pub use clock::Clock;

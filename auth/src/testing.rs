@@ -1,5 +1,7 @@
 //! For the tests alone: an authority that signs anything, a security key that says anything, and a small world to try them in.
 
+#[cfg(feature = "testing")]
+pub mod bench;
 pub(crate) mod forge;
 pub(crate) mod security_key;
 pub(crate) mod ssh;

@@ -54,7 +54,7 @@ pub use node_world::{NodeWorld, role_for};
 pub use openssh::OpenSsh;
 pub use otp::OtpDevice;
 pub use postgres::Postgres;
-pub use process::{Daemon, Finished, command_line, poll, run};
+pub use process::{Daemon, Finished, command_line, mortal, poll, run};
 pub use psql::Psql;
 pub use sidecar::{Guarded, Sidecar, SidecarOptions, guard};
 pub use sshd::{Sshd, account};

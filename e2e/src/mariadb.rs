@@ -103,6 +103,12 @@ impl Mariadb {
         self.port
     }
 
+    /// The process id of the server.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Its Unix socket.
     #[must_use]
     pub fn socket(&self) -> &Path {

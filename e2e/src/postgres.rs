@@ -90,6 +90,12 @@ impl Postgres {
         self.port
     }
 
+    /// The process id of the server, whose children serve sessions.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Its Unix socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

@@ -41,7 +41,8 @@ pub fn poll<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<Op
 }
 
 /// A command that dies with the thread that starts it: the kernel sends `signal` (PR_SET_PDEATHSIG).
-pub(crate) fn mortal(program: impl AsRef<OsStr>, signal: &str) -> Command {
+#[must_use]
+pub fn mortal(program: impl AsRef<OsStr>, signal: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.arg(format!("--pdeathsig={signal}")).arg("--").arg(program);
     command

@@ -8,6 +8,7 @@
 //! Everything that is half done when a pump is dropped lives outside of it: the session can be ended at any
 //! `.await`, and its client still told why, between two messages.
 
+mod ahead;
 mod buffer;
 mod close;
 mod downstream;
@@ -24,6 +25,7 @@ use crate::frame::{Errand, Follow, Inspect, Step};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::{End, Malformed, RelayError, RelayFault, Tap, TapClosed, Transferred, Verdict};
 
+pub(crate) use ahead::ReadAhead;
 pub(crate) use buffer::Buffer;
 pub(crate) use close::{HEARD_OUT, close};
 use downstream::{Broken, Downstream};

@@ -78,4 +78,8 @@ impl<S: Readable + Unpin> Readable for Prefixed<S> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.taken < self.prefix.len() { Poll::Ready(Ok(())) } else { self.inner.poll_readable(cx) }
     }
+
+    fn has_more(&self) -> bool {
+        self.taken < self.prefix.len() || self.inner.has_more()
+    }
 }

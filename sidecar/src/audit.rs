@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! session ── Trail ──▶ queue, bounded in bytes ──▶ writer thread ──▶ spool on disk ──▶ shipper ──▶ authd
-//!              waits here while it is full          fdatasync         survives kill -9    retries for ever
+//!              waits here while it is full      gathers, fdatasync    survives kill -9    retries for ever
 //! ```
 //!
 //! - `db.session.start` is on disk before the upstream is dialled; when it cannot be written there is no session.
@@ -17,7 +17,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -31,6 +31,7 @@ use uuid::Uuid;
 
 mod channels;
 mod event;
+mod queue;
 mod rejected;
 mod shipper;
 mod spool;
@@ -88,7 +89,7 @@ impl From<WriteFailed> for AuditError {
 /// The way into the audit trail. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Audit {
-    queue: mpsc::Sender<Command>,
+    queue: queue::Sender<Command>,
     space: Arc<Semaphore>,
     state: Arc<State>,
     bound: u64,
@@ -117,9 +118,9 @@ impl Audit {
         let id = Uuid::now_v7();
         writer::create_directory(&root.spool(id))?;
         let state = State::new(root.size()?);
-        let (queue, commands) = mpsc::channel();
+        let (queue, commands) = queue::queue();
         let writer = Writer::new(root.spool(id), Arc::clone(&state));
-        thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run(&commands))?;
+        thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run(commands))?;
         let audit = Self {
             queue,
             space: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),

@@ -10,13 +10,13 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::UpstreamAddress;
-use crate::relay::{Readable, Stream};
+use crate::relay::{ReadAhead, Readable, Stream};
 
 /// TCP or Unix.
 pub(crate) type Socket = Either<TcpStream, UnixStream>;
 
 /// Without TLS or with it.
-pub(crate) type UpstreamStream = Either<Socket, Box<TlsStream<Socket>>>;
+pub(crate) type UpstreamStream = Either<Socket, Box<TlsStream<ReadAhead<Socket>>>>;
 
 impl<L: Stream, R: Stream> Readable for Either<L, R> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -25,11 +25,33 @@ impl<L: Stream, R: Stream> Readable for Either<L, R> {
             Self::Right(right) => right.poll_readable(cx),
         }
     }
+
+    fn read_ahead(&mut self) {
+        match self {
+            Self::Left(left) => left.read_ahead(),
+            Self::Right(right) => right.read_ahead(),
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        match self {
+            Self::Left(left) => left.has_more(),
+            Self::Right(right) => right.has_more(),
+        }
+    }
 }
 
 impl<S: Stream> Readable for Box<S> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_readable(cx)
+    }
+
+    fn read_ahead(&mut self) {
+        (**self).read_ahead();
+    }
+
+    fn has_more(&self) -> bool {
+        (**self).has_more()
     }
 }
 

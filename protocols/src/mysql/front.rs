@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
-use crate::relay::{Stream, close};
+use crate::relay::{ReadAhead, Stream, close};
 use crate::{AcceptError, Accepted, Limits, Refusal, RefusalCode};
 
 use super::capabilities::Capabilities;
@@ -32,7 +32,7 @@ use super::{TUNNEL_ALPN, error_packet, login};
 const ALLOWANCE: usize = 10_000;
 
 /// A client's stream: always TLS.
-pub(super) type ClientStream<S> = TlsStream<S>;
+pub(super) type ClientStream<S> = TlsStream<ReadAhead<S>>;
 
 /// What a connection is greeted with; the scramble is fresh each time.
 struct Welcome<'a> {
@@ -78,7 +78,7 @@ pub(super) async fn knock<S: Stream>(
     if !handshake::is_ssl_request(&first) {
         return Err(turn_away(&mut socket, &talk, tls_required(), limits).await);
     }
-    let mut stream = Box::new(acceptor.accept(socket).await.map_err(AcceptError::Tls)?);
+    let mut stream = Box::new(acceptor.accept(ReadAhead::new(socket)).await.map_err(AcceptError::Tls)?);
     match stream.get_ref().1.alpn_protocol() {
         None => {}
         Some(TUNNEL_ALPN) => {

@@ -13,6 +13,7 @@ use tokio_util::either::Either;
 use zeroize::Zeroizing;
 
 use crate::endpoint::{Endpoint, Socket, UpstreamStream, UpstreamTls};
+use crate::relay::ReadAhead;
 use crate::{DialError, Login, UpstreamReport};
 
 use super::auth::{self, Method, Proof};
@@ -172,7 +173,8 @@ async fn secure(
     said.write(&mut request);
     talk.send(&mut socket, &request).await.map_err(DialError::Connect)?;
     let connector = TlsConnector::from(tls.config.clone());
-    let stream = connector.connect(tls.server_name.clone(), socket).await.map_err(DialError::Tls)?;
+    let stream = connector.connect(tls.server_name.clone(), ReadAhead::new(socket)).await;
+    let stream = stream.map_err(DialError::Tls)?;
     Ok(Either::Right(Box::new(stream)))
 }
 

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::AcceptError;
 use crate::refusal::{Refusal, RefusalCode};
-use crate::relay::{Stream, close};
+use crate::relay::{ReadAhead, Stream, close};
 use crate::starttls::Prefixed;
 
 use super::startup::{self, Opening, Startup};
@@ -30,7 +30,7 @@ use super::{ALPN, Limits, TUNNEL_ALPN, error_response};
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A client's stream: always TLS.
-pub(super) type ClientStream<S> = TlsStream<Prefixed<S>>;
+pub(super) type ClientStream<S> = TlsStream<ReadAhead<Prefixed<S>>>;
 
 /// What a client turned out to want.
 #[derive(Debug)]
@@ -88,7 +88,8 @@ async fn direct<S: Stream>(
     acceptor: &TlsAcceptor,
     limits: &Limits,
 ) -> Result<Front<S>, AcceptError> {
-    let stream = acceptor.accept(Prefixed::with_prefix(first, socket)).await.map_err(AcceptError::Tls)?;
+    let stream = acceptor.accept(ReadAhead::new(Prefixed::with_prefix(first, socket))).await;
+    let stream = stream.map_err(AcceptError::Tls)?;
     let tunnel = match alpn(&stream) {
         Some(ALPN) => false,
         Some(TUNNEL_ALPN) => true,
@@ -103,7 +104,7 @@ async fn negotiated<S: Stream>(
     acceptor: &TlsAcceptor,
     limits: &Limits,
 ) -> Result<Front<S>, AcceptError> {
-    let stream = acceptor.accept(Prefixed::bare(socket)).await.map_err(AcceptError::Tls)?;
+    let stream = acceptor.accept(ReadAhead::new(Prefixed::bare(socket))).await.map_err(AcceptError::Tls)?;
     match alpn(&stream) {
         None | Some(ALPN) => inside(stream, false, limits).await,
         Some(other) => Err(AcceptError::Alpn(Some(other.to_vec()))),

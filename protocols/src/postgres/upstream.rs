@@ -11,6 +11,7 @@ use tokio_util::either::Either;
 use zeroize::Zeroizing;
 
 use crate::endpoint::{Endpoint, Socket, UpstreamAddress, UpstreamStream, UpstreamTls};
+use crate::relay::ReadAhead;
 use crate::{DialError, Login, Replication};
 
 use super::cancel::Route;
@@ -61,7 +62,8 @@ async fn open(address: &UpstreamAddress, tls: Option<&UpstreamTls>) -> Result<Up
     let Some(tls) = tls else { return Ok(Either::Left(socket)) };
     request_tls(&mut socket).await?;
     let connector = TlsConnector::from(tls.config.clone());
-    let stream = connector.connect(tls.server_name.clone(), socket).await.map_err(DialError::Tls)?;
+    let stream = connector.connect(tls.server_name.clone(), ReadAhead::new(socket)).await;
+    let stream = stream.map_err(DialError::Tls)?;
     Ok(Either::Right(Box::new(stream)))
 }
 

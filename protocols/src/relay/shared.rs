@@ -23,6 +23,15 @@ pub trait Readable {
     /// # Errors
     /// The connection failed.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// From now on as much may be read from the connection as there is, in advance of what is asked for.
+    fn read_ahead(&mut self) {}
+
+    /// Whether bytes have been read from the connection that a read would not have to wait for: whole records, or
+    /// a part of one.
+    fn has_more(&self) -> bool {
+        false
+    }
 }
 
 impl Readable for TcpStream {
@@ -44,15 +53,31 @@ impl Readable for tokio::io::DuplexStream {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Readable for server::TlsStream<S> {
+impl<S: AsyncRead + AsyncWrite + Readable + Unpin> Readable for server::TlsStream<S> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_fill_buf(cx).map_ok(|_| ())
     }
+
+    fn read_ahead(&mut self) {
+        self.get_mut().0.read_ahead();
+    }
+
+    fn has_more(&self) -> bool {
+        self.get_ref().0.has_more()
+    }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Readable for client::TlsStream<S> {
+impl<S: AsyncRead + AsyncWrite + Readable + Unpin> Readable for client::TlsStream<S> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_fill_buf(cx).map_ok(|_| ())
+    }
+
+    fn read_ahead(&mut self) {
+        self.get_mut().0.read_ahead();
+    }
+
+    fn has_more(&self) -> bool {
+        self.get_ref().0.has_more()
     }
 }
 
@@ -73,11 +98,14 @@ pub(super) enum Filled {
 pub(super) struct Shared<'a, S>(Mutex<&'a mut S>);
 
 impl<'a, S: Stream> Shared<'a, S> {
+    /// A stream whose session has begun: whatever it holds may be read.
     pub(super) fn new(stream: &'a mut S) -> Self {
+        stream.read_ahead();
         Self(Mutex::new(stream))
     }
 
-    /// Reads once into `buffer`, which is taken from the pool only when bytes are there.
+    /// Reads into `buffer`, which is taken from the pool only when bytes are there: once from the connection, and
+    /// all that this brought.
     /// A connection that ends without TLS's goodbye (`close_notify`) just ends.
     ///
     /// # Cancel safety
@@ -129,12 +157,19 @@ fn poll_fill<S: Stream>(
         ready!(stream.poll_readable(cx))?;
     }
     let space = buffer.get_or_insert_with(Buffer::take);
-    let mut read = ReadBuf::new(space.free());
-    let result = Pin::new(stream).poll_read(cx, &mut read);
-    let bytes = read.filled().len();
-    space.fill(bytes);
+    let (mut bytes, mut result) = read(stream, space, cx);
     if bytes > 0 {
-        return Poll::Ready(Ok(Filled::More));
+        // One write for many records.
+        while bytes > 0 && stream.has_more() && !space.free().is_empty() {
+            (bytes, result) = read(stream, space, cx);
+        }
+        return match result {
+            // That it is over will be said again; that it is broken may not be.
+            Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(error))
+            }
+            _ => Poll::Ready(Ok(Filled::More)),
+        };
     }
     // Readable was said too early, or this is the end: an empty buffer does not wait with the session.
     if space.is_empty() {
@@ -142,6 +177,19 @@ fn poll_fill<S: Stream>(
     }
     ready!(result)?;
     Poll::Ready(Ok(Filled::End))
+}
+
+/// One read into the free space; how many bytes it brought.
+fn read<S: Stream>(
+    stream: &mut S,
+    space: &mut Buffer,
+    cx: &mut Context<'_>,
+) -> (usize, Poll<io::Result<()>>) {
+    let mut read = ReadBuf::new(space.free());
+    let result = Pin::new(stream).poll_read(cx, &mut read);
+    let bytes = read.filled().len();
+    space.fill(bytes);
+    (bytes, result)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The one thread that writes the spool: events from all sessions, in groups, each group made durable by one `fdatasync`.
 //!
 //! Whoever waits for durability is answered after the sync that covers its event. Events that nobody waits for are
-//! written at once (so they survive the death of the process) and synced within [`SYNC_WITHIN`] (so they survive the
-//! death of the machine). When the disk fails, everybody who waits is told, every live session is ended through
+//! gathered for [`GATHER`](super::queue::GATHER) and written (so they survive the death of the process), and synced within
+//! [`SYNC_WITHIN`] (so they survive the death of the machine). When the disk fails, everybody who waits is told, every live session is ended through
 //! [`State::failures`], and the thread tries a fresh segment each second until one can be written.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
+        mpsc::RecvTimeoutError,
     },
     time::{Duration, Instant},
 };
@@ -21,7 +21,10 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, info};
 
-use super::spool::{append_line, segment_path};
+use super::{
+    queue::{Receiver, Urgent},
+    spool::{append_line, segment_path},
+};
 
 /// A segment is closed once it is this long; the group that fills it may make it [`GROUP_BYTES`] longer, and a record.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -37,6 +40,15 @@ pub(super) enum Command {
     Record(Item),
     /// Sync, answer, and stop.
     Close(oneshot::Sender<()>),
+}
+
+impl Urgent for Command {
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Record(item) => item.done.is_some(),
+            Self::Close(_) => true,
+        }
+    }
 }
 
 pub(super) struct Item {
@@ -106,16 +118,16 @@ impl Writer {
     }
 
     /// Writes until told to close, or until nobody is left to send.
-    pub(super) fn run(mut self, queue: &mpsc::Receiver<Command>) {
+    pub(super) fn run(mut self, mut queue: Receiver<Command>) {
         loop {
-            let closing = match self.wait(queue) {
-                Ok(Command::Record(first)) => self.write_group(first, queue),
+            let closing = match self.wait(&mut queue) {
+                Ok(Command::Record(first)) => self.write_group(first, &mut queue),
                 Ok(Command::Close(done)) => Some(done),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Timeout) => {
                     self.idle();
                     None
                 }
-                Err(mpsc::RecvTimeoutError::Disconnected) => return self.idle(),
+                Err(RecvTimeoutError::Disconnected) => return self.idle(),
             };
             if let Some(done) = closing {
                 self.idle();
@@ -125,18 +137,17 @@ impl Writer {
         }
     }
 
-    fn wait(&self, queue: &mpsc::Receiver<Command>) -> Result<Command, mpsc::RecvTimeoutError> {
-        if self.state.broken.load(Ordering::Acquire) {
-            return queue.recv_timeout(PROBE_EVERY);
-        }
-        match self.dirty_since {
-            Some(since) => queue.recv_timeout(SYNC_WITHIN.saturating_sub(since.elapsed())),
-            None => queue.recv().map_err(|mpsc::RecvError| mpsc::RecvTimeoutError::Disconnected),
-        }
+    fn wait(&self, queue: &mut Receiver<Command>) -> Result<Command, RecvTimeoutError> {
+        let within = match self.dirty_since {
+            _ if self.state.broken.load(Ordering::Acquire) => Some(PROBE_EVERY),
+            Some(since) => Some(SYNC_WITHIN.saturating_sub(since.elapsed())),
+            None => None,
+        };
+        queue.next_within(within)
     }
 
     /// Writes `first` and what else is waiting; answers a request to close that was found among it.
-    fn write_group(&mut self, first: Item, queue: &mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+    fn write_group(&mut self, first: Item, queue: &mut Receiver<Command>) -> Option<oneshot::Sender<()>> {
         let (mut waiting, mut spaces, mut closing) = (Vec::new(), Vec::new(), None);
         let first_sequence = self.next_sequence;
         self.buffer.clear();
@@ -154,7 +165,7 @@ impl Writer {
                     break;
                 }
             }
-            next = if self.buffer.len() < GROUP_BYTES { queue.try_recv().ok() } else { None };
+            next = if self.buffer.len() < GROUP_BYTES { queue.next_gathered() } else { None };
         }
         let outcome = self.append(first_sequence).and_then(|()| {
             let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);

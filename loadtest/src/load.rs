@@ -1,0 +1,224 @@
+//! Load: clients that ask as fast as they are answered, or at a rate that does not wait for answers.
+//!
+//! Each client is a thread of its own that blocks: one write, one read, no event loop. Connections are open and warm before
+//! the clock starts.
+
+use std::{
+    sync::{Barrier, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+
+use crate::{
+    accounting::Process,
+    door::Door,
+    session::{self, Keys, Session},
+    way::Way,
+};
+
+/// Queries of each connection before the clock starts: the first are slower, everywhere.
+const WARM_UP: u32 = 30;
+
+/// What one round came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// Operations, or megabytes.
+    pub(crate) operations: f64,
+    pub(crate) elapsed: Duration,
+    /// Processor time of the process in between.
+    pub(crate) cpu: Option<Duration>,
+    /// Processor time of everybody: this process, the one in between, the database.
+    pub(crate) everybody: Option<Duration>,
+    /// Nanoseconds of each operation.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl Sample {
+    pub(crate) fn rate(&self) -> f64 {
+        self.operations / self.elapsed.as_secs_f64()
+    }
+
+    /// Microseconds of processor time of the process in between for each operation.
+    pub(crate) fn cpu_each(&self) -> Option<f64> {
+        self.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / self.operations.max(1.0))
+    }
+
+    /// The same of everybody.
+    pub(crate) fn everybody_each(&self) -> Option<f64> {
+        self.everybody.map(|cpu| cpu.as_secs_f64() * 1e6 / self.operations.max(1.0))
+    }
+}
+
+/// A histogram of nanoseconds up to two minutes, to three digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    #[expect(clippy::expect_used, reason = "these bounds are valid")]
+    Histogram::new_with_bounds(1, 120_000_000_000, 3).expect("a histogram of these bounds")
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a client did in a round, and its session, which stays open until everything is counted.
+struct Done {
+    operations: f64,
+    latency: Histogram<u64>,
+    session: Option<Box<dyn Session>>,
+}
+
+/// The kernel's account of one moment.
+pub(crate) struct Account {
+    between: Option<Duration>,
+    everybody: Option<Duration>,
+}
+
+impl Account {
+    pub(crate) fn of(way: &Way) -> Result<Self> {
+        let between = way.process.map(Process::cpu).transpose()?;
+        let everybody = match way.database {
+            Some(database) => {
+                Some(Process::own().cpu()? + database.family_cpu()? + between.unwrap_or_default())
+            }
+            None => None,
+        };
+        Ok(Self { between, everybody })
+    }
+
+    /// What came to it since: of the process in between, and of everybody.
+    pub(crate) fn since(&self, before: &Self) -> (Option<Duration>, Option<Duration>) {
+        let grown = |before: Option<Duration>, after: Option<Duration>| {
+            before.zip(after).map(|(before, after)| after.saturating_sub(before))
+        };
+        (grown(before.between, self.between), grown(before.everybody, self.everybody))
+    }
+}
+
+/// Runs `client` for each of `inputs` in a thread of its own, between two moments that they all share.
+fn side_by_side<T: Send>(
+    way: &Way,
+    inputs: Vec<T>,
+    client: impl Fn(usize, T, &Barrier) -> Result<Done> + Sync,
+) -> Result<Sample> {
+    let barrier = Barrier::new(inputs.len() + 1);
+    let round: Result<Sample> = thread::scope(|scope| {
+        let threads: Vec<_> = inputs
+            .into_iter()
+            .enumerate()
+            .map(|(number, input)| {
+                let (barrier, client) = (&barrier, &client);
+                scope.spawn(move || client(number, input, barrier))
+            })
+            .collect();
+        barrier.wait();
+        let (began, before) = (Instant::now(), Account::of(way)?);
+        let mut sessions = Vec::new();
+        let mut total = Done { operations: 0.0, latency: histogram(), session: None };
+        for thread in threads {
+            let done = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+            total.operations += done.operations;
+            total.latency.add(done.latency)?;
+            sessions.extend(done.session);
+        }
+        let elapsed = began.elapsed();
+        let (cpu, everybody) = Account::of(way)?.since(&before);
+        sessions.into_iter().for_each(|session| session.close());
+        Ok(Sample { operations: total.operations, elapsed, cpu, everybody, latency: total.latency })
+    });
+    round.with_context(|| format!("the way {}", way.name))
+}
+
+/// Opens the connections of a round.
+pub(crate) fn connect(way: &Way, clients: usize) -> Result<Vec<Box<dyn Session>>> {
+    let connections = (0..clients).map(|_| session::connect(&way.door)).collect::<Result<_>>();
+    connections.with_context(|| format!("the way {}", way.name))
+}
+
+/// Clients that do `work` again and again; it returns how many operations it was.
+pub(crate) fn closed(
+    way: &Way,
+    clients: usize,
+    time: Duration,
+    warm_up: bool,
+    work: impl Fn(&mut dyn Session, &mut Keys) -> Result<f64> + Sync,
+) -> Result<Sample> {
+    side_by_side(way, connect(way, clients)?, |number, mut session, barrier| {
+        let mut keys = Keys::new(number);
+        let warm = if warm_up { WARM_UP } else { 0 };
+        // Whoever fails before the clock starts is waited for all the same.
+        let warmed = (0..warm).try_for_each(|_| work(&mut *session, &mut keys).map(drop));
+        barrier.wait();
+        warmed?;
+        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
+        let deadline = Instant::now() + time;
+        let mut now = Instant::now();
+        while now < deadline {
+            done.operations += work(&mut *session, &mut keys)?;
+            let then = Instant::now();
+            done.latency.saturating_record(nanoseconds(then - now));
+            now = then;
+        }
+        done.session = Some(session);
+        Ok(done)
+    })
+}
+
+/// Clients that connect, ask one thing and go, again and again.
+pub(crate) fn reconnecting(way: &Way, clients: usize, time: Duration) -> Result<Sample> {
+    side_by_side(way, vec![(); clients], |number, (), barrier| {
+        let mut keys = Keys::new(number);
+        barrier.wait();
+        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            let began = Instant::now();
+            visit(&way.door, &mut keys)?;
+            done.operations += 1.0;
+            done.latency.saturating_record(nanoseconds(began.elapsed()));
+        }
+        Ok(done)
+    })
+}
+
+/// Connects, asks one thing and goes.
+pub(crate) fn visit(door: &Door, keys: &mut Keys) -> Result<()> {
+    let mut session = session::connect(door)?;
+    session.query(session::Mode::Simple, keys.next())?;
+    session.close();
+    Ok(())
+}
+
+/// Clients that ask at a fixed rate, all together so many times a second, whether or not they were answered. The time of an
+/// answer counts from when the question was due: one that had to wait behind a slow one says so (no coordinated omission).
+pub(crate) fn open(
+    way: &Way,
+    clients: usize,
+    time: Duration,
+    rate: f64,
+    work: impl Fn(&mut dyn Session, &mut Keys) -> Result<f64> + Sync,
+) -> Result<Sample> {
+    let start = Mutex::new(None);
+    side_by_side(way, connect(way, clients)?, |number, mut session, barrier| {
+        let mut keys = Keys::new(number);
+        let warmed = (0..WARM_UP).try_for_each(|_| work(&mut *session, &mut keys).map(drop));
+        barrier.wait();
+        warmed?;
+        let start = *start.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
+        // Every client's turn comes once in `clients` questions.
+        let mut turn = number;
+        loop {
+            let due = Duration::from_secs_f64(turn as f64 / rate);
+            if due >= time {
+                done.session = Some(session);
+                return Ok(done);
+            }
+            thread::sleep((start + due).saturating_duration_since(Instant::now()));
+            done.operations += work(&mut *session, &mut keys)?;
+            done.latency.saturating_record(nanoseconds(start.elapsed().saturating_sub(due)));
+            turn += clients;
+        }
+    })
+}

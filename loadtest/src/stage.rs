@@ -1,0 +1,273 @@
+//! The stage of a run: authd, databases, sidecars and peers as child processes, and every way between them, with
+//! certificates that authd has issued through its own API.
+
+use std::{net::SocketAddr, str::FromStr, sync::Arc};
+
+use anyhow::{Context, Result};
+use auth::{api::CaPin, proto::Route};
+use e2e::{Authd, Daemon, Mariadb, Postgres, Sidecar, SidecarOptions, Tctl};
+use rustls_pki_types::{CertificateDer, ServerName};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::{
+    accounting::Process,
+    door::{Door, Opening, Protocol, client_config},
+    files::Files,
+    guard::Guard,
+    machine,
+    person::Person,
+    way::{self, Way},
+};
+
+mod children;
+mod databases;
+
+/// Database user and database of every session.
+const USER: &str = "jerry";
+const DATABASE: &str = "app";
+
+/// Everything that a sidecar decides by: a touch for each session, and an allowance.
+const ROLE: &str = "\
+kind: role
+version: v6
+metadata:
+  name: load
+spec:
+  options:
+    require_session_mfa: true
+  allow:
+    db_labels: {env: load}
+    db_users: [jerry]
+    db_names: [app]
+";
+
+/// What a run needs to be on stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Cast {
+    pub(crate) postgres: bool,
+    pub(crate) mysql: bool,
+    pub(crate) null: bool,
+    /// All but authd share one processor; authd, which in life is on another machine, has the other one.
+    pub(crate) one_core: bool,
+    /// haproxy, nginx and the bare relay, where they are installed.
+    pub(crate) peers: bool,
+    /// Whatever else listens, by protocol: `pgbouncer=postgres:127.0.0.1:6432`.
+    pub(crate) others: Vec<Other>,
+}
+
+/// A peer that somebody else has started.
+#[derive(Clone, Debug)]
+pub(crate) struct Other {
+    pub(crate) name: &'static str,
+    pub(crate) protocol: Protocol,
+    pub(crate) address: SocketAddr,
+}
+
+impl FromStr for Other {
+    type Err = anyhow::Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || anyhow::anyhow!("not of the form NAME=postgres:HOST:PORT or NAME=mysql:HOST:PORT");
+        let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
+        let (protocol, address) = rest.split_once(':').ok_or_else(wrong)?;
+        let protocol = match protocol {
+            "postgres" => Protocol::Postgres,
+            "mysql" => Protocol::Mysql,
+            _ => return Err(wrong()),
+        };
+        // Once per run: names live as long as the program.
+        Ok(Self { name: String::leak(name.to_owned()), protocol, address: address.parse()? })
+    }
+}
+
+/// What is running. Stopped when dropped; the directory goes last.
+pub(crate) struct Stage {
+    pub(crate) ways: Vec<Way>,
+    pub(crate) person: Person,
+    pub(crate) guard: Guard,
+    pub(crate) runtime: Runtime,
+    pub(crate) tctl: Tctl,
+    /// Versions of what takes part.
+    pub(crate) versions: Vec<String>,
+    pub(crate) authd: Process,
+    files: Files,
+    database_authorities: Vec<CertificateDer<'static>>,
+    children: Vec<Daemon>,
+    sidecars: Vec<Sidecar>,
+    postgres: Option<Postgres>,
+    mariadb: Option<Mariadb>,
+    daemon: Authd,
+    dir: TempDir,
+}
+
+impl Stage {
+    /// Sets it up. Programs die with the thread that calls this.
+    pub(crate) fn set(cast: &Cast) -> Result<Self> {
+        let dir = e2e::directory()?;
+        // A thread of its own, so that connections to authd answer its pings while a round runs.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        if cast.one_core {
+            machine::keep_to(machine::last_core())?;
+        }
+        let mut daemon = Authd::start(&dir.path().join("authd"))?;
+        if cast.one_core {
+            machine::keep_to(0)?;
+        }
+        let authd = Process::new(daemon.daemon().id())?;
+        let tctl = Tctl::new(daemon.data_dir());
+        tctl.create(e2e::PREFERENCE)?;
+        tctl.create(ROLE)?;
+        let (address, pin) = (daemon.public_addr(), CaPin::from_str(&tctl.ca_pin()?)?);
+        let invitation = tctl.invite("load", "load")?;
+        let person = runtime.block_on(Person::enrol(&address, pin.clone(), "load", &invitation))?;
+        let guard = runtime.block_on(Guard::join(&address, pin, &tctl.join_token()?))?;
+        let files = Files::at(&dir.path().join("files"));
+        std::fs::create_dir(files.path(""))?;
+        let mut stage = Self {
+            ways: Vec::new(),
+            person,
+            guard,
+            runtime,
+            tctl,
+            versions: Vec::new(),
+            authd,
+            files,
+            database_authorities: Vec::new(),
+            children: Vec::new(),
+            sidecars: Vec::new(),
+            postgres: None,
+            mariadb: None,
+            daemon,
+            dir,
+        };
+        stage.certify()?;
+        if cast.postgres {
+            stage.add_postgres(cast.peers)?;
+        }
+        if cast.mysql {
+            stage.add_mysql(cast.peers)?;
+        }
+        if cast.null {
+            stage.add_null(cast.peers)?;
+        }
+        for other in &cast.others {
+            let door = stage.direct_door(other.protocol, other.address)?;
+            stage.ways.push(Way { name: other.name, door, process: None, database: None });
+        }
+        Ok(stage)
+    }
+
+    /// The certificates by which this tool, its null upstreams and its peers are known.
+    fn certify(&mut self) -> Result<()> {
+        let (client, authorities) = self.runtime.block_on(self.guard.certificate(USER))?;
+        self.files.put("client", &client)?;
+        self.files.put_authorities("databases.crt", &authorities)?;
+        self.database_authorities = authorities;
+        let out = self.files.path("server");
+        let out = format!("--out={}", out.display());
+        self.tctl.ok(&["auth", "sign", "--format=db", "--host=localhost,127.0.0.1", &out])?;
+        let text = |name: &str| std::fs::read_to_string(self.files.path(name));
+        std::fs::write(self.files.path("server.pem"), text("server.crt")? + &text("server.key")?)?;
+        std::fs::copy(self.files.path("server.cas"), self.files.path("clients.crt"))?;
+        Ok(())
+    }
+
+    /// Straight to a database, or to whatever passes its bytes through.
+    fn direct_door(&self, protocol: Protocol, address: SocketAddr) -> Result<Door> {
+        let tls = client_config(&self.database_authorities, &self.files.certified("client")?, None)?;
+        Ok(Door {
+            protocol,
+            address,
+            opening: Opening::Asked,
+            tls,
+            server_name: ServerName::try_from("localhost")?,
+            user: USER.to_owned(),
+            database: DATABASE.to_owned(),
+        })
+    }
+
+    /// A sidecar in front of `uri`, and a way through it with a session certificate that was touched for.
+    fn add_sidecar(
+        &mut self,
+        name: &'static str,
+        protocol: Protocol,
+        uri: String,
+        database: Process,
+    ) -> Result<()> {
+        let target = format!("{name}-{}", protocol.word());
+        let options = SidecarOptions {
+            protocol: protocol.word(),
+            name: target.clone(),
+            labels: "env=load".to_owned(),
+            uri,
+            password_file: None,
+            parameter_values: true,
+            mysql_server_version: None,
+        };
+        let data_dir = self.dir.path().join(&target);
+        let mut sidecar = Sidecar::start(&data_dir, &self.daemon, &self.tctl, options)?;
+        let door = self.session_door(protocol, &target, sidecar.address())?;
+        let process = Some(Process::new(sidecar.daemon().id())?);
+        self.ways.push(Way { name, door, process, database: Some(database) });
+        self.sidecars.push(sidecar);
+        Ok(())
+    }
+
+    /// A new session certificate for a target, and the door that it opens.
+    fn session_door(&mut self, protocol: Protocol, target: &str, address: SocketAddr) -> Result<Door> {
+        let session = self.runtime.block_on(self.person.open(&route(protocol, target)));
+        let session = session.with_context(|| format!("a session certificate for {target}"))?;
+        let name = auth::api::target_server_name(&auth::identity::TargetName::new(target)?);
+        Ok(Door {
+            protocol,
+            address,
+            opening: Opening::Asked,
+            tls: client_config(&session.authorities, &session.client, None)?,
+            server_name: ServerName::try_from(name)?,
+            user: USER.to_owned(),
+            database: DATABASE.to_owned(),
+        })
+    }
+
+    /// The same door with a certificate that was touched for just now, as a person does for each session.
+    pub(crate) fn touch_again(&mut self, way: &Way) -> Result<Door> {
+        let target = format!("{}-{}", way.name, way.door.protocol.word());
+        self.session_door(way.door.protocol, &target, way.door.address)
+    }
+
+    /// A way by its name.
+    pub(crate) fn way(&self, protocol: Protocol, name: &str) -> Option<&Way> {
+        self.ways.iter().find(|way| way.door.protocol == protocol && way.name == name)
+    }
+}
+
+/// What a session certificate is for.
+pub(crate) fn route(protocol: Protocol, target: &str) -> Route {
+    Route {
+        target_kind: "database".to_owned(),
+        target_name: target.to_owned(),
+        protocol: protocol.word().to_owned(),
+        login: USER.to_owned(),
+        db_name: DATABASE.to_owned(),
+    }
+}
+
+/// Ways that are worth comparing in a protocol, the baseline first.
+pub(crate) fn compared(stage: &Stage, protocol: Protocol) -> Vec<Way> {
+    let of_null = [way::NULL_DIRECT, way::NULL_SIDECAR, way::NULL_HAPROXY_MTLS];
+    let real = |way: &&Way| way.door.protocol == protocol && !of_null.contains(&way.name);
+    stage.ways.iter().filter(real).cloned().collect()
+}
+
+/// The null upstream and what stands before it, the baseline first.
+pub(crate) fn null(stage: &Stage) -> Vec<Way> {
+    let of_null = [way::NULL_DIRECT, way::NULL_SIDECAR, way::NULL_HAPROXY_MTLS];
+    stage.ways.iter().filter(|way| of_null.contains(&way.name)).cloned().collect()
+}
+
+/// `Arc` of a TLS configuration that also says ALPN `postgresql`, for TLS at once.
+fn with_alpn(tls: &Arc<rustls::ClientConfig>) -> Arc<rustls::ClientConfig> {
+    let mut config = rustls::ClientConfig::clone(tls);
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Arc::new(config)
+}

@@ -215,7 +215,7 @@ fn text(judged: &[Judged<'_>], summary: &Summary) -> String {
 }
 
 fn value(judged: &[Judged<'_>], summary: &Summary) -> Value {
-    let sessions: Vec<Value> = judged.iter().map(|judged| session_value(judged)).collect();
+    let sessions: Vec<Value> = judged.iter().map(session_value).collect();
     let Summary { proved, otp, without_mfa, failed } = summary;
     let summary = json!({ "proved": proved, "otp": otp, "without_mfa": without_mfa, "failed": failed });
     json!({ "sessions": sessions, "summary": summary })

@@ -51,6 +51,9 @@ fn verify_offline(world: &World, trail: &str, args: &[&str]) -> Result<Finished>
     run(command, "", Duration::from_secs(30))
 }
 
+/// What somebody changes in an event.
+type Tamper = fn(&mut Value);
+
 /// The trail with something changed in the beginning of the session that was touched for.
 fn tampered(trail: &str, change: impl Fn(&mut Value)) -> Result<String> {
     let line = |line: &str| -> Result<String> {
@@ -76,7 +79,7 @@ fn the_trail_says_whose_key_approved_what_and_no_change_of_it_goes_unseen() -> R
     assert_eq!(proofs, ["not_claimed", "proved", "otp"]);
     assert_eq!(json["summary"]["failed"], 0);
 
-    let tampers: [(&str, fn(&mut Value)); 6] = [
+    let tampers: [(&str, Tamper); 6] = [
         ("the touch was for another target", |start| start["db_service"] = "payroll".into()),
         ("the touch was for another login", |start| start["db_user"] = "postgres".into()),
         ("the device is of user", |start| start["user"] = "olga".into()),

@@ -92,29 +92,47 @@ async fn mysql_9s_own_programs_see_no_difference() {
          show processlist; kill query 4294967290",
         file("lines.tsv")
     );
-    let script = script.replace("query_attributes a b;", "\nquery_attributes a b\n").replace("show processlist;", "");
+    let script =
+        script.replace("query_attributes a b;", "\nquery_attributes a b\n").replace("show processlist;", "");
     let run = |mut command: Command| {
         let script = script.clone();
         async move {
-            command.args(["--force", "--local-infile=1", "--default-character-set=utf8mb4", "prod", "-e", &script]);
+            command.args([
+                "--force",
+                "--local-infile=1",
+                "--default-character-set=utf8mb4",
+                "prod",
+                "-e",
+                &script,
+            ]);
             let output = command.stdin(Stdio::null()).output().await.unwrap();
             [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
         }
     };
     let expected = run(upstream.client("alice").into()).await;
-    assert!(expected.contains("20000\t199990000") && expected.contains("ERROR 1054 (42S22)"), "{expected:.2000}");
+    assert!(
+        expected.contains("20000\t199990000") && expected.contains("ERROR 1054 (42S22)"),
+        "{expected:.2000}"
+    );
     let there = |path: &str| {
         let mut command = program(path);
-        command.args(["--host=127.0.0.1", "--user=alice", "--ssl-mode=VERIFY_CA"]).arg(format!("--port={port}"));
+        command
+            .args(["--host=127.0.0.1", "--user=alice", "--ssl-mode=VERIFY_CA"])
+            .arg(format!("--port={port}"));
         command.arg(format!("--ssl-ca={}", file("ca.crt")));
-        command.args([format!("--ssl-cert={}", file("alice.crt")), format!("--ssl-key={}", file("alice.key"))]);
+        command
+            .args([format!("--ssl-cert={}", file("alice.crt")), format!("--ssl-key={}", file("alice.key"))]);
         command
     };
     for compression in ["uncompressed", "zlib", "zstd"] {
         let mut client = there("usr/bin/mysql");
         client.args(["--batch", "--skip-column-names", &format!("--compression-algorithms={compression}")]);
         let got = run(client.into()).await;
-        assert!(got == expected, "{compression}:\n{got:.3000}\ninstead of\n{expected:.3000}\n{:?}", tap.seen().last());
+        assert!(
+            got == expected,
+            "{compression}:\n{got:.3000}\ninstead of\n{expected:.3000}\n{:?}",
+            tap.seen().last()
+        );
     }
     // Whatever password is typed.
     let mut client = there("usr/bin/mysql");
@@ -122,7 +140,10 @@ async fn mysql_9s_own_programs_see_no_difference() {
     assert_eq!(String::from_utf8(client.output().unwrap().stdout).unwrap(), "in\n");
 
     let mut dump = there("usr/bin/mysqldump");
-    let dumped = dump.args(["--no-tablespaces", "--skip-dump-date", "--compression-algorithms=zstd", "prod"]).output().unwrap();
+    let dumped = dump
+        .args(["--no-tablespaces", "--skip-dump-date", "--compression-algorithms=zstd", "prod"])
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&dumped.stdout);
     assert!(dumped.status.success() && text.contains("(19999,'line 19999')"), "{dumped:?}");
     serving.abort();

@@ -94,7 +94,12 @@ impl Drop for House {
     }
 }
 
-pub(super) async fn serve(sidecar: MysqlSidecar, endpoint: Endpoint, tap: Memory, ended: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    sidecar: MysqlSidecar,
+    endpoint: Endpoint,
+    tap: Memory,
+    ended: watch::Receiver<bool>,
+) {
     loop {
         let socket = sidecar.socket().await;
         let (mysql, endpoint, tap) = (sidecar.mysql.clone(), endpoint.clone(), tap.clone());

@@ -22,12 +22,13 @@ const USERS: &str = "create database prod; \
 fn tree() -> PathBuf {
     let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/mysql9");
     let tree = std::env::var_os("TOUCHSTONE_MYSQL9").map_or(usual, PathBuf::from);
-    std::fs::canonicalize(&tree).unwrap_or_else(|_| panic!("no MySQL 9 in {}: run `make suites`", tree.display()))
+    std::fs::canonicalize(&tree)
+        .unwrap_or_else(|_| panic!("no MySQL 9 in {}: run `make suites`", tree.display()))
 }
 
 /// A program of the tree.
 pub(crate) fn program(path: &str) -> Command {
-    with_loader(Command::new, path)
+    with_loader(|loader| Command::new(loader), path)
 }
 
 fn with_loader(start: impl FnOnce(&str) -> Command, path: &str) -> Command {

@@ -8,6 +8,9 @@ use super::*;
 /// MariaDB 10.11.19 of Debian 12, as captured.
 const MARIADB: &[u8] = b"\x0a5.5.5-10.11.19-MariaDB-0+deb12u1\0\x03\0\0\0a[$@VpP~\0\xfe\xff-\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0MEPDEie=An)}\0mysql_native_password\0";
 
+/// MySQL 9.7.4 of Debian's unstable suite, as captured.
+const MYSQL_9: &[u8] = include_bytes!("mysql-9.7.4.bin");
+
 /// Made by hand, as MySQL 8.4 lays it out.
 const MYSQL: &[u8] = b"\x0a8.4.6\0\x0b\0\0\0\x11\x22\x33\x44\x55\x66\x77\x18\0\xff\xff\xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0\x21\x32\x43\x54\x65\x76\x07\x18\x29\x3a\x4b\x5c\0caching_sha2_password\0";
 
@@ -31,8 +34,19 @@ fn a_mysql_is_known_by_its_greeting() {
 }
 
 #[test]
+fn a_mysql_9_is_known_by_its_greeting() {
+    let greeting = parse(MYSQL_9).unwrap();
+    let facts = &greeting.facts;
+    assert_eq!((facts.version.as_str(), facts.charset, facts.status), ("9.7.4-2", 255, 2));
+    assert!(!facts.is_mariadb() && greeting.plugin == PLUGIN && greeting.scramble.len() == SCRAMBLE);
+    assert_eq!((facts.capabilities.flags(), facts.capabilities.extended()), (0xDFFF_FFFF, 0));
+    let relayed = facts.capabilities.and(Capabilities::RELAYED);
+    assert!(offer(facts).contains(relayed | Capabilities::QUERY_ATTRIBUTES | Capabilities::SESSION_TRACK));
+}
+
+#[test]
 fn clients_are_greeted_with_the_upstreams_own_facts() {
-    for captured in [MARIADB, MYSQL] {
+    for captured in [MARIADB, MYSQL, MYSQL_9] {
         let upstream = parse(captured).unwrap();
         let offered = offer(&upstream.facts) | Capabilities::SSL;
         let scramble = scramble().unwrap();
@@ -49,7 +63,7 @@ fn clients_are_greeted_with_the_upstreams_own_facts() {
 
 #[test]
 fn a_greeting_cut_short_at_any_byte_never_panics() {
-    for whole in [MARIADB, MYSQL] {
+    for whole in [MARIADB, MYSQL, MYSQL_9] {
         // The name of the plugin may end anywhere.
         let needed = whole.len() - parse(whole).unwrap().plugin.len() - 1;
         for end in 0..whole.len() {

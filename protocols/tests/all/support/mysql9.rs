@@ -28,7 +28,7 @@ fn tree() -> PathBuf {
 
 /// A program of the tree.
 pub(crate) fn program(path: &str) -> Command {
-    with_loader(Command::new, path)
+    with_loader(|loader| Command::new(loader), path)
 }
 
 fn with_loader(start: impl FnOnce(&str) -> Command, path: &str) -> Command {
@@ -72,7 +72,13 @@ impl Mysql9 {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
         let child = with_loader(unprivileged, "usr/sbin/mysqld")
-            .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--mysqlx=OFF", "--local-infile=1"])
+            .args([
+                "--bind-address=127.0.0.1",
+                "--skip-name-resolve",
+                "--mysqlx=OFF",
+                "--local-infile=1",
+                "--secure-file-priv=NULL",
+            ])
             .args(["--innodb-flush-log-at-trx-commit=0", "--max-allowed-packet=64M"])
             .args(&places)
             .args([file("socket", "mysqld.sock"), file("pid-file", "pid"), format!("--port={port}")])
@@ -82,13 +88,13 @@ impl Mysql9 {
             .stderr(std::fs::File::create(path.join("log")).unwrap())
             .spawn()
             .unwrap();
-        let server = Self { child, directory, port };
+        let mut server = Self { child, directory, port };
         server.wait();
         server
     }
 
     /// Until it answers, and the users are there.
-    fn wait(&self) {
+    fn wait(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let created = self.administer(USERS);
@@ -96,7 +102,8 @@ impl Mysql9 {
                 return;
             }
             let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap();
-            assert!(Instant::now() < deadline, "{created:?}\n{log}");
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "{created:?}\n{log}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }

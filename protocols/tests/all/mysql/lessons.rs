@@ -20,11 +20,11 @@
 //! | flags were a fixed list, so that clients missed what the database can | `what_the_upstream_can_and_we_understand_is_offered`, `an_upstream_that_lost_what_the_client_was_promised_is_not_used_and_the_next_client_knows` |
 //! | unknown commands were answered OK | `no_command_is_answered_ok_by_us`, `what_is_not_known_or_hides_what_it_does_is_refused` |
 //! | prepared statements were not forwarded, or not seen | `each_command_has_teleports_name_code_and_fields`, `types_are_remembered_from_one_execute_to_the_next` |
-//! | packets of 2^24 - 1 bytes and their multiples ended too early | `a_row_of_sixteen_mebibytes_and_more_is_one_row`, `a_text_over_several_packets_is_hashed_without_their_headers`, `pymysql_and_mysqlclient_see_no_difference` |
+//! | packets of 2^24 - 1 bytes and their multiples ended too early | `a_row_of_sixteen_mebibytes_and_more_is_one_row`, `a_text_over_several_packets_is_hashed_without_their_headers`, `pymysql_sees_no_difference` |
 //! | lengths that lie became memory, or messages (RUSTSEC-2024-0363, CVE-2024-43410) | `lengths_that_lie_cost_nothing`, `no_more_is_read_than_the_allowance_however_it_is_cut`, `a_length_that_runs_past_the_end_is_refused` |
 //! | compressed bombs | `a_bomb_goes_off_a_buffer_at_a_time`, `what_says_to_hold_another_length_is_refused` |
 //! | LOCAL INFILE could not be had, or any file could | `a_file_of_the_clients_is_loaded_only_where_a_role_says_so_and_is_on_record`, `a_hostile_upstream_gets_no_file_that_the_statement_does_not_name` |
-//! | COM_CHANGE_USER changed the user that policy had judged | `another_user_is_refused_whoever_it_is`, `nodes_clients_see_no_difference` |
+//! | COM_CHANGE_USER changed the user that policy had judged | `another_user_is_refused_whoever_it_is`, `mysql2_sees_no_difference` |
 //! | COM_BINLOG_DUMP copied what nobody might read | `replication_is_refused_without_the_right_to_it`, `the_binary_log_is_the_same_bytes_every_way` |
 //! | a hostile upstream's greeting made the client panic | `a_greeting_cut_short_at_any_byte_never_panics`, `what_is_no_greeting_is_refused`, `what_is_no_mysql_is_not_logged_in_to` |
 //! | a target filled the memory before login | `an_upstream_that_floods_the_login_is_left` |

@@ -70,6 +70,10 @@ impl House {
 
     /// A driver.
     async fn driver(&self) -> Conn {
+        self.driver_with(None).await
+    }
+
+    async fn driver_with(&self, compression: Option<mysql_async::Compression>) -> Conn {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let file = |name: &str| self.files.path().join(name);
         let identity = ClientIdentity::new(file("alice.crt").into(), file("alice.key").into());
@@ -83,6 +87,7 @@ impl House {
             .db_name(Some("prod"))
             .prefer_socket(false)
             .max_allowed_packet(Some(64 * 1024 * 1024))
+            .compression(compression)
             .ssl_opts(ssl);
         Conn::new(options).await.unwrap()
     }
@@ -261,13 +266,18 @@ async fn a_kill_by_our_number_reaches_the_right_thread() {
 async fn an_ended_session_says_why_and_leaves_nothing_running() {
     let Some(house) = House::open(|endpoint| endpoint).await else { return };
     let (mut idle, mut busy) = (house.driver().await, house.driver().await);
+    // This driver checks the numbers of packed packets, so a farewell under a wrong one would not be read.
+    let mut packed = house.driver_with(Some(mysql_async::Compression::fast())).await;
+    let packed = tokio::spawn(async move { packed.query_drop("select sleep(61)").await });
     let running = tokio::spawn(async move { busy.query_drop("select sleep(60)").await });
-    let count = "select count(*) from information_schema.processlist where info = 'select sleep(60)'";
-    while !house.upstream.administer(count).stdout.starts_with(b"1") {
+    let count = "select count(*) from information_schema.processlist where info in ('select sleep(60)', 'select sleep(61)')";
+    while !house.upstream.administer(count).stdout.starts_with(b"2") {
         tokio::task::yield_now().await;
     }
     house.end.send(true).unwrap();
     let told = running.await.unwrap().unwrap_err().to_string();
+    assert!(told.contains("ERROR 1053 (08S01): the permit is over; run: tsh login"), "{told}");
+    let told = packed.await.unwrap().unwrap_err().to_string();
     assert!(told.contains("ERROR 1053 (08S01): the permit is over; run: tsh login"), "{told}");
     let told = idle.query_drop("select 1").await.unwrap_err().to_string();
     assert!(told.contains("1053") || told.contains("closed"), "{told}");

@@ -156,8 +156,7 @@ async fn prove(
     if !is_mfa_required(&connection.channel, route).await? {
         return Ok((String::new(), None));
     }
-    let (id, answer) =
-        touch(&connection.channel, &connection.login.profile, prompter, route, key).await?;
+    let (id, answer) = touch(&connection.channel, &connection.login.profile, prompter, route, key).await?;
     Ok((id, Some(answer)))
 }
 

@@ -8,13 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{
-    Finished, Sidecar, Terminal, Tsh,
-    authd::CLUSTER,
-    binaries,
-    process,
-    psql::plain_environment,
-};
+use crate::{Finished, Sidecar, Terminal, Tsh, authd::CLUSTER, binaries, process, psql::plain_environment};
 
 /// Longest that one command may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -71,8 +71,9 @@ impl SidecarOptions {
         token: Option<&str>,
         listen: &str,
     ) -> Result<String> {
-        let Self { protocol, name, labels, uri, password_file, parameter_values, mysql_server_version, .. } =
-            self;
+        let Self {
+            protocol, name, labels, uri, password_file, parameter_values, mysql_server_version, ..
+        } = self;
         let mut text = format!("auth_server: {auth_server}\nca_pins: ['{ca_pin}']\n");
         if let Some(token) = token {
             let file = data_dir.with_extension("token");

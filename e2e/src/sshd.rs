@@ -3,13 +3,7 @@
 //! It believes the cluster's openssh authority and nobody else: no password, no key file. An sshd that is not root lets in
 //! its own account alone, so that is the login of every story; where the test runs as root, that is root.
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, net::TcpListener, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{User, geteuid};

@@ -300,7 +300,9 @@ impl UpstreamConfig {
             return Err("with protocol: ssh, upstream.credential is certificate or key");
         }
         if ssh.host_keys.is_empty() && ssh.host_key_file.is_none() && ssh.host_authorities.is_empty() {
-            return Err("upstream.host_key, upstream.host_key_file or upstream.host_ca must say how sshd is known");
+            return Err(
+                "upstream.host_key, upstream.host_key_file or upstream.host_ca must say how sshd is known",
+            );
         }
         if ssh.host_authorities.is_empty() && !ssh.host_names.is_empty() {
             return Err("upstream.host_name goes with upstream.host_ca");
@@ -309,9 +311,8 @@ impl UpstreamConfig {
         if !ssh.host_authorities.is_empty() && nameless {
             return Err("upstream.host_ca on a Unix socket needs upstream.host_name");
         }
-        let are_keys = |lines: &[String]| {
-            lines.iter().all(|line| HostKeys::default().with_pinned(line).is_ok())
-        };
+        let are_keys =
+            |lines: &[String]| lines.iter().all(|line| HostKeys::default().with_pinned(line).is_ok());
         if !are_keys(&ssh.host_keys) || !are_keys(&ssh.host_authorities) {
             return Err("upstream.host_key and upstream.host_ca are lines such as: ssh-ed25519 AAAA…");
         }

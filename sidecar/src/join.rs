@@ -24,8 +24,8 @@ use zeroize::Zeroizing;
 mod file;
 mod host_key;
 
-pub(crate) use self::host_key::{host_identity, host_key, wire};
 pub use self::file::IdentityError;
+pub(crate) use self::host_key::{host_identity, host_key, wire};
 use crate::{backoff::Backoff, chain::Chain, link::Link, tls::ServerCertificate};
 
 /// A certificate, its key, and whom it makes us trust.

@@ -74,8 +74,7 @@ impl Issue for Arc<Link> {
         target: &'a TargetName,
         db_user: &'a str,
         public_key: Vec<u8>,
-    ) -> Pin<Box<dyn Future<Output = Result<Issued, Box<dyn Error + Send + Sync>>> + Send + 'a>>
-    {
+    ) -> Pin<Box<dyn Future<Output = Result<Issued, Box<dyn Error + Send + Sync>>> + Send + 'a>> {
         Box::pin(async move {
             let request = IssueUpstreamCertificateRequest {
                 target_name: target.to_string(),
@@ -134,15 +133,16 @@ impl VerifyCode for Arc<Link> {
         Box::pin(async move {
             let judged = timeout(CODE_DEADLINE, async {
                 let mut sidecars = self.sidecars().await.map_err(|error| CodeError::Failed(error.into()))?;
-                let answer = sidecars.verify_otp(asked.clone()).await.map_err(|status| match status.code() {
-                    Code::Unauthenticated => CodeError::Wrong,
-                    Code::FailedPrecondition
-                    | Code::ResourceExhausted
-                    | Code::NotFound
-                    | Code::PermissionDenied
-                    | Code::InvalidArgument => CodeError::Refused(status.into()),
-                    _ => CodeError::Failed(status.into()),
-                })?;
+                let answer =
+                    sidecars.verify_otp(asked.clone()).await.map_err(|status| match status.code() {
+                        Code::Unauthenticated => CodeError::Wrong,
+                        Code::FailedPrecondition
+                        | Code::ResourceExhausted
+                        | Code::NotFound
+                        | Code::PermissionDenied
+                        | Code::InvalidArgument => CodeError::Refused(status.into()),
+                        _ => CodeError::Failed(status.into()),
+                    })?;
                 OtpProof::from_answer(&asked, answer.get_ref())
                     .map_err(|error| CodeError::Failed(error.into()))
             });
@@ -178,7 +178,8 @@ impl RecordingUplink for Arc<Link> {
                 _ => UploadError::Failed(status.into()),
             })
         });
-        let answer = uploaded.await.unwrap_or_else(|late| Err(UploadError::Failed(late.into())))?.into_inner();
+        let answer =
+            uploaded.await.unwrap_or_else(|late| Err(UploadError::Failed(late.into())))?.into_inner();
         Ok(Acknowledged { offset: answer.acknowledged, finished: answer.finished })
     }
 }

@@ -12,7 +12,8 @@ use sidecar::{
     Sidecar,
     config::{
         Config, DEFAULT_DATA_DIR, DEFAULT_DRAIN_TIMEOUT, DEFAULT_RECORDINGS_BOUND, DEFAULT_ROOM,
-        DEFAULT_SPOOL_BOUND, Labels, Parameters, SshUpstream, TargetConfig, Tls, Token, UpstreamConfig, Uri, parse_duration,
+        DEFAULT_SPOOL_BOUND, Labels, Parameters, SshUpstream, TargetConfig, Tls, Token, UpstreamConfig, Uri,
+        parse_duration,
     },
 };
 use tokio::signal::unix::{SignalKind, signal};

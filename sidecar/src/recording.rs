@@ -24,25 +24,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::mpsc,
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use uuid::Uuid;
 
 mod cast;
 mod courier;
 mod store;
 
+use self::{
+    cast::Cast,
+    store::{Live, Root},
+};
 pub(crate) use self::{
     cast::Size,
     courier::{Acknowledged, Couriers, RecordingUplink, UploadError},
     store::Of,
-};
-use self::{
-    cast::Cast,
-    store::{Live, Root},
 };
 
 /// Longest wait for the disk before a recording counts as failed.

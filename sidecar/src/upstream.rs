@@ -150,9 +150,10 @@ impl Upstream {
                 | CredentialSource::SshKeyFile(_),
                 None,
             )
-            | (CredentialSource::SshCertificate | CredentialSource::SshKeyFile(_) | CredentialSource::None, _) => {
-                Source::None
-            }
+            | (
+                CredentialSource::SshCertificate | CredentialSource::SshKeyFile(_) | CredentialSource::None,
+                _,
+            ) => Source::None,
         };
         Ok(Self { address: config.address.clone(), tls, credential })
     }

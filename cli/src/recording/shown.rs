@@ -165,11 +165,24 @@ fn control(sequence: &str) -> String {
     let plain = parameters.chars().all(|c| c.is_ascii_digit() || matches!(c, ';' | ':'));
     match (last, parameters.strip_prefix('?')) {
         // Cursor, erasing, inserting, deleting, scrolling, tabs, colours, margins.
-        ('@' | 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '`' | 'a' | 'b' | 'd'..='g' | 'm' | 'r' | 's' | 'u', None)
-            if plain =>
-        {
-            whole()
-        }
+        (
+            '@'
+            | 'A'..='M'
+            | 'P'
+            | 'S'
+            | 'T'
+            | 'X'
+            | 'Z'
+            | '`'
+            | 'a'
+            | 'b'
+            | 'd'..='g'
+            | 'm'
+            | 'r'
+            | 's'
+            | 'u',
+            None,
+        ) if plain => whole(),
         // Erasing what is not protected.
         ('J' | 'K', Some(_)) => whole(),
         // Insert mode, and what a line break means.

@@ -172,8 +172,7 @@ impl SshConnection {
             move |_| SshError::TimedOut { address, after }
         };
         let connecting = client::connect_stream(Arc::new(config(settings)), socket, events);
-        let connected =
-            timeout(HANDSHAKE_DEADLINE, connecting).await.map_err(late(HANDSHAKE_DEADLINE))?;
+        let connected = timeout(HANDSHAKE_DEADLINE, connecting).await.map_err(late(HANDSHAKE_DEADLINE))?;
         let mut handle = connected.map_err(|source| match told.host() {
             Some(source) => SshError::Host { address: address.clone(), target: target.clone(), source },
             None => told.or_protocol(&target, source),

@@ -53,11 +53,8 @@ impl std::str::FromStr for Destination {
         if host.is_empty() || login.is_some_and(|login| login.is_empty() || login.starts_with('-')) {
             return Err(shape());
         }
-        let hosts = if host.contains('=') {
-            Hosts::Labels(host.parse()?)
-        } else {
-            Hosts::Name(host.to_owned())
-        };
+        let hosts =
+            if host.contains('=') { Hosts::Labels(host.parse()?) } else { Hosts::Name(host.to_owned()) };
         Ok(Self { login: login.map(str::to_owned), hosts })
     }
 }

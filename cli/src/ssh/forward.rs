@@ -127,9 +127,7 @@ impl FromStr for Dynamic {
         let wrong = || ForwardError(text.to_owned());
         let fields = fields(text).ok_or_else(wrong)?;
         match fields.as_slice() {
-            [listen @ ..] if listen.len() <= 2 => {
-                Ok(Self { listen: tcp(listen).ok_or_else(wrong)? })
-            }
+            [listen @ ..] if listen.len() <= 2 => Ok(Self { listen: tcp(listen).ok_or_else(wrong)? }),
             _ => Err(wrong()),
         }
     }
@@ -227,7 +225,9 @@ mod tests {
 
     #[test]
     fn what_is_no_forwarding_is_refused() {
-        for wrong in ["", "80", "80:h", "x:h:80", "80:h:x", "80:h:0", "80::80", "1:2:h:3:4", "[::1:1:h:2", "70000:h:1"] {
+        for wrong in
+            ["", "80", "80:h", "x:h:80", "80:h:x", "80:h:0", "80::80", "1:2:h:3:4", "[::1:1:h:2", "70000:h:1"]
+        {
             assert!(wrong.parse::<Local>().is_err(), "{wrong}");
         }
         for wrong in ["", "x", "a:b:1", "/path", "1:2:3"] {

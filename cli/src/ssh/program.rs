@@ -129,9 +129,8 @@ async fn ask(
             asked.push_back(Asked::Agent);
         }
         if program.pty {
-            let (size, modes) = program.terminal.map_or((UNSEEN, no_modes()), |terminal| {
-                (terminal.size(), terminal.modes())
-            });
+            let (size, modes) =
+                program.terminal.map_or((UNSEEN, no_modes()), |terminal| (terminal.size(), terminal.modes()));
             let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
             let Size { columns, rows, width, height } = size;
             channel.request_pty(true, &term, columns, rows, width, height, &modes).await?;

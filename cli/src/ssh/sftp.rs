@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 mod transfer;
 mod wire;
 
-pub use wire::{Attributes, FileKind};
 use wire::{Answer, Fields, Request};
+pub use wire::{Attributes, FileKind};
 
 use crate::output::printable;
 

@@ -252,7 +252,11 @@ impl Handler for Serving {
         Ok(())
     }
 
-    async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<bool, russh::Error> {
         self.tell(Seen::Agent);
         session.channel_success(channel)?;
         Ok(true)

@@ -85,7 +85,9 @@ impl Copy {
         match (Location::parse(to)?, here.is_empty(), there.is_empty()) {
             (Location::There(to), false, true) => Ok(Self::Up { from: here, to }),
             (Location::Here(to), true, false) => Ok(Self::Down { from: there, to }),
-            (Location::There(_), ..) => bail!("files of one node cannot go straight to another: copy them here first"),
+            (Location::There(_), ..) => {
+                bail!("files of one node cannot go straight to another: copy them here first")
+            }
             (Location::Here(_), ..) => bail!("no node is named: write [user@]host:path"),
         }
     }

@@ -134,7 +134,9 @@ impl Asked {
         options.send_env.extend(["LANG".to_owned(), "LC_*".to_owned()]);
         // A variable that is not text cannot be sent.
         let ours = std::env::vars_os();
-        options.environment(ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        options.environment(
+            ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
     }
 }
 
@@ -236,7 +238,11 @@ impl Opening<'_> {
         let Some(what @ What::Command(_)) = &self.asked.what else {
             bail!("several nodes match ({}): name one of them, or give a command", names.join(", "));
         };
-        ensure!(!self.asked.forwards(), "ports are forwarded to one node, and several match: {}", names.join(", "));
+        ensure!(
+            !self.asked.forwards(),
+            "ports are forwarded to one node, and several match: {}",
+            names.join(", ")
+        );
         let mut failed = 0_usize;
         for (node, name) in nodes.iter().zip(&names) {
             if let Err(error) = self.one_of_several(node, name, what).await {

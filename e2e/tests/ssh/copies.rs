@@ -1,11 +1,6 @@
 //! Files: scp in both its protocols, sftp, rsync, git.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    process::Command,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 use e2e::{NodeWorld, OpenSsh};
@@ -135,12 +130,15 @@ fn every_file_of_sftp_is_in_the_trail(world: &NodeWorld) -> Result<()> {
     assert_eq!((&read["code"], &read["bytes_read"]), (&"TS003I".into(), &5_000_000.into()));
     let moved = world.tctl.wait_for_audit("sftp", of("rename", "/there/sftp/put"))?;
     ensure!(moved["target_path"].as_str().is_some_and(|path| path.ends_with("/there/sftp/moved")), "{moved}");
-    for (action, path) in [("mkdir", "/sftp"), ("setstat", "/sftp/moved"), ("remove", "/sftp/link"), ("readdir", "/sftp")] {
+    for (action, path) in
+        [("mkdir", "/sftp"), ("setstat", "/sftp/moved"), ("remove", "/sftp/link"), ("readdir", "/sftp/")]
+    {
         world.tctl.wait_for_audit("sftp", of(action, path))?;
     }
     // scp -O is a command, and says so.
     let scp = world.tctl.wait_for_audit("exec", |event| {
-        event["file_copy"] == true && event["command"].as_str().is_some_and(|command| command.starts_with("scp "))
+        event["file_copy"] == true
+            && event["command"].as_str().is_some_and(|command| command.starts_with("scp "))
     })?;
     assert_eq!(scp["code"], "T3002I");
     Ok(())

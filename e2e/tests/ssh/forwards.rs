@@ -58,7 +58,11 @@ fn a_master_carries_many_sessions_at_once(world: &NodeWorld, ssh: &OpenSsh) -> R
                 let sent = noise(300_000 + number);
                 let said = output(ssh.ssh(&[], &[&format!("cat; exit {number}")])?, &sent)?;
                 ensure!(said.stdout == sent, "session {number} got {} bytes", said.stdout.len());
-                ensure!(said.status.code() == i32::try_from(number).ok(), "session {number}: {}", said.status);
+                ensure!(
+                    said.status.code() == i32::try_from(number).ok(),
+                    "session {number}: {}",
+                    said.status
+                );
                 Ok(())
             })
         })
@@ -67,7 +71,9 @@ fn a_master_carries_many_sessions_at_once(world: &NodeWorld, ssh: &OpenSsh) -> R
         session.join().ok().context("a session panicked")??;
     }
     master.control("exit")?;
-    world.tctl.wait_for_audit("session.end", |event| event["bytes_from_client"].as_u64() >= Some(2_400_000))?;
+    world
+        .tctl
+        .wait_for_audit("session.end", |event| event["bytes_from_client"].as_u64() >= Some(2_400_000))?;
     let after = world.tctl.audit("session.start")?.len();
     ensure!(after == before + 1, "eight commands are {} sessions", after - before);
     Ok(())
@@ -194,7 +200,8 @@ fn an_agent_can_be_asked_from_there(ssh: &OpenSsh) -> Result<()> {
         succeeds(keygen)?;
         add.env("SSH_AUTH_SOCK", &socket).args(["-q"]).arg(&key);
         succeeds(add)?;
-        let mut there = ssh.ssh(&["-A", "-o", &format!("IdentityAgent={}", socket.display())], &["ssh-add -l"])?;
+        let with_agent = ssh.clone().with(format!("IdentityAgent={}", socket.display()));
+        let mut there = with_agent.ssh(&["-A"], &["ssh-add -l"])?;
         there.env("SSH_AUTH_SOCK", &socket);
         let said = succeeds(there)?;
         ensure!(said.contains("in the agent"), "{said}");

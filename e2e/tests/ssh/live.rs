@@ -32,7 +32,8 @@ fn a_lock_ends_a_live_session_with_all_its_channels_and_says_why() -> Result<()>
     let ssh = world.ssh(&world.dev)?;
     let shell = shell(&ssh)?;
     let marker = world.path().join("still-running");
-    let mut command = ssh.at_terminal(&[], &[&format!("while sleep 0.1; do touch {}; done", marker.display())])?;
+    let mut command =
+        ssh.at_terminal(&[], &[&format!("while sleep 0.1; do touch {}; done", marker.display())])?;
     e2e::poll("the command to run", Duration::from_secs(20), || Ok(marker.exists().then_some(())))?;
     world.tctl.ok(&["lock", "--user=jerry", "--message=Suspicious activity.", "--ttl=1h"])?;
     ended(&world, shell, "Suspicious activity.", "locked")?;

@@ -67,7 +67,10 @@ fn a_terminal_is_recorded_shipped_while_it_grows_and_its_end_names_it() -> Resul
     assert_eq!((&started["recording"], &started["terminal"]["columns"]), (&id.clone().into(), &200.into()));
     let (_, cast) = wait_for(&world, "got it")?;
     let header: Value = serde_json::from_str(cast.lines().next().context("a header")?)?;
-    assert_eq!((&header["version"], &header["width"], &header["height"]), (&2.into(), &200.into(), &50.into()));
+    assert_eq!(
+        (&header["version"], &header["width"], &header["height"]),
+        (&2.into(), &200.into(), &50.into())
+    );
     let text = shown(&cast)?;
     ensure!(text.contains("grün") && text.contains("ready"), "{text}");
     ensure!(!cast.contains("hunter2"), "what was typed unseen is not in it");
@@ -130,7 +133,7 @@ fn a_terminal_that_cannot_be_recorded_goes_on_or_ends_as_the_roles_say() -> Resu
     let mut goes_on = shell(&world)?;
     goes_on.send("exit")?;
     goes_on.finish()?;
-    let failed = world.tctl.wait_for_audit("session.recording.failed", |_| true)?;
+    let failed = world.tctl.wait_for_audit("session.unrecorded", |_| true)?;
     assert_eq!((&failed["code"], &failed["record_session"]), (&"TTS25W".into(), &"best_effort".into()));
 
     let world = NodeWorld::with_options("record_session: { default: strict }", "")?;

@@ -41,7 +41,10 @@ fn a_signal_is_told_as_one(ssh: &OpenSsh) -> Result<()> {
 
 fn input_ends_where_it_ends_and_output_goes_on(ssh: &OpenSsh) -> Result<()> {
     let said = output(ssh.ssh(&[], &["cat | wc -c; echo more"])?, &noise(100_000))?;
-    assert_eq!(String::from_utf8_lossy(&said.stdout).split_whitespace().collect::<Vec<_>>(), ["100000", "more"]);
+    assert_eq!(
+        String::from_utf8_lossy(&said.stdout).split_whitespace().collect::<Vec<_>>(),
+        ["100000", "more"]
+    );
     // The other way round: the host is done, and the client's input is not.
     let said = output(ssh.ssh(&[], &["head -c 5"])?, &noise(5_000_000))?;
     assert_eq!((said.stdout.len(), said.status.code()), (5, Some(0)));

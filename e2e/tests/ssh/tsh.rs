@@ -102,8 +102,14 @@ fn openssh_behind_tsh_proxy_ssh_asks_once_for_each_connection() -> Result<()> {
     succeeds(scp)?;
     ensure!(fs::read(&file)? == fs::read(&config)?);
     let _ = output(ssh(&["-o", &control, "-O", "exit"], &["prod-node"])?, b"")?;
-    world.tctl.wait_for_audit("session.end", |event| event["bytes_from_client"].as_u64() >= Some(3_000_000))?;
-    assert_eq!(world.tctl.audit("session.start")?.len(), before + 1, "two clients, one connection, one touch");
+    world
+        .tctl
+        .wait_for_audit("session.end", |event| event["bytes_from_client"].as_u64() >= Some(3_000_000))?;
+    assert_eq!(
+        world.tctl.audit("session.start")?.len(),
+        before + 1,
+        "two clients, one connection, one touch"
+    );
 
     // A lock ends what came in by TLS too.
     let mut shell = Terminal::start(&ssh(&["-tt"], &["prod-node", "sh"])?, false)?;

@@ -129,7 +129,9 @@ impl Channels {
             SshAction::Env { name, value } if allowed => self.environment(channel, name, value),
             SshAction::Env { name, .. } => record(shared, SshBody::refused(channel, "env", name)).await?,
             SshAction::Shell => {
-                return self.start(shared, channel, allowed, |around| SshBody::shell(channel, allowed, around)).await;
+                return self
+                    .start(shared, channel, allowed, |around| SshBody::shell(channel, allowed, around))
+                    .await;
             }
             SshAction::Exec { command, file_copy } => {
                 let body = |around| SshBody::exec(channel, allowed, command, file_copy, around);

@@ -61,7 +61,8 @@ fn wrong_values_are_refused_with_their_line() {
     }
 }
 
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti user@example.com";
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti user@example.com";
 
 fn node(upstream: &str) -> Result<Config, String> {
     let upstream = format!("uri: 127.0.0.1:22\n{upstream}").replace('\n', "\n      ");
@@ -77,7 +78,10 @@ fn a_node_is_known_by_its_key_or_its_authority_and_logged_in_to_by_certificate_u
     let config = node(&format!("host_ca: [{KEY}]\nhost_name: web1\ncredential: key\nkey_file: /k")).unwrap();
     let upstream = &config.targets[0].upstream;
     assert_eq!(upstream.credential, CredentialSource::SshKeyFile("/k".into()));
-    assert_eq!((&upstream.ssh.host_authorities[..], &upstream.ssh.host_names[..]), (&[KEY.to_owned()][..], &["web1".to_owned()][..]));
+    assert_eq!(
+        (&upstream.ssh.host_authorities[..], &upstream.ssh.host_names[..]),
+        (&[KEY.to_owned()][..], &["web1".to_owned()][..])
+    );
     assert!(node("host_key_file: /etc/ssh/ssh_host_ed25519_key.pub").is_ok());
 }
 
@@ -109,7 +113,12 @@ fn settings_of_a_node_that_mean_nothing_or_exclude_each_other_are_refused() {
 
 #[test]
 fn host_keys_go_with_ssh_alone() {
-    for more in [format!("host_key: {KEY}"), "host_key_file: /x".to_owned(), "key_file: /x".to_owned(), "credential: key".to_owned()] {
+    for more in [
+        format!("host_key: {KEY}"),
+        "host_key_file: /x".to_owned(),
+        "key_file: /x".to_owned(),
+        "credential: key".to_owned(),
+    ] {
         let text = MINIMAL.replace("uri: localhost:5432", &format!("uri: localhost:5432\n      {more}"));
         assert!(parse(&text).unwrap_err().contains("go with protocol: ssh"), "{more}");
     }

@@ -261,9 +261,9 @@ impl<U: RecordingUplink> Desk<U> {
 
     fn freed(&self, live: &Live) {
         let bytes = live.written();
-        let _ = self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |all| {
-            Some(all.saturating_sub(bytes))
-        });
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |all| Some(all.saturating_sub(bytes)));
     }
 }
 

@@ -1,8 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    fs,
-    sync::Mutex,
-};
+use std::{collections::BTreeMap, fs, sync::Mutex};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -55,7 +51,8 @@ impl Archive {
     }
 
     async fn finished(&self, id: Uuid) -> String {
-        let kept = |kept: &BTreeMap<Uuid, (Vec<u8>, bool)>| kept.get(&id).filter(|(_, finished)| *finished).cloned();
+        let kept =
+            |kept: &BTreeMap<Uuid, (Vec<u8>, bool)>| kept.get(&id).filter(|(_, finished)| *finished).cloned();
         String::from_utf8(self.until(kept).await.0).unwrap()
     }
 }

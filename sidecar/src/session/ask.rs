@@ -4,11 +4,7 @@
 //! certificate of a user who has a device for codes, and only where the cluster takes codes. authd judges the code; that the
 //! code opens *this* session is decided here, by the same authorizer, from a proof that is bound to the connection's hash.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use auth::{
     authorizer::SessionRequest,

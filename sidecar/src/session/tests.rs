@@ -197,7 +197,8 @@ impl VerifyCode for Nobody {
     fn verify(
         &self,
         _: auth::proto::VerifyOtpRequest,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<auth::credential::OtpProof, CodeError>> + Send + '_>> {
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<auth::credential::OtpProof, CodeError>> + Send + '_>>
+    {
         Box::pin(async { Err(CodeError::Failed("no codes here".into())) })
     }
 }

@@ -3,15 +3,7 @@
 //! A certificate is made for each account and person, so that the host's own log names the person; it is kept for as long as
 //! it is good, so that after a person's first session no call to authd lies on the way in.
 
-use std::{
-    error::Error,
-    fs,
-    future::Future,
-    path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{error::Error, fs, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
 
 use auth::{
     identity::{TargetName, UserName},

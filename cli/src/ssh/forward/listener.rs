@@ -1,8 +1,6 @@
 //! Local ports and sockets that lead through a connection.
 
-use std::{
-    fs, io, net::IpAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{fs, io, net::IpAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},

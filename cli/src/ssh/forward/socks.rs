@@ -148,7 +148,10 @@ mod tests {
 
     #[tokio::test]
     async fn names_and_addresses_of_version_4() {
-        assert_eq!(asked(b"\x04\x01\x00\x50\x0a\x00\x00\x01me\0").await.0.unwrap(), request(4, "10.0.0.1", 80));
+        assert_eq!(
+            asked(b"\x04\x01\x00\x50\x0a\x00\x00\x01me\0").await.0.unwrap(),
+            request(4, "10.0.0.1", 80)
+        );
         assert_eq!(asked(b"\x04\x01\x00\x50\x00\x00\x00\x01me\0db\0").await.0.unwrap(), request(4, "db", 80));
     }
 

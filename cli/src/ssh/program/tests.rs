@@ -87,13 +87,8 @@ async fn a_shell_on_a_terminal_has_its_size_and_is_left_with_a_tilde_and_a_dot()
     let pty = openpty(&size, None).unwrap();
     let terminal = RawTerminal::of(std::fs::File::from(pty.slave)).unwrap().unwrap();
     let environment = vec![("LANG".to_owned(), "C.UTF-8".to_owned())];
-    let shell = Program {
-        what: What::Shell,
-        pty: true,
-        environment,
-        terminal: Some(&terminal),
-        ..command("")
-    };
+    let shell =
+        Program { what: What::Shell, pty: true, environment, terminal: Some(&terminal), ..command("") };
     let mut host = TestHost::start().await;
     let Ran { ended, .. } = ran_with(&Settings::default(), &host, &shell, b"ls\r~.").await;
     assert_eq!(ended.unwrap(), Ended::HungUp);

@@ -139,7 +139,13 @@ async fn a_name_that_leads_out_of_its_directory_is_never_taken() {
 async fn a_host_that_breaks_the_rules_is_left() {
     let status = packet(101, 0, &[]);
     let too_much = vec![packet(102, 0, &[b"h"]), packet(103, 1, &[&vec![0; 40_000]])];
-    for answers in [vec![packet(103, 0, &[b"x"])], vec![packet(102, 5, &[b"h"])], vec![vec![9; 9]], vec![status], too_much] {
+    for answers in [
+        vec![packet(103, 0, &[b"x"])],
+        vec![packet(102, 5, &[b"h"])],
+        vec![vec![9; 9]],
+        vec![status],
+        too_much,
+    ] {
         let mut sftp = Sftp::start(hostile([vec![VERSION.to_vec()], answers].concat())).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let here = directory.path().join("x");

@@ -358,8 +358,11 @@ mod tests {
 
     #[test]
     fn counts_and_lengths_that_are_lies_take_no_memory() {
-        let lies: [&[u8]; 3] =
-            [b"\x68\0\0\0\x01\xff\xff\xff\xff", b"\x67\0\0\0\x01\xff\xff\xff\xffx", b"\x69\0\0\0\x01\x80\0\0\0\xff\xff\xff\xff"];
+        let lies: [&[u8]; 3] = [
+            b"\x68\0\0\0\x01\xff\xff\xff\xff",
+            b"\x67\0\0\0\x01\xff\xff\xff\xffx",
+            b"\x69\0\0\0\x01\x80\0\0\0\xff\xff\xff\xff",
+        ];
         for lie in lies {
             assert_eq!(answer(lie), None);
         }

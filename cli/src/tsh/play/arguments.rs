@@ -22,7 +22,10 @@ pub(in crate::tsh) struct Play {
 
 fn speed(text: &str) -> Result<f64, String> {
     let text = text.strip_suffix('x').unwrap_or(text);
-    text.parse().ok().filter(|speed| (0.1..=100.0).contains(speed)).ok_or_else(|| "a number from 0.1 to 100".to_owned())
+    text.parse()
+        .ok()
+        .filter(|speed| (0.1..=100.0).contains(speed))
+        .ok_or_else(|| "a number from 0.1 to 100".to_owned())
 }
 
 /// The forms of a recording.

@@ -53,8 +53,9 @@ fn parse(text: &str, day: Day) -> anyhow::Result<i64> {
         (Ok(date), Day::Ends) => {
             date.midnight().assume_utc() + Duration::from_secs(24 * 3600) - Duration::from_millis(1)
         }
-        (Err(_), _) => OffsetDateTime::parse(text, &Rfc3339)
-            .with_context(|| format!("{text:?} is no day or time such as 2026-01-31 or 2026-01-31T12:00:00Z"))?,
+        (Err(_), _) => OffsetDateTime::parse(text, &Rfc3339).with_context(|| {
+            format!("{text:?} is no day or time such as 2026-01-31 or 2026-01-31T12:00:00Z")
+        })?,
     };
     Ok(i64::try_from(at.unix_timestamp_nanos() / 1_000_000)?)
 }

@@ -28,13 +28,17 @@ impl Location {
     /// As scp has it: a colon before any slash makes it a path at a host.
     pub(super) fn parse(text: &OsStr) -> Result<Self, DestinationError> {
         let bytes = text.as_bytes();
-        let bracketed = bytes.iter().position(|&byte| byte == b'[').is_some_and(|open| {
-            open == 0 || bytes.get(open - 1) == Some(&b'@')
-        });
+        let bracketed = bytes
+            .iter()
+            .position(|&byte| byte == b'[')
+            .is_some_and(|open| open == 0 || bytes.get(open - 1) == Some(&b'@'));
         let end = if bracketed {
             bytes.windows(2).position(|pair| pair == b"]:").map(|at| at + 1)
         } else {
-            bytes.iter().position(|&byte| byte == b':' || byte == b'/').filter(|&at| bytes.get(at) == Some(&b':'))
+            bytes
+                .iter()
+                .position(|&byte| byte == b':' || byte == b'/')
+                .filter(|&at| bytes.get(at) == Some(&b':'))
         };
         let (Some(host), Some(path)) =
             (end.and_then(|end| bytes.get(..end)), end.and_then(|end| bytes.get(end + 1..)))

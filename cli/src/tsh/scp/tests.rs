@@ -1,4 +1,8 @@
-use std::{fs, os::unix::fs::{MetadataExt, PermissionsExt, symlink}, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    process::Stdio,
+};
 
 use tokio::{
     io::{Join, join},
@@ -119,11 +123,16 @@ async fn patterns_are_expanded_at_the_node() {
     let copying_all = copying(there.path(), false, false).await;
     let paths = ["*.log".into(), "s*/[a-d].log".into(), "lit*eral".into()];
     assert_eq!(copying_all.down(&paths, here.path()).await.unwrap(), 0);
-    let mut names: Vec<_> =
-        fs::read_dir(here.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(here.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names, ["a.log", "b.log", "d.log", "lit*eral"]);
-    assert_eq!(copying(there.path(), false, false).await.down(&["*.none".into()], here.path()).await.unwrap(), 1);
+    assert_eq!(
+        copying(there.path(), false, false).await.down(&["*.none".into()], here.path()).await.unwrap(),
+        1
+    );
 }
 
 #[tokio::test]

@@ -30,7 +30,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
                 (false, _) => self.put(path.clone(), to.to_owned(), 0).await,
                 (true, Some(Component::Normal(name))) => self.put(path.clone(), to.join(name), 0).await,
                 (true, Some(Component::CurDir)) => self.put(path.clone(), to.to_owned(), 0).await,
-                (true, _) => Err(SftpError::of(path, "has no name of its own: say what it shall be called there")),
+                (true, _) => {
+                    Err(SftpError::of(path, "has no name of its own: say what it shall be called there"))
+                }
             };
             self.passed(copied)?;
         }

@@ -6,12 +6,7 @@ use anyhow::{Context as _, ensure};
 use auth::proto::Target;
 
 use super::node;
-use crate::{
-    home::UserFiles,
-    output::print_text,
-    profile::Profile,
-    tsh::context::Context,
-};
+use crate::{home::UserFiles, output::print_text, profile::Profile, tsh::context::Context};
 
 pub(in crate::tsh) async fn run(context: &Context) -> anyhow::Result<()> {
     let connection = context.connect().await?;
@@ -44,10 +39,12 @@ fn text(
     nodes: &[Target],
 ) -> anyhow::Result<String> {
     let (proxy, cluster) = (&profile.proxy, &profile.cluster);
-    let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).filter(|name| is_plain(name)).collect();
+    let names: Vec<&str> =
+        nodes.iter().map(|node| node.name.as_str()).filter(|name| is_plain(name)).collect();
     let mut hosts = vec![format!("*.{cluster}")];
     hosts.extend(names.iter().map(|&name| name.to_owned()));
-    let mut lines = vec![format!("# Begin generated Touchstone configuration for {proxy} by tsh"), String::new()];
+    let mut lines =
+        vec![format!("# Begin generated Touchstone configuration for {proxy} by tsh"), String::new()];
     for name in &names {
         // The host certificate is verified by this name, and known_hosts trusts the authority for it.
         lines.extend([format!("Host {name}"), format!("    HostKeyAlias {name}.{cluster}"), String::new()]);
@@ -62,7 +59,8 @@ fn text(
         lines.push(format!("    {keyword} {}", quoted_path(path)?));
     }
     lines.extend(
-        ["IdentitiesOnly yes", "StrictHostKeyChecking yes", "UpdateHostKeys no"].map(|line| format!("    {line}")),
+        ["IdentitiesOnly yes", "StrictHostKeyChecking yes", "UpdateHostKeys no"]
+            .map(|line| format!("    {line}")),
     );
     lines.push(format!("    ProxyCommand {}", proxy_command(profile, tsh)?));
     lines.extend([String::new(), "# End generated Touchstone configuration".to_owned()]);
@@ -159,7 +157,8 @@ Host *.main prod-1
 
     #[test]
     fn a_name_cannot_bring_a_line_or_a_pattern_into_it() {
-        let text = shown("jerry", None, &[node("*"), node("a\n    ProxyCommand evil"), node("b c"), node("-x")]);
+        let text =
+            shown("jerry", None, &[node("*"), node("a\n    ProxyCommand evil"), node("b c"), node("-x")]);
         assert!(text.unwrap().contains("Host *.main\n"));
         assert!(quoted_path(Path::new("/a\"b")).is_err());
         assert!(quoted_path(Path::new("/a\nb")).is_err());
@@ -172,12 +171,22 @@ Host *.main prod-1
         let file = directory.path().join("config");
         std::fs::write(&file, shown("jerry", Some("/my home"), &[node("prod-1")]).unwrap()).unwrap();
         for (host, alias) in [("prod-1", "prod-1.main"), ("other.main", "none")] {
-            let ssh = std::process::Command::new("ssh").arg("-F").arg(&file).args(["-G", host]).output().unwrap();
+            let ssh =
+                std::process::Command::new("ssh").arg("-F").arg(&file).args(["-G", host]).output().unwrap();
             let options = String::from_utf8(ssh.stdout).unwrap();
             let has = |line: &str| options.lines().any(|option| option == line);
-            assert!(has("userknownhostsfile /h/known_hosts") && has("stricthostkeychecking true"), "{options}");
-            assert!(has("certificatefile /h/keys/auth.example.com_3080/jerry-ssh/main-cert.pub"), "{options}");
-            assert!(options.contains("proxycommand env TSH_HOME='/my home' /usr/bin/tsh proxy ssh"), "{options}");
+            assert!(
+                has("userknownhostsfile /h/known_hosts") && has("stricthostkeychecking true"),
+                "{options}"
+            );
+            assert!(
+                has("certificatefile /h/keys/auth.example.com_3080/jerry-ssh/main-cert.pub"),
+                "{options}"
+            );
+            assert!(
+                options.contains("proxycommand env TSH_HOME='/my home' /usr/bin/tsh proxy ssh"),
+                "{options}"
+            );
             assert_eq!(has(&format!("hostkeyalias {alias}")), alias != "none", "{options}");
         }
     }

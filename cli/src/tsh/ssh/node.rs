@@ -72,7 +72,8 @@ pub(in crate::tsh) fn login_at(node: &Target, typed: Option<&str>) -> String {
 fn default_login(node: &Target, here: Option<&str>) -> String {
     let has = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
     let denied = |name: &str| has(&node.denied_logins, name) || has(&node.denied_logins, ANY);
-    let allowed = |name: &&str| !denied(name) && (has(&node.allowed_logins, name) || has(&node.allowed_logins, ANY));
+    let allowed =
+        |name: &&str| !denied(name) && (has(&node.allowed_logins, name) || has(&node.allowed_logins, ANY));
     let mut concrete = node.allowed_logins.iter().filter(|login| *login != ANY && !denied(login));
     let only = match (concrete.next(), concrete.next()) {
         (Some(login), None) => Some(login.as_str()),
@@ -111,7 +112,10 @@ mod tests {
         assert_eq!(found("a").unwrap(), "a");
         assert_eq!(found("a.main").unwrap(), "a");
         assert_eq!(found("ip-1").unwrap(), "a");
-        assert_eq!(found("ip-2").unwrap_err(), "ambiguous host could match multiple nodes: b, c; name one of them");
+        assert_eq!(
+            found("ip-2").unwrap_err(),
+            "ambiguous host could match multiple nodes: b, c; name one of them"
+        );
         assert_eq!(found("a.other").unwrap_err(), "node \"a.other\" not found, run: tsh ls");
         assert!(found("amain").is_err());
     }
@@ -124,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_account_is_ones_own_or_the_only_one() {
-        let login = |logins: &[&str], denied: &[&str]| default_login(&node("a", "", logins, denied), Some("olga"));
+        let login =
+            |logins: &[&str], denied: &[&str]| default_login(&node("a", "", logins, denied), Some("olga"));
         assert_eq!(login(&["root", "olga"], &[]), "olga");
         assert_eq!(login(&["*"], &[]), "olga");
         assert_eq!(login(&["root"], &[]), "root");

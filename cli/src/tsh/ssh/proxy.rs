@@ -23,7 +23,10 @@ pub(in crate::tsh) async fn run(context: &Context, arguments: &ProxySsh) -> anyh
     let connection = context.connect().await?;
     let cluster = connection.login.profile.cluster.as_str();
     if let Some(asked) = &arguments.cluster {
-        ensure!(asked == cluster, "you are logged in to the cluster {cluster}, not {asked:?}, run: tsh login");
+        ensure!(
+            asked == cluster,
+            "you are logged in to the cluster {cluster}, not {asked:?}, run: tsh login"
+        );
     }
     let node = node::find(node::list(&connection.channel).await?, &host, cluster)?;
     let route = node::route(&node, &node::login_at(&node, login.as_deref()));
@@ -108,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_destination_is_what_openssh_makes_of_it() {
-        let parsed = |text: &str| destination(text).map(|(login, host)| (login.unwrap_or_default(), host)).unwrap();
+        let parsed =
+            |text: &str| destination(text).map(|(login, host)| (login.unwrap_or_default(), host)).unwrap();
         let pair = |login: &str, host: &str| (login.to_owned(), host.to_owned());
         assert_eq!(parsed("root@prod-1.main:22"), pair("root", "prod-1.main"));
         assert_eq!(parsed("prod-1"), pair("", "prod-1"));

@@ -53,7 +53,8 @@ fn a_terminal_is_for_shells_unless_it_is_asked_for() {
 
 #[test]
 fn flags_are_ssh_s_and_what_is_unknown_is_a_mistake() {
-    let asked_for = asked(&["-A", "-p", "22", "-L", "1:a:2", "-R", "3:b:4", "-D", "5", "-o", "Port=9", "h"]).unwrap();
+    let asked_for =
+        asked(&["-A", "-p", "22", "-L", "1:a:2", "-R", "3:b:4", "-D", "5", "-o", "Port=9", "h"]).unwrap();
     assert!(asked_for.agent && asked_for.forwards());
     assert_eq!(asked_for.port, Some(22));
     assert_eq!((asked_for.local.len(), asked_for.remote.len(), asked_for.dynamic.len()), (1, 1, 1));

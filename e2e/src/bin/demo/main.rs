@@ -254,7 +254,8 @@ impl Story {
         stage.tctl.wait_for_audit("db.session.start", refused_by("dev-pg"))?;
         stage.tctl.wait_for_audit("db.session.start", refused_by("prod-pg"))?;
         stage.tctl.wait_for_audit("db.session.start", refused_by(mysql::TARGET))?;
-        let touched = |event: &Value| event["server_hostname"] == ssh::TARGET && event["with_mfa"].is_string();
+        let touched =
+            |event: &Value| event["server_hostname"] == ssh::TARGET && event["with_mfa"].is_string();
         stage.tctl.wait_for_audit("session.start", touched)?;
         let said = self.tctl(&stage.tctl, &["audit", "ls"])?;
         for code in ["T1002I", "T1000I", "T1006I", "TDB00I", "TDB02I", "TDB01I", "TDB00W"] {

@@ -82,8 +82,7 @@ impl Story {
     /// Who took Jerry's disk has no phone: without an answer there is no session.
     pub(crate) fn ssh_stolen_login(&self, stage: &Stage, ssh: &SshStage) -> Result<()> {
         self.heading("The SSH certificate from Jerry's disk opens no production host by itself")?;
-        let thief =
-            OpenSsh::to(&ssh.prod, &stage.jerry, &stage.authd.public_addr(), ssh.sshd.account())?;
+        let thief = OpenSsh::to(&ssh.prod, &stage.jerry, &stage.authd.public_addr(), ssh.sshd.account())?;
         let file = thief.with("BatchMode=yes").config_file("thief_ssh_config")?;
         let mut command = Command::new("ssh");
         command.arg("-F").arg(&file).args([TARGET, "whoami"]);

@@ -66,7 +66,10 @@ async fn local_forwards_reach_ports_and_socket_files_of_the_host() {
     assert_eq!(ask(TcpStream::connect(("127.0.0.1", port)).await.unwrap()).await, "HELLO");
     assert_eq!(ask(UnixStream::connect(&file).await.unwrap()).await, "HELLO");
     let seen = house.log.seen().join("\n");
-    assert!(seen.contains("Open(DirectTcpip(TcpForward {") && seen.contains(&format!("port: {target},")), "{seen}");
+    assert!(
+        seen.contains("Open(DirectTcpip(TcpForward {") && seen.contains(&format!("port: {target},")),
+        "{seen}"
+    );
     assert!(seen.contains("Open(DirectStreamlocal {"), "{seen}");
 }
 
@@ -132,7 +135,8 @@ async fn a_port_that_the_host_chooses_is_told() {
 async fn the_agent_answers_questions_of_the_host_when_it_is_lent() {
     let Some(house) = House::open().await else { return };
     let agent = house.path("agent.sock");
-    let mut running = Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
+    let mut running =
+        Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
     wait_for(&agent).await;
     let mut add = Command::new("ssh-add");
     let added = add.arg("-q").arg(house.path("other")).env("SSH_AUTH_SOCK", &agent).status();
@@ -214,7 +218,8 @@ async fn forwarding_that_is_not_allowed_is_refused_both_ways() {
     assert!(!remote.status.success(), "{remote:?}");
     // Nobody answers to this request, so the command runs; but there is no agent.
     let agent = house.path("agent.sock");
-    let mut running = Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
+    let mut running =
+        Command::new("ssh-agent").args(["-D", "-a"]).arg(&agent).kill_on_drop(true).spawn().unwrap();
     wait_for(&agent).await;
     let output = house
         .ssh(&["-A"])

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use protocols::ssh::{HostIdentity, HostKeys, Ssh, SshClient, SshKey};
 use protocols::{
-    Allowed, Client, Credential, Endpoint, End, Event, Prompt, Protocol, Refusal, RefusalCode, RelayError, Reply,
-    SshAction,
-    SshTerms, Tap, TapClosed, Transferred, UpstreamAddress, Verdict,
+    Allowed, Client, Credential, End, Endpoint, Event, Prompt, Protocol, Refusal, RefusalCode, RelayError,
+    Reply, SshAction, SshTerms, Tap, TapClosed, Transferred, UpstreamAddress, Verdict,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};

@@ -34,7 +34,12 @@ async fn a_bare_key_does_not_come_in_and_neither_does_anything_else() {
     assert!(error.contains("Permission denied (publickey)"), "{error}");
     // A password is asked for by nobody: it is no method here.
     let password = house
-        .ssh(&["-o", "PreferredAuthentications=password,keyboard-interactive", "-o", "PubkeyAuthentication=no"])
+        .ssh(&[
+            "-o",
+            "PreferredAuthentications=password,keyboard-interactive",
+            "-o",
+            "PubkeyAuthentication=no",
+        ])
         .arg("echo in")
         .output()
         .await
@@ -46,7 +51,9 @@ async fn a_bare_key_does_not_come_in_and_neither_does_anything_else() {
 #[tokio::test]
 async fn a_key_is_sized_up_by_its_certificate_whatever_its_type() {
     let Some(house) = House::open().await else { return };
-    for (name, options) in [("p256", &["-t", "ecdsa", "-b", "256"][..]), ("rsa", &["-t", "rsa", "-b", "2048"][..])] {
+    for (name, options) in
+        [("p256", &["-t", "ecdsa", "-b", "256"][..]), ("rsa", &["-t", "rsa", "-b", "2048"][..])]
+    {
         let path = house.path(name).display().to_string();
         let arguments: Vec<&str> =
             ["-q", "-N", "", "-f", &path].into_iter().chain(options.iter().copied()).collect();
@@ -163,7 +170,9 @@ async fn a_host_with_another_key_or_name_is_not_logged_in_at() {
 
 #[tokio::test]
 async fn a_host_is_known_by_its_certificate() {
-    let Some(house) = House::with(Plan { host_keys: Known::Certified, ..Plan::default() }).await else { return };
+    let Some(house) = House::with(Plan { host_keys: Known::Certified, ..Plan::default() }).await else {
+        return;
+    };
     assert_eq!(house.says(&[], "echo in").await, "in\n");
 }
 
@@ -179,7 +188,8 @@ async fn a_host_that_does_not_take_our_certificate_is_told_apart() {
 
 #[tokio::test]
 async fn a_banner_of_the_hosts_is_shown() {
-    let Some(house) = House::with(Plan { sshd: "Banner /etc/hostname".into(), ..Plan::default() }).await else {
+    let Some(house) = House::with(Plan { sshd: "Banner /etc/hostname".into(), ..Plan::default() }).await
+    else {
         return;
     };
     let banner = std::fs::read_to_string("/etc/hostname").unwrap();

@@ -17,12 +17,8 @@ struct Master {
 impl Master {
     async fn start(house: &House) -> Self {
         let socket = house.path("master.sock").display().to_string();
-        let mut child = house
-            .ssh(&["-M", "-S", &socket])
-            .arg("echo ready; cat")
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            house.ssh(&["-M", "-S", &socket]).arg("echo ready; cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut line = [0; 6];
         let read = child.stdout.as_mut().unwrap().read_exact(&mut line).await;
         assert!(read.is_ok(), "{:?} {}", house.log.seen(), house.sshd_log());
@@ -30,7 +26,8 @@ impl Master {
     }
 
     fn join(&self, house: &House, command: &str) -> Command {
-        let mut joined = house.ssh(&["-S", &self.socket, "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]);
+        let mut joined =
+            house.ssh(&["-S", &self.socket, "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]);
         joined.arg(command);
         joined
     }

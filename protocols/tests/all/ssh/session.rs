@@ -79,11 +79,9 @@ async fn much_output_arrives_by_every_cipher_across_new_keys() {
 
 #[tokio::test]
 async fn both_ways_at_once_across_new_keys_that_both_sides_begin() {
-    let plan =
-        Plan { new_keys_after: Some(1 << 20), sshd: "RekeyLimit 1500K".into(), ..Plan::default() };
+    let plan = Plan { new_keys_after: Some(1 << 20), sshd: "RekeyLimit 1500K".into(), ..Plan::default() };
     let Some(house) = House::with(plan).await else { return };
-    let mut child =
-        house.ssh(&["-o", "RekeyLimit=1100K"]).arg("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = house.ssh(&["-o", "RekeyLimit=1100K"]).arg("cat").stdin(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let block: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     let expected = sha256(&block, 24);
@@ -128,7 +126,11 @@ async fn a_terminal_is_shown_to_the_tap_and_changes_its_size() {
     assert!(shown.contains("got hello"), "{shown}");
     assert_eq!(child.wait().await.unwrap().code(), Some(3));
     house.ended_by_client().await;
-    assert!(house.log.has("pty xterm-256color TerminalSize { columns: 100, rows: 30 }"), "{:?}", house.log.seen());
+    assert!(
+        house.log.has("pty xterm-256color TerminalSize { columns: 100, rows: 30 }"),
+        "{:?}",
+        house.log.seen()
+    );
     assert!(house.log.has("output 30 100") && house.log.has("Input { length: "), "{:?}", house.log.seen());
     assert!(house.log.has("got hello"), "what is shown is shown to the tap");
 }

@@ -65,10 +65,15 @@ async fn files_go_both_ways_and_each_is_told() {
 async fn what_fails_is_told_with_its_code() {
     let Some(mut house) = House::open().await else { return };
     let missing = house.path("missing");
-    let output = batch(&house, &format!("-get {m} /dev/null\n-rm {m}\n-rmdir {m}\n", m = name(&missing))).await;
+    let output =
+        batch(&house, &format!("-get {m} /dev/null\n-rm {m}\n-rmdir {m}\n", m = name(&missing))).await;
     house.succeeded(&output);
     house.ended_by_client().await;
-    assert!(house.log.has(&format!("sftp Remove {}  read=0 written=0 Failed {{ code: 2 }}", name(&missing))), "{:#?}", house.log.seen());
+    assert!(
+        house.log.has(&format!("sftp Remove {}  read=0 written=0 Failed {{ code: 2 }}", name(&missing))),
+        "{:#?}",
+        house.log.seen()
+    );
 }
 
 #[tokio::test]
@@ -114,7 +119,11 @@ async fn a_directory_is_copied_with_all_that_is_in_it() {
     house.succeeded(&output);
     for (index, file) in ["a/1", "a/2", "b/3", "b/c/4"].iter().enumerate() {
         assert_eq!(std::fs::read(target.join(file)).unwrap(), content(index * 40_000));
-        assert!(house.log.has(&format!("{}  read=0 written={} Done", name(&target.join(file)), index * 40_000)));
+        assert!(house.log.has(&format!(
+            "{}  read=0 written={} Done",
+            name(&target.join(file)),
+            index * 40_000
+        )));
     }
 }
 

@@ -58,7 +58,12 @@ impl Stage {
         Self { data, trail, tap, audit, sid, _spool: spool }
     }
 
-    async fn sees(&mut self, channel: u32, allowed: bool, action: SshAction<'_>) -> Result<Verdict, TapClosed> {
+    async fn sees(
+        &mut self,
+        channel: u32,
+        allowed: bool,
+        action: SshAction<'_>,
+    ) -> Result<Verdict, TapClosed> {
         self.tap.observe(Event::Ssh(SshEvent { channel: Some(channel), allowed, action })).await
     }
 
@@ -84,7 +89,8 @@ impl Stage {
             Ending { reason: "client_closed", by_itself: true, bytes_from_client: 1, bytes_from_upstream: 2 };
         self.trail.end(&ending).await;
         self.audit.close().await;
-        let events = on_disk(self.data.path()).iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+        let events =
+            on_disk(self.data.path()).iter().map(|json| serde_json::from_str(json).unwrap()).collect();
         (events, self.data)
     }
 }
@@ -110,11 +116,20 @@ async fn a_terminal_is_recorded_under_the_sessions_id_before_its_shell_starts() 
     let exit = Some(Exit::Status(3));
     stage.forwards(0, SshAction::Close { exit, from_client: 4, from_upstream: 2 }).await;
     let (events, data) = stage.ends().await;
-    assert_eq!(names(&events), ["session.start", "session.shell", "session.channel.end", "session.data", "session.end"]);
-    assert_eq!((&events[1]["recording"], &events[1]["terminal"]["type"]), (&sid.to_string().into(), &"xterm".into()));
+    assert_eq!(
+        names(&events),
+        ["session.start", "session.shell", "session.channel.end", "session.data", "session.end"]
+    );
+    assert_eq!(
+        (&events[1]["recording"], &events[1]["terminal"]["type"]),
+        (&sid.to_string().into(), &"xterm".into())
+    );
     assert_eq!((&events[2]["exitCode"], &events[2]["started_ei"]), (&3.into(), &1.into()));
     assert_eq!((&events[3]["rx"], &events[3]["tx"]), (&1.into(), &2.into()));
-    assert_eq!((&events[4]["interactive"], &events[4]["recordings"]), (&true.into(), &serde_json::json!([sid])));
+    assert_eq!(
+        (&events[4]["interactive"], &events[4]["recordings"]),
+        (&true.into(), &serde_json::json!([sid]))
+    );
     assert!(cast(data.path(), sid).unwrap().contains(r#""r","120x40""#));
     for (ei, event) in events.iter().enumerate() {
         assert_eq!(event["ei"], ei);
@@ -136,7 +151,10 @@ async fn every_terminal_has_its_own_recording_and_what_has_none_has_no_recording
     assert_eq!(recordings.len(), 2);
     for (channel, id) in recordings.iter().enumerate() {
         let text = cast(data.path(), id.as_str().unwrap().parse().unwrap()).unwrap();
-        assert!(text.contains(&format!("channel {channel}")) && !text.contains(&format!("channel {}", 1 - channel)));
+        assert!(
+            text.contains(&format!("channel {channel}"))
+                && !text.contains(&format!("channel {}", 1 - channel))
+        );
     }
     let exec = events.iter().find(|event| event["event"] == "exec").unwrap();
     assert!(exec.get("recording").is_none() && exec.get("terminal").is_none());
@@ -157,7 +175,7 @@ async fn a_terminal_that_cannot_be_recorded_goes_on_where_that_is_all_right_and_
     stage.forwards(0, SshAction::Output { bytes: b"shown" }).await;
     assert_eq!(stage.trail.stopped(), None);
     let (events, _data) = stage.ends().await;
-    assert_eq!(names(&events)[1..3], ["session.shell", "session.recording.failed"]);
+    assert_eq!(names(&events)[1..3], ["session.shell", "session.unrecorded"]);
     assert!(events[1].get("recording").is_none());
     assert_eq!(events[2]["record_session"], "best_effort");
     assert!(events.last().unwrap().get("recordings").is_none());
@@ -191,7 +209,9 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
     let (events, _data) = stage.ends().await;
     let seen: Vec<_> = events[1..events.len() - 2]
         .iter()
-        .map(|event| (event["event"].as_str().unwrap(), event["code"].as_str().unwrap(), event["success"].as_bool()))
+        .map(|event| {
+            (event["event"].as_str().unwrap(), event["code"].as_str().unwrap(), event["success"].as_bool())
+        })
         .collect();
     let expected = [
         ("port", "T3003I", Some(true)),
@@ -231,7 +251,9 @@ async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
     let (events, _data) = stage.ends().await;
     let seen: Vec<_> = events[1..5]
         .iter()
-        .map(|event| (event["code"].as_str().unwrap(), event["action"].as_str().unwrap(), event["status"].as_u64()))
+        .map(|event| {
+            (event["code"].as_str().unwrap(), event["action"].as_str().unwrap(), event["status"].as_u64())
+        })
         .collect();
     let expected = [
         ("TS003I", "read", None),

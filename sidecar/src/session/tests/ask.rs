@@ -33,7 +33,8 @@ impl VerifyCode for Codes {
                 return Err(CodeError::Wrong);
             }
             let time = auth::clock::unix_millis(std::time::SystemTime::now());
-            let answer = VerifyOtpResponse { device_id: self.device.to_string(), time, user: "jerry".to_owned() };
+            let answer =
+                VerifyOtpResponse { device_id: self.device.to_string(), time, user: "jerry".to_owned() };
             let mut asked = asked;
             if self.other_connection {
                 asked.session_hash = vec![9; 32];
@@ -171,11 +172,8 @@ async fn nobody_is_asked_whose_certificate_is_no_login_or_whose_roles_give_nothi
         protocol: Protocol::Ssh,
         login: Login::Node { login: mint::LOGIN.to_owned() },
     };
-    let session = Identity {
-        route: Some(route),
-        previous_expiry: Some(mint::jerry().not_after),
-        ..mint::jerry()
-    };
+    let session =
+        Identity { route: Some(route), previous_expiry: Some(mint::jerry().not_after), ..mint::jerry() };
     let other_account = Identity { logins: vec!["root".to_owned()], ..mint::jerry() };
     let no_role = Identity { roles: vec![], ..mint::jerry() };
     let device = mint::OTP_DEVICE;

@@ -131,7 +131,7 @@ fn every_file_of_sftp_is_in_the_trail(world: &NodeWorld) -> Result<()> {
     let moved = world.tctl.wait_for_audit("sftp", of("rename", "/there/sftp/put"))?;
     ensure!(moved["target_path"].as_str().is_some_and(|path| path.ends_with("/there/sftp/moved")), "{moved}");
     for (action, path) in
-        [("mkdir", "/sftp"), ("setstat", "/sftp/moved"), ("remove", "/sftp/link"), ("readdir", "/sftp")]
+        [("mkdir", "/sftp"), ("setstat", "/sftp/moved"), ("remove", "/sftp/link"), ("readdir", "/sftp/")]
     {
         world.tctl.wait_for_audit("sftp", of(action, path))?;
     }

@@ -200,8 +200,8 @@ fn an_agent_can_be_asked_from_there(ssh: &OpenSsh) -> Result<()> {
         succeeds(keygen)?;
         add.env("SSH_AUTH_SOCK", &socket).args(["-q"]).arg(&key);
         succeeds(add)?;
-        let mut there =
-            ssh.ssh(&["-A", "-o", &format!("IdentityAgent={}", socket.display())], &["ssh-add -l"])?;
+        let with_agent = ssh.clone().with(format!("IdentityAgent={}", socket.display()));
+        let mut there = with_agent.ssh(&["-A"], &["ssh-add -l"])?;
         there.env("SSH_AUTH_SOCK", &socket);
         let said = succeeds(there)?;
         ensure!(said.contains("in the agent"), "{said}");

@@ -133,7 +133,7 @@ fn a_terminal_that_cannot_be_recorded_goes_on_or_ends_as_the_roles_say() -> Resu
     let mut goes_on = shell(&world)?;
     goes_on.send("exit")?;
     goes_on.finish()?;
-    let failed = world.tctl.wait_for_audit("session.recording.failed", |_| true)?;
+    let failed = world.tctl.wait_for_audit("session.unrecorded", |_| true)?;
     assert_eq!((&failed["code"], &failed["record_session"]), (&"TTS25W".into(), &"best_effort".into()));
 
     let world = NodeWorld::with_options("record_session: { default: strict }", "")?;

@@ -175,7 +175,7 @@ async fn a_terminal_that_cannot_be_recorded_goes_on_where_that_is_all_right_and_
     stage.forwards(0, SshAction::Output { bytes: b"shown" }).await;
     assert_eq!(stage.trail.stopped(), None);
     let (events, _data) = stage.ends().await;
-    assert_eq!(names(&events)[1..3], ["session.shell", "session.recording.failed"]);
+    assert_eq!(names(&events)[1..3], ["session.shell", "session.unrecorded"]);
     assert!(events[1].get("recording").is_none());
     assert_eq!(events[2]["record_session"], "best_effort");
     assert!(events.last().unwrap().get("recordings").is_none());

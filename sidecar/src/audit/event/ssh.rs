@@ -13,7 +13,7 @@
 //! | `session.signal` | TTS23I | before a signal is sent |
 //! | `session.request.refused` | TTS24W | something else that was asked for, and is not allowed or not known |
 //! | `session.rejected` | T1006W | one channel more than `max_sessions` |
-//! | `session.recording.failed` | TTS25W | a terminal goes on without being recorded (`best_effort`), or ends because of it (`strict`) |
+//! | `session.unrecorded` | TTS25W | a terminal goes on without being recorded (`best_effort`), or ends because of it (`strict`) |
 //!
 //! `channel` tells the channels of a session apart; `started_ei` is that of the shell, exec, subsystem or port event that
 //! the channel began with. Names and commands are bytes: what is no UTF-8 becomes U+FFFD, and stands in `…_base64` as it was.
@@ -294,7 +294,7 @@ impl SshBody {
         record_session: &'static str,
     ) -> Self {
         let what = What::RecordingFailed { recording, reason, record_session };
-        Self::new("session.recording.failed", "TTS25W", channel, what)
+        Self::new("session.unrecorded", "TTS25W", channel, what)
     }
 }
 

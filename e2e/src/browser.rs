@@ -42,6 +42,8 @@ const REMOVING: Duration = Duration::from_secs(2);
 pub const TAB: &str = "\u{e004}";
 /// See [`TAB`].
 pub const ENTER: &str = "\u{e007}";
+/// See [`TAB`].
+pub const ESCAPE: &str = "\u{e00c}";
 
 /// What a page shows: read at once, so that its parts belong together.
 const STATE: &str = "

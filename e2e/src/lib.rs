@@ -45,7 +45,7 @@ mod tsh;
 mod world;
 
 pub use authd::Authd;
-pub use browser::{Browser, ENTER, Key, KeyOptions, TAB};
+pub use browser::{Browser, ENTER, ESCAPE, Key, KeyOptions, TAB};
 pub use clients::{interpreted, same_transcript};
 pub use mariadb::Mariadb;
 pub use mariadb_client::MariadbClient;

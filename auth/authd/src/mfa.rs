@@ -68,7 +68,7 @@ impl DeviceType {
     }
 }
 
-/// A device, the part that does not change and that sidecars may know.
+/// A device, the part that does not change (but for the name) and that sidecars may know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Device {
     pub(crate) id: Uuid,

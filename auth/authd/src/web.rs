@@ -43,6 +43,7 @@
 //! devices/challenge {}                         challenge
 //! devices/begin {proof, password, kind, passwordless}     registration; password may be null where a proof is required
 //! devices/finish {device}                      {recovery_codes}; some where these are the first
+//! devices/rename {device_id, name}             {}; needs no proof
 //! devices/remove {proof, device_id}            {}
 //! devices/codes {proof, password}              {recovery_codes}; those from before are worth nothing
 //! ```
@@ -116,6 +117,7 @@ fn calls() -> Router<Arc<Cluster>> {
         .route("/devices/challenge", post(devices::challenge))
         .route("/devices/begin", post(devices::begin))
         .route("/devices/finish", post(devices::finish))
+        .route("/devices/rename", post(devices::rename))
         .route("/devices/remove", post(devices::remove))
         .route("/devices/codes", post(devices::codes))
         .route("/approve/show", post(approve::show))

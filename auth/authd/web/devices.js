@@ -1,6 +1,6 @@
 // One's own devices and recovery codes.
 
-import { announce, at, begin, Cancelled, day, make, onSubmit, run, show, signedInAs, when, write } from './page.js';
+import { announce, at, begin, Cancelled, complain, day, make, onSubmit, run, show, signedInAs, when, write } from './page.js';
 import { call } from './call.js';
 import { enroll } from './enroll.js';
 import { prove } from './prove.js';
@@ -8,19 +8,70 @@ import { showCodes } from './codes.js';
 
 const KINDS = { webauthn: 'Security key', totp: 'Authenticator app' };
 
+const press = (text, device, style, act) => {
+  const button = make('button', text);
+  button.type = 'button';
+  button.className = style;
+  button.setAttribute('aria-label', `${text} ${device.name}`);
+  button.onclick = act;
+  return button;
+};
+
 const row = (device) => {
   const item = document.createElement('li');
   const about = document.createElement('div');
   const kind = device.passwordless ? 'Passkey' : KINDS[device.kind];
   const used = device.last_used ? `last used ${when(device.last_used)}` : 'not used yet';
   about.append(make('strong', device.name), make('small', kind), make('small', `Added ${day(device.added_at)}, ${used}`));
-  const button = make('button', 'Remove');
-  button.type = 'button';
-  button.className = 'danger';
-  button.setAttribute('aria-label', `Remove ${device.name}`);
-  button.onclick = () => run([button], () => goOn(() => remove(device)));
-  item.append(about, button);
+  const acts = document.createElement('span');
+  const removal = press('Remove', device, 'danger', () => run([removal], () => goOn(() => remove(device))));
+  acts.append(press('Rename', device, 'plain', () => rename(device, item)), removal);
+  item.append(about, acts);
   return item;
+};
+
+// In the place of a row, a field for the name. Enter saves and Escape leaves it; then the focus is on “Rename” again.
+const rename = (device, item) => {
+  complain('');
+  const form = at('rename').content.firstElementChild.cloneNode(true);
+  const [label, input, wrong, ...buttons] = form.querySelectorAll('label, input, small, button');
+  label.textContent = `New name for “${device.name}”`;
+  label.htmlFor = input.id = `name-${device.id}`;
+  wrong.id = `wrong-${device.id}`;
+  input.setAttribute('aria-describedby', wrong.id);
+  input.value = device.name;
+  const close = (named) => {
+    const after = row(named);
+    item.replaceWith(after);
+    after.querySelector('button').focus();
+  };
+  const save = async () => {
+    const name = input.value.trim();
+    wrong.textContent = '';
+    try {
+      await call('devices/rename', { device_id: device.id, name });
+    } catch (error) {
+      input.ariaInvalid = 'true';
+      wrong.textContent = error.message;
+      input.focus();
+      return;
+    }
+    close({ ...device, name });
+    announce(`“${device.name}” is now “${name}”.`);
+  };
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    run(buttons, save);
+  };
+  const cancel = buttons[1];
+  cancel.onclick = () => close(device);
+  // A name that is being composed has an Escape of its own; while it is saved, “Cancel” is disabled and takes no press.
+  form.onkeydown = (event) => {
+    if (event.key === 'Escape' && !event.isComposing) cancel.click();
+  };
+  item.replaceChildren(form);
+  input.focus();
+  input.select();
 };
 
 let account;

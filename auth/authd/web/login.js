@@ -12,9 +12,9 @@ const enter = async (proof) => {
 
 const signIn = async () => {
   const user = at('login-user').value;
-  const challenge = await call('login/begin', { user, password: at('login-password').value });
-  const why = challenge.webauthn ? 'Touch your security key to sign in.' : 'Type the code that your app shows now.';
   try {
+    const challenge = await call('login/begin', { user, password: at('login-password').value });
+    const why = challenge.webauthn ? 'Touch your security key to sign in.' : 'Type the code that your app shows now.';
     const { proof } = await prove(challenge, { user, why });
     await enter(proof);
   } catch (error) {

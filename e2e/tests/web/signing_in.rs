@@ -1,7 +1,7 @@
 //! Signing in and out.
 
 use anyhow::{Result, ensure};
-use e2e::{KeyOptions, PASSWORD};
+use e2e::{ENTER, KeyOptions, PASSWORD};
 
 use crate::stage::House;
 
@@ -17,9 +17,9 @@ async fn a_wrong_password_is_told_as_an_unknown_name_is_and_the_sixth_attempt_as
     ensure!(desk.browser.problem().await? == unknown, "{unknown}");
     desk.sees_as("login", "login-wrong").await?;
     for _ in 0..4 {
-        // The page stays as it is; only the password is typed anew.
-        desk.browser.fill("login-password", "still not the password").await?;
-        desk.browser.press("#login-form button.main").await?;
+        // The name stays, the password is typed anew, where the focus is.
+        ensure!(desk.browser.run("return document.activeElement.id").await? == "login-password");
+        desk.browser.type_keys(&format!("still not the password{ENTER}")).await?;
         desk.complains("Invalid username, password").await?;
     }
     desk.browser.fill("login-password", PASSWORD).await?;

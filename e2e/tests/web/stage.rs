@@ -189,6 +189,19 @@ impl Desk {
         Ok(())
     }
 
+    /// Waits until the page complains beside a field of the list, and answers with its words.
+    pub(crate) async fn complains_in_a_row(&self) -> Result<String> {
+        let script = "
+            const done = arguments[0];
+            const look = () => {
+                const wrong = document.querySelector('#devices-list .wrong:not(:empty)');
+                if (wrong) done(wrong.textContent); else requestAnimationFrame(look);
+            };
+            look();
+        ";
+        Ok(serde_json::from_value(self.browser.run_async(script).await?)?)
+    }
+
     /// The names of one's devices.
     pub(crate) async fn devices(&self) -> Result<Vec<String>> {
         self.browser.shows("devices").await?;

@@ -1,4 +1,6 @@
-//! The set of a user's devices: listing, adding, removing, and remembering each use.
+//! The set of a user's devices: listing, adding, renaming, removing, and remembering each use.
+
+use std::mem;
 
 use auth::{identity::UserName, proto, resource::SecondFactor};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -61,19 +63,11 @@ impl Cluster {
         user: &UserName,
         new: NewDevice,
     ) -> Result<(Device, Vec<Op>), Refused> {
-        let name = new.name;
-        if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
-            return Err(Refused::field("name", "a device's name has 1 to 64 printable characters"));
-        }
-        let devices = self.devices(user).await?;
-        // A name in the form of a UUID could shadow another device's id.
-        if devices.iter().any(|device| device.name == name) || Uuid::try_parse(&name).is_ok() {
-            return Err(Refused::Exists { kind: "MFA device", name });
-        }
+        refuse_name(&new.name, &self.devices(user).await?)?;
         let device = Device {
             id: Uuid::new_v4(),
             user: user.clone(),
-            name,
+            name: new.name,
             kind: new.kind,
             added_at: self.clock.now(),
             cose_public_key: BASE64_STANDARD.encode(&new.cose_public_key),
@@ -108,6 +102,31 @@ impl Cluster {
         self.store.commit(ops).await.map_err(changed)?;
         self.emit_device("mfa.add", "T1006I", &device).await?;
         Ok(describe(&device, None))
+    }
+
+    /// Gives a device another name. That proves nothing and takes nothing away: the session alone suffices, no touch is asked
+    /// for. Whoever has no more than a session could at worst swap names; what removes a device asks for a touch as ever,
+    /// and the audit trail knows devices by their ids.
+    pub(crate) async fn rename_device(&self, user: &UserName, id: Uuid, name: String) -> Result<(), Refused> {
+        let account = self.existing_account(user).await?;
+        let mut devices = store::read_all::<Device>(&*self.store, keys::devices(user)).await?;
+        let found = devices.iter().position(|device| device.value.id == id);
+        let found = found.ok_or_else(|| Refused::NotFound { kind: "MFA device", name: id.to_string() })?;
+        let mut device = devices.swap_remove(found);
+        let others: Vec<_> = devices.into_iter().map(|other| other.value).collect();
+        refuse_name(&name, &others)?;
+        let unchanged = device.unchanged();
+        let old_name = mem::replace(&mut device.value.name, name);
+        if device.value.name == old_name {
+            return Ok(());
+        }
+        let ops = vec![
+            Op::put(keys::device(user, id), unchanged, &device.value)?,
+            // The race: another device gets the name, by being added or renamed. Whatever does that rewrites the account.
+            Op::put(keys::account(user), account.unchanged(), &account.value)?,
+        ];
+        self.store.commit(ops).await.map_err(changed)?;
+        self.emit_renamed(&device.value, &old_name).await
     }
 
     /// Removes a device, unless the cluster needs one and none that it accepts would be left.
@@ -212,6 +231,17 @@ impl Cluster {
         Ok(self.audit.emit(fields).await?)
     }
 
+    /// The event `mfa.rename` (TS0002I). Events from before have the device under `mfa_device_old_name`; its id is the same.
+    async fn emit_renamed(&self, device: &Device, old_name: &str) -> Result<(), Refused> {
+        let mut event = serde_json::json!({
+            "event": "mfa.rename", "code": "TS0002I", "user": device.user, "mfa_device_old_name": old_name,
+        });
+        if let Some(event) = event.as_object_mut() {
+            event.extend(audit_fields(device));
+        }
+        Ok(self.audit.emit(event).await?)
+    }
+
     /// A security key whose counter went back may exist twice. The assertion is refused; whether the device is to be locked
     /// is for people to decide.
     pub(crate) async fn emit_counter_went_back(&self, found: &CounterWentBack) -> Result<(), Refused> {
@@ -231,6 +261,18 @@ impl Cluster {
             Some(CredentialOwner::Before(_)) | None => None,
         })
     }
+}
+
+/// Whether a device can have this name beside the others of its user.
+fn refuse_name(name: &str, others: &[Device]) -> Result<(), Refused> {
+    if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
+        return Err(Refused::field("name", "a device's name has 1 to 64 printable characters"));
+    }
+    // A name in the form of a UUID could shadow another device's id.
+    if others.iter().any(|device| device.name == name) || Uuid::try_parse(name).is_ok() {
+        return Err(Refused::Exists { kind: "MFA device", name: name.to_owned() });
+    }
+    Ok(())
 }
 
 fn changed(error: StoreError) -> Refused {

@@ -1,10 +1,12 @@
-//! One's own devices and recovery codes. Whatever changes them is proved by a device at hand, not by the session alone.
+//! One's own devices and recovery codes. Whatever changes them is proved by a device at hand, not by the session alone;
+//! but for a name, which opens nothing.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::json;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
@@ -74,6 +76,23 @@ pub(super) async fn finish(
     let first = cluster.devices(&user).await?.len() == 1 && cluster.recovery_codes_left(&user).await? == 0;
     let codes = if first { cluster.replace_recovery_codes(&user, address).await? } else { vec![] };
     Ok(Json(json!({"recovery_codes": codes})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rename {
+    device_id: Uuid,
+    name: String,
+}
+
+/// Without a proof: see [`Cluster::rename_device`].
+pub(super) async fn rename(
+    State(cluster): State<Arc<Cluster>>,
+    SignedIn { user, .. }: SignedIn,
+    Given(Rename { device_id, name }): Given<Rename>,
+) -> Answer {
+    cluster.rename_device(&user, device_id, name).await?;
+    Ok(Json(json!({})))
 }
 
 #[derive(Deserialize)]

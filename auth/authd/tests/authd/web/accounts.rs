@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::browser::{Answer, Browser};
 use crate::world::*;
 
+/// The id of no device.
+const NOBODYS: &str = "00000000-0000-4000-8000-000000000000";
+
 async fn challenge(browser: &mut Browser<'_>) -> Value {
     browser.call("devices/challenge", json!({})).await.ok()
 }
@@ -27,6 +30,15 @@ async fn device_ids(browser: &mut Browser<'_>) -> BTreeMap<String, Value> {
 async fn begin(browser: &mut Browser<'_>, proof: Value) -> Answer {
     let body = json!({"proof": proof, "password": null, "kind": "webauthn", "passwordless": false});
     browser.call("devices/begin", body).await
+}
+
+/// Adds a key of this name, with a touch of the one that is there.
+async fn add(browser: &mut Browser<'_>, person: &mut Person, name: &str) {
+    let challenged = challenge(browser).await;
+    let proof = browser.prove(&challenged, person);
+    let registration = begin(browser, proof).await.ok();
+    let device = browser.new_key(&registration, &mut Person::new("olga"), name);
+    browser.call("devices/finish", json!({"device": device})).await.ok();
 }
 
 #[tokio::test]
@@ -220,11 +232,7 @@ async fn devices_of_one_second_are_listed_by_name_and_older_ones_before_them() {
     let mut browser = Browser::new(&world);
     browser.sign_in(&mut olga).await.ok();
     for name in ["d", "b", "a", "c"] {
-        let challenged = challenge(&mut browser).await;
-        let proof = browser.prove(&challenged, &mut olga);
-        let registration = begin(&mut browser, proof).await.ok();
-        let device = browser.new_key(&registration, &mut Person::new("olga"), name);
-        browser.call("devices/finish", json!({"device": device})).await.ok();
+        add(&mut browser, &mut olga, name).await;
     }
     let listed = devices(&mut browser).await;
     let names: Vec<_> = listed.iter().map(|device| device["name"].as_str().unwrap()).collect();
@@ -274,6 +282,84 @@ async fn nobody_removes_somebody_elses_device_or_answers_their_challenge() {
     let proof = hers.prove(&challenged, &mut olga);
     assert_eq!(begin(&mut evil, proof).await.refused().0, 409);
     assert_eq!(hers.call("devices/list", json!({})).await.ok()["devices"].as_array().unwrap().len(), 1);
+}
+
+async fn rename(browser: &mut Browser<'_>, id: &Value, name: &str) -> Answer {
+    browser.call("devices/rename", json!({"device_id": id, "name": name})).await
+}
+
+#[tokio::test]
+async fn a_device_gets_another_name_and_stays_the_device_that_it_was() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    let before = devices(&mut browser).await;
+    let id = &before[0]["id"];
+    let longest = "é".repeat(64);
+    rename(&mut browser, id, &longest).await.ok();
+    // Its own name is not taken by itself. Nothing changes, and nothing is recorded.
+    rename(&mut browser, id, &longest).await.ok();
+    let mut wanted = before.clone();
+    wanted[0]["name"] = json!(longest);
+    assert_eq!(devices(&mut browser).await, wanted);
+    let [event] = &world.events("mfa.rename").await[..] else { panic!("one change, one event") };
+    assert_eq!((&event["code"], &event["user"]), (&json!("TS0002I"), &json!("olga")));
+    assert_eq!((&event["mfa_device_uuid"], &event["mfa_device_name"]), (id, &json!(longest)));
+    assert_eq!(event["mfa_device_old_name"], "key");
+    // It still proves who she is, and its old name is free.
+    Browser::new(&world).sign_in(&mut olga).await.ok();
+    add(&mut browser, &mut olga, "key").await;
+}
+
+#[tokio::test]
+async fn a_new_name_is_checked_as_the_first_one_was() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(&mut olga).await.ok();
+    add(&mut browser, &mut olga, "second").await;
+    let ids = device_ids(&mut browser).await;
+    for bad in ["", &"x".repeat(65), "two\nlines"] {
+        let answer = rename(&mut browser, &ids["key"], bad).await;
+        assert_eq!(answer.refused(), (400, "invalid_argument".to_owned()), "{bad:?}");
+    }
+    // A name that is another's, or could be taken for another's id.
+    for bad in ["second", ids["second"].as_str().unwrap()] {
+        let answer = rename(&mut browser, &ids["key"], bad).await;
+        assert_eq!(answer.refused(), (409, "already_exists".to_owned()), "{bad:?}");
+    }
+    // A device is named by its id alone.
+    assert_eq!(rename(&mut browser, &json!("key"), "blue").await.refused().0, 400);
+    assert_eq!(device_ids(&mut browser).await, ids);
+    assert!(world.events("mfa.rename").await.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_renames_somebody_elses_device_or_any_without_a_session() {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    let mut eve = world.person_with_key("eve", &["access"]).await;
+    let (mut hers, mut evil) = (Browser::new(&world), Browser::new(&world));
+    hers.sign_in(&mut olga).await.ok();
+    evil.sign_in(&mut eve).await.ok();
+    let ids = device_ids(&mut hers).await;
+    let theirs = rename(&mut evil, &ids["key"], "mine").await;
+    assert_eq!(theirs.refused(), (404, "not_found".to_owned()));
+    // Told as one that is nobody's.
+    let nobodys = rename(&mut evil, &json!(NOBODYS), "mine").await;
+    assert_eq!(nobodys.body.replace(NOBODYS, ids["key"].as_str().unwrap()), theirs.body);
+    let without = rename(&mut Browser::new(&world), &ids["key"], "mine").await;
+    assert_eq!(without.refused(), (401, "not_signed_in".to_owned()));
+    // Nor does another site have her browser do it.
+    let mut headers = hers.own_headers();
+    headers.retain(|(name, _)| name != "origin");
+    headers.push(("origin".to_owned(), "https://evil.example".to_owned()));
+    let body = json!({"device_id": ids["key"], "name": "mine"}).to_string();
+    let elsewhere = hers.send("POST", "/web/api/devices/rename", &headers, body.as_bytes()).await;
+    assert_eq!(elsewhere.refused(), (403, "permission_denied".to_owned()));
+    assert_eq!(device_ids(&mut hers).await, ids);
+    assert!(world.events("mfa.rename").await.is_empty());
 }
 
 #[tokio::test]

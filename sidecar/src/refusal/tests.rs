@@ -231,7 +231,7 @@ fn an_upstreams_own_error_is_passed_on_only_where_it_names_what_the_client_asked
 
     let hba = Stop::Dial(report(b"28000", "no pg_hba.conf entry for host 10.0.0.7"));
     let answer = asked_by(&hba, &login());
-    assert_eq!(answer.refusal.message, UPSTREAM);
+    assert_eq!(answer.refusal.message, "the sidecar cannot log in to the database");
     assert_eq!(answer.refusal.sql_state, None);
 }
 

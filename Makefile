@@ -46,7 +46,7 @@ MEASURED := --release -p authd -p sidecar -p cli -p loadtest
 bench: ## Benches of the hot path, compared with the recorded ratios; RECORD=1 records them anew
 	@scripts/install.sh cc
 	cargo bench -p auth --features auth/testing --bench authorize
-	cargo bench -p protocols --bench relay
+	cargo bench -p protocols --features protocols/bench --bench relay
 	cargo run --quiet --release -p loadtest -- benches --baseline docs/benches.json $(if $(RECORD),--record)
 
 # For example: make loadtest ARGS='--one-core --scenarios simple --protocols postgres --html report.html'

@@ -1,6 +1,6 @@
 //! A run: the stage is set, the ways take turns round by round, and what they came to becomes a report.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -36,7 +36,7 @@ forbid auth protocols sidecar cli "${authd_only[@]}"
 forbid protocols auth sidecar cli opensrv-mysql "${authd_only[@]}"
 forbid sidecar cli opensrv-mysql "${authd_only[@]}"
 # It measures the programs as they are: nothing of theirs is linked into it. Its security key is one in software, of a library.
-forbid loadtest sidecar authd rusqlite libsqlite3-sys rcgen webauthn-rs argon2
+forbid loadtest sidecar authd rusqlite libsqlite3-sys rcgen webauthn-rs
 # russh can read PuTTY's key files, whose passphrases go through argon2. tsh never reads one: there is no password in it.
 forbid cli protocols sidecar "${authd_only[@]/#argon2/authd}"
 forbid authd protocols sidecar cli

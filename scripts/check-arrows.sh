@@ -35,7 +35,7 @@ forbid auth protocols sidecar cli "${authd_only[@]}"
 forbid protocols auth sidecar cli "${authd_only[@]}"
 forbid sidecar cli "${authd_only[@]}"
 # It measures the programs as they are: nothing of theirs is linked into it. Its security key is one in software, of a library.
-forbid loadtest sidecar authd rusqlite libsqlite3-sys rcgen webauthn-rs argon2
+forbid loadtest sidecar authd rusqlite libsqlite3-sys rcgen webauthn-rs
 forbid cli protocols sidecar "${authd_only[@]}"
 forbid authd protocols sidecar cli
 

@@ -80,7 +80,7 @@ async fn a_renewal_keeps_the_id_changes_the_key_and_is_seen_by_the_next_client()
     let joined = Arc::new(stage.identity(true, &["prod-pg"], SystemTime::now()).await.unwrap());
     let server = ServerCertificate::new(joined.chain(), joined.private_key()).unwrap();
     let link = Link::new(stage.server.public_addr().to_owned(), Arc::clone(&joined));
-    let renewed = renew(&joined, stage.data.path(), &link, &server).await.unwrap();
+    let renewed = renew(&joined, stage.data.path(), &link, &server, None).await.unwrap();
     assert_eq!(renewed.sidecar.id, joined.sidecar.id);
     assert_eq!(renewed.sidecar.target_names, joined.sidecar.target_names);
     assert_ne!(renewed.sidecar.public_key_sha256, joined.sidecar.public_key_sha256);
@@ -88,7 +88,7 @@ async fn a_renewal_keeps_the_id_changes_the_key_and_is_seen_by_the_next_client()
     let stored = stage.identity(false, &["prod-pg"], SystemTime::now()).await.unwrap();
     assert_eq!(stored.certificate, renewed.certificate);
     // The way to authd goes on under the new certificate.
-    renew(&renewed, stage.data.path(), &link, &server).await.unwrap();
+    renew(&renewed, stage.data.path(), &link, &server, None).await.unwrap();
 }
 
 #[tokio::test]

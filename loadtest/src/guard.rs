@@ -33,7 +33,11 @@ impl Guard {
     pub(crate) async fn join(address: &str, pin: CaPin, token: &str) -> Result<Self> {
         let (private, public_key) = key::generate_p256()?;
         let names = vec![TARGET.to_owned()];
-        let certificate = SidecarCertificateRequest { public_key, target_names: names, hosts: vec![] };
+        let certificate = SidecarCertificateRequest {
+            public_key,
+            target_names: names,
+            ..SidecarCertificateRequest::default()
+        };
         let request = JoinRequest { token: token.to_owned(), certificate: Some(certificate) };
         let anonymous = api::connect(address, Trust::Pins(vec![pin.clone()]), None).await?;
         let joined = PublicClient::new(anonymous).join(request).await?.into_inner();

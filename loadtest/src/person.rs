@@ -63,7 +63,11 @@ impl Person {
     /// A touch, and the certificate for it: a new key, a challenge, an assertion, a receipt.
     pub(crate) async fn open(&mut self, route: &Route) -> Result<SessionCertificate> {
         let (private, public_key) = key::generate_p256()?;
-        let session = scope::Session { route: Some(route.clone()), public_key: public_key.clone() };
+        let session = scope::Session {
+            route: Some(route.clone()),
+            public_key: public_key.clone(),
+            ..scope::Session::default()
+        };
         let request = CreateChallengeRequest { scope: Some(scope::Scope::Session(session)) };
         let challenge = self.users.create_challenge(request).await?.into_inner();
         let mfa = touch(&mut self.key, &self.origin, &challenge)?;
@@ -74,6 +78,7 @@ impl Person {
             requester: SessionRequester::LocalProxy.into(),
             challenge_id: challenge.challenge_id,
             mfa: Some(mfa),
+            ..IssueSessionCertificateRequest::default()
         };
         let issued = self.users.issue_session_certificate(request).await?.into_inner();
         let client = Certified {

@@ -39,6 +39,7 @@ pub(crate) async fn serve(files: &Path, port: u16) -> Result<()> {
         settings: Vec::new(),
         replication_allowed: false,
         local_infile_allowed: false,
+        ssh: None,
     });
     let protocol = Arc::new(Postgres::new(tls, Limits::default()));
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -203,6 +203,8 @@ impl Stage {
             password_file: None,
             parameter_values: true,
             mysql_server_version: None,
+            host_key: None,
+            key_file: None,
         };
         let data_dir = self.dir.path().join(&target);
         let mut sidecar = Sidecar::start(&data_dir, &self.daemon, &self.tctl, options)?;

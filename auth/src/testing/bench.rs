@@ -8,6 +8,7 @@ use super::{World, now, world};
 use crate::{
     authorizer::{Mfa, Session, SessionRequest, View},
     certificate::{VerifiedCertificate, x509},
+    credential::Credential,
     identity::{Identity, MfaEvidence, RoleName},
     receipt,
     replica::DeviceKind,
@@ -51,7 +52,7 @@ impl Door {
     /// The whole of `authorize`: certificate, receipt, locks, decision. True where jerry is let in.
     #[must_use]
     pub fn authorize(&self) -> bool {
-        self.world.authorizer.authorize(&self.chain, &self.request).is_ok()
+        self.world.authorizer.authorize(&Credential::X509(&self.chain), &self.request).is_ok()
     }
 
     /// What is asked again and again while a session lives, and what is left of `authorize` behind the signatures: locks,

@@ -126,7 +126,8 @@ pub mod receipt;
 pub mod replica;
 pub mod resource;
 
-#[cfg(all(test, not(feature = "testing")))]
+#[cfg(test)]
+#[cfg(not(feature = "testing"))]
 mod testing;
 /// For benches alone; no build of a program has it.
 #[cfg(feature = "testing")]

@@ -39,7 +39,7 @@ impl Guard {
             ..SidecarCertificateRequest::default()
         };
         let request = JoinRequest { token: token.to_owned(), certificate: Some(certificate) };
-        let anonymous = api::connect(address, Trust::Pins(vec![pin.clone()]), None).await?;
+        let anonymous = api::connect(address, Trust::Pins(vec![pin]), None).await?;
         let joined = PublicClient::new(anonymous).join(request).await?.into_inner();
         let identity = (joined.certificate, PrivateKeyDer::Pkcs8(private.clone_key()));
         let channel = channel(address, &pin, &identity).await?;
@@ -88,5 +88,5 @@ async fn channel(
 ) -> Result<Channel> {
     let chain = vec![CertificateDer::from(certificate.clone())];
     let identity = ClientIdentity { chain, key: key.clone_key() };
-    Ok(api::connect(address, Trust::Pins(vec![pin.clone()]), Some(identity)).await?)
+    Ok(api::connect(address, Trust::Pins(vec![*pin]), Some(identity)).await?)
 }

@@ -47,7 +47,7 @@ pub(crate) struct Person {
 impl Person {
     /// Accepts an invitation (`https://…/web/invite/TOKEN#…`) with a new security key, and logs in.
     pub(crate) async fn enrol(address: &str, pin: CaPin, user: &str, invitation: &str) -> Result<Self> {
-        let channel = api::connect(address, Trust::Pins(vec![pin.clone()]), None).await?;
+        let channel = api::connect(address, Trust::Pins(vec![pin]), None).await?;
         let mut public = PublicClient::new(channel);
         let origin = Url::parse(&public.ping(PingRequest {}).await?.into_inner().webauthn_origin)?;
         let invitation = Url::parse(invitation)?;

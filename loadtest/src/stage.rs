@@ -119,7 +119,7 @@ impl Stage {
         tctl.create(ROLE)?;
         let (address, pin) = (daemon.public_addr(), CaPin::from_str(&tctl.ca_pin()?)?);
         let invitation = tctl.invite("load", "load")?;
-        let person = runtime.block_on(Person::enrol(&address, pin.clone(), "load", &invitation))?;
+        let person = runtime.block_on(Person::enrol(&address, pin, "load", &invitation))?;
         let guard = runtime.block_on(Guard::join(&address, pin, &tctl.join_token()?))?;
         let files = Files::at(&dir.path().join("files"));
         std::fs::create_dir(files.path(""))?;

@@ -1,5 +1,6 @@
 //! Every scenario on real servers for a moment: that the tool works and its report is sound. How fast anything was is not
 //! asked here.
+#![cfg(test)]
 
 use std::{collections::BTreeSet, process::Command};
 

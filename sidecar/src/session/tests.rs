@@ -246,7 +246,7 @@ impl Stage {
             authorizer: world.authorizer(),
             replica: Arc::clone(&world.replica),
             audit,
-            recordings: crate::recording::Recordings::open(data.path(), 16 * 1024 * 1024).unwrap().0,
+            recordings: Recordings::open(data.path(), 16 * 1024 * 1024).unwrap().0,
             codes: Arc::new(Nobody),
             clock: world.clock.clone(),
             metrics: metrics.target(target_name, "postgres"),

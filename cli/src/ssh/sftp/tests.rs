@@ -28,7 +28,7 @@ async fn openssh() -> (Sftp<Pipes>, Child) {
 
 /// Bytes that are nowhere the same.
 fn contents(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at % 251 ^ at / 65_536) as u8).collect()
+    (0..length).map(|at| ((at % 251) ^ (at / 65_536)) as u8).collect()
 }
 
 #[tokio::test]

@@ -192,14 +192,14 @@ async fn inside_tls_nobody_is_asked_and_both_certificates_must_be_one_users() {
     let world = World::new();
     let ssh = proof(&world, &mint::jerry());
     let peer = Peer::SshInTls { chain: chain(&world.login()), ssh };
-    let stage = stage(world, "prod-web", peer, &["123456"]);
-    stage.serve().await;
-    assert_eq!((asked(&stage), is_let_in(&stage)), (0, false));
+    let prod = stage(world, "prod-web", peer, &["123456"]);
+    prod.serve().await;
+    assert_eq!((asked(&prod), is_let_in(&prod)), (0, false));
 
     let world = World::new();
     let olga = Identity { user: auth::identity::UserName::new("olga").unwrap(), ..mint::jerry() };
     let peer = Peer::SshInTls { chain: chain(&world.login()), ssh: proof(&world, &olga) };
-    let stage = super::ask::stage(world, "dev-web", peer, &[]);
+    let stage = stage(world, "dev-web", peer, &[]);
     stage.serve().await;
     assert!(!is_let_in(&stage));
     assert_eq!(stage.events().await[0]["reason"], "other_user_inside");

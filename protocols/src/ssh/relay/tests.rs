@@ -392,6 +392,17 @@ async fn a_tap_that_closes_ends_the_session_before_anything_is_passed_on() {
 }
 
 #[tokio::test]
+async fn sftp_under_a_name_that_the_host_would_shorten_is_refused() {
+    let mut wire = Wire::with(Allowed { file_copy: false, ..Allowed::everything() }).await;
+    wire.channel().await;
+    let mut rest = Vec::new();
+    rest.put_string(b"sftp\0");
+    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    assert!(wire.seen.has("allowed: false, action: Subsystem"));
+}
+
+#[tokio::test]
 async fn sftp_that_cannot_be_followed_ends_the_session() {
     let mut wire = Wire::new().await;
     wire.channel().await;

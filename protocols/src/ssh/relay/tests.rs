@@ -1,10 +1,12 @@
 //! Peers that do what no honest one does. Both are our own transport, whose every message the test decides.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex as Lock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ssh_key::PublicKey;
-use tokio::io::DuplexStream;
+use tokio::io::{DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -51,16 +53,90 @@ fn identity() -> (HostIdentity, HostKeys) {
     (HostIdentity::new(key), HostKeys::default().with_pinned(&line).unwrap())
 }
 
-/// A host that lets everybody in.
-async fn host(socket: TcpStream, identity: HostIdentity) -> Transport<TcpStream> {
+/// A host that lets everybody in, after these words.
+async fn host(socket: TcpStream, identity: HostIdentity, banner: &[u8]) -> Transport<TcpStream> {
     let mut host = Transport::accept(socket, &identity).await.unwrap().unwrap();
     assert_eq!(host.message().await.unwrap().first(), Some(&message::SERVICE_REQUEST));
     let mut accept = vec![message::SERVICE_ACCEPT];
     accept.put_string(b"ssh-userauth");
     host.send(&accept).await.unwrap();
     assert_eq!(host.message().await.unwrap().first(), Some(&message::USERAUTH_REQUEST));
+    if !banner.is_empty() {
+        let mut words = vec![message::USERAUTH_BANNER];
+        words.put_string(banner);
+        words.put_string(b"");
+        host.send(&words).await.unwrap();
+    }
     host.send(&[message::USERAUTH_SUCCESS]).await.unwrap();
     host
+}
+
+/// A client that is about to hear that it is logged in, and a host that has let it in.
+struct Begun {
+    client: Transport<DuplexStream>,
+    hosting: JoinHandle<Transport<TcpStream>>,
+    seen: Seen,
+    session: JoinHandle<Result<Transferred, RelayError>>,
+    end: oneshot::Sender<Refusal>,
+}
+
+/// The client is at `near`, the relay at `far`.
+async fn begin<S>(plan: Plan, near: DuplexStream, far: S) -> Begun
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Plan { allowed, banner, renew } = plan;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (upstream_identity, host_keys) = identity();
+    let hosting =
+        tokio::spawn(
+            async move { host(listener.accept().await.unwrap().0, upstream_identity, &banner).await },
+        );
+    let endpoint = Endpoint {
+        address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port },
+        tls: None,
+        credential: Credential::Ssh { key: SshKey::generate().unwrap(), certificate: None },
+        settings: Vec::new(),
+        replication_allowed: false,
+        local_infile_allowed: false,
+        ssh: Some(SshTerms { host_keys, allowed }),
+    };
+    let login = Login {
+        user: "alice".into(),
+        database: None,
+        replication: Default::default(),
+        carried: Default::default(),
+    };
+    let upstream = upstream::dial(&endpoint, &login, Duration::from_secs(10)).await.unwrap();
+    let (identity, known) = identity();
+    let (client, front) = tokio::join!(Transport::connect(near, &known), Transport::accept(far, &identity));
+    let (client, front) = (client.unwrap(), front.unwrap().unwrap());
+    let limits = Limits { close: Duration::from_millis(200), ..Limits::default() };
+    let terms = Terms { allowed, limits, renew };
+    let seen = Seen::default();
+    let (end, ended) = oneshot::channel();
+    let ended = async move {
+        match ended.await {
+            Ok(refusal) => refusal,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let session = tokio::spawn(Box::pin(run(front, upstream, seen.clone(), ended, terms)));
+    Begun { client, hosting, seen, session, end }
+}
+
+/// What a test may change before a session begins.
+struct Plan {
+    allowed: Allowed,
+    banner: Vec<u8>,
+    renew: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { allowed: Allowed::everything(), banner: Vec::new(), renew: 1 << 30 }
+    }
 }
 
 impl Wire {
@@ -69,43 +145,19 @@ impl Wire {
     }
 
     async fn with(allowed: Allowed) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (upstream_identity, host_keys) = identity();
-        let hosting =
-            tokio::spawn(async move { host(listener.accept().await.unwrap().0, upstream_identity).await });
-        let endpoint = Endpoint {
-            address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port },
-            tls: None,
-            credential: Credential::Ssh { key: SshKey::generate().unwrap(), certificate: None },
-            settings: Vec::new(),
-            replication_allowed: false,
-            local_infile_allowed: false,
-            ssh: Some(SshTerms { host_keys, allowed }),
-        };
-        let login = Login {
-            user: "alice".into(),
-            database: None,
-            replication: Default::default(),
-            carried: Default::default(),
-        };
-        let upstream = upstream::dial(&endpoint, &login, Duration::from_secs(10)).await.unwrap();
-        let (identity, known) = identity();
+        Self::planned(Plan { allowed, ..Plan::default() }).await
+    }
+
+    async fn planned(plan: Plan) -> Self {
         let (near, far) = tokio::io::duplex(1 << 20);
-        let (client, front) =
-            tokio::join!(Transport::connect(near, &known), Transport::accept(far, &identity));
-        let (mut client, front) = (client.unwrap(), front.unwrap().unwrap());
-        let limits = Limits { close: Duration::from_millis(200), ..Limits::default() };
-        let terms = Terms { allowed, limits, renew: 1 << 30 };
-        let seen = Seen::default();
-        let (end, ended) = oneshot::channel();
-        let ended = async move {
-            match ended.await {
-                Ok(refusal) => refusal,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        let session = tokio::spawn(Box::pin(run(front, upstream, seen.clone(), ended, terms)));
+        Self::between(plan, near, far).await
+    }
+
+    async fn between<S>(plan: Plan, near: DuplexStream, far: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Begun { mut client, hosting, seen, session, end } = begin(plan, near, far).await;
         assert_eq!(client.message().await.unwrap(), [message::USERAUTH_SUCCESS]);
         let mut host = hosting.await.unwrap();
         client.incoming.lift_budget();
@@ -427,6 +479,63 @@ async fn a_side_that_goes_ends_the_session_and_the_other_is_told() {
     wire.host.send(&message::disconnect(2, "secrets of the host's")).await.unwrap();
     assert_eq!(wire.goodbye().await, "the host has closed the connection");
     assert_eq!(wire.outcome().await.unwrap().end, End::Upstream);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_welcome_does_not_outlive_its_permit() {
+    // More words than there is room for.
+    let (near, far) = tokio::io::duplex(4 * 1024);
+    let plan = Plan { banner: vec![b'x'; 12 * 1024], ..Plan::default() };
+    let Begun { client, session, end, .. } = begin(plan, near, far).await;
+    end.send(Refusal::new(RefusalCode::SessionExpired, "it is over")).unwrap();
+    let outcome = timeout(LONG, session).await.expect("the session ends").unwrap();
+    assert_eq!(outcome.unwrap().end, End::Refused(RefusalCode::SessionExpired));
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_and_does_not_let_go_of_its_connection_is_left() {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let mut wire = Wire::between(Plan::default(), near, Clinging(far)).await;
+    wire.client.send(&message::disconnect(11, "bye")).await.unwrap();
+    let Wire { client, host, session, .. } = wire;
+    let outcome = timeout(LONG, session).await.expect("the session ends").unwrap();
+    assert_eq!(outcome.unwrap().end, End::Client);
+    drop((client, host));
+}
+
+/// Far longer than anything takes here: a test that waits so long has failed.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A connection that does not close, as TLS does not while what was written before is not read.
+struct Clinging(DuplexStream);
+
+impl AsyncRead for Clinging {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Clinging {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ struct State {
     /// What the client asked for the whole connection.
     answers: Answers,
     /// What the upstream asked so.
-    upstream_asked: usize,
+    upstream_answers: Answers,
     bytes: Both<u64>,
 }
 
@@ -239,7 +239,7 @@ impl<T: Tap> Session<T> {
                 Next::Nothing
             });
         }
-        let mut owed = Owed::Upstream;
+        let mut owed = Owed::Other;
         match action {
             Some(SshAction::Pty { .. }) if request.want_reply => owed = Owed::Terminal,
             // Nobody will say whether there is one: what it would show is shown.
@@ -334,15 +334,14 @@ impl<T: Tap> Session<T> {
         let failure = vec![message::REQUEST_FAILURE];
         if from == From::Upstream {
             // Its host keys, above all, are not ours.
-            return Ok(match (request.name, request.want_reply) {
-                (b"keepalive@openssh.com", true) => {
-                    locked(&self.state).upstream_asked += 1;
-                    FORWARD
-                }
-                (b"keepalive@openssh.com", false) => FORWARD,
-                (_, true) => Next::Answer(failure),
-                (_, false) => Next::Nothing,
-            });
+            let (passes, owed) = match request.name {
+                b"keepalive@openssh.com" => (FORWARD, Owed::Other),
+                _ => (Next::Nothing, Owed::No),
+            };
+            let too_many = |_: TooMany| Stop::Malformed(from, "too many requests at once");
+            let at_once =
+                request.want_reply && locked(&self.state).upstream_answers.owe(owed).map_err(too_many)?;
+            return Ok(if at_once { Next::Answer(failure) } else { passes });
         }
         let action = request.global_action().map_err(cut)?;
         let mut refused = false;
@@ -359,21 +358,19 @@ impl<T: Tap> Session<T> {
             state.lent.listener = true;
         }
         if request.want_reply {
-            state.answers.owe(Owed::Upstream).map_err(too_many)?;
+            state.answers.owe(Owed::Other).map_err(too_many)?;
         }
         Ok(FORWARD)
     }
 
     /// A side answers a request for the whole connection.
     fn global_answer(&self, from: From) -> Result<Next, Stop> {
-        const NOTHING_ASKED: &str = "an answer to no request";
         let mut state = locked(&self.state);
-        if from == From::Client {
-            let asked = state.upstream_asked.checked_sub(1);
-            state.upstream_asked = asked.ok_or(Stop::Malformed(from, NOTHING_ASKED))?;
-            return Ok(FORWARD);
-        }
-        let (_, times) = state.answers.answered().ok_or(Stop::Malformed(from, NOTHING_ASKED))?;
+        let answers = match from {
+            From::Client => &mut state.upstream_answers,
+            From::Upstream => &mut state.answers,
+        };
+        let (_, times) = answers.answered().ok_or(Stop::Malformed(from, "an answer to no request"))?;
         Ok(Next::Forward { then: vec![message::REQUEST_FAILURE], times })
     }
 

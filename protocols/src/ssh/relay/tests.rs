@@ -349,6 +349,25 @@ async fn what_the_host_says_of_its_keys_does_not_reach_the_client() {
 }
 
 #[tokio::test]
+async fn a_host_too_hears_answers_in_the_order_of_its_requests() {
+    let mut wire = Wire::new().await;
+    let global = |name: &[u8]| {
+        let mut packet = vec![message::GLOBAL_REQUEST];
+        packet.put_string(name);
+        packet.put_bool(true);
+        packet
+    };
+    wire.host.send(&global(b"keepalive@openssh.com")).await.unwrap();
+    wire.host.send(&global(b"something else")).await.unwrap();
+    wire.client_hears(&global(b"keepalive@openssh.com")).await;
+    // Its second request has come when this has.
+    wire.channel().await;
+    wire.client.send(&[message::REQUEST_SUCCESS]).await.unwrap();
+    wire.host_hears(&[message::REQUEST_SUCCESS]).await;
+    wire.host_hears(&[message::REQUEST_FAILURE]).await;
+}
+
+#[tokio::test]
 async fn nothing_is_sent_into_a_channel_that_is_not_there_or_not_open_yet() {
     let mut wire = Wire::new().await;
     wire.client.send(&open(b"session", 70, &[])).await.unwrap();
@@ -557,7 +576,7 @@ async fn a_message_that_nobody_knows_is_answered_so() {
     wire.client.send(&[192, 0, 0, 0, 0]).await.unwrap();
     let answer = wire.client.message();
     // Our own transport passes over what it is told here; the session goes on.
-    let next = tokio::time::timeout(Duration::from_millis(50), answer).await;
+    let next = timeout(Duration::from_millis(50), answer).await;
     assert!(next.is_err(), "nothing else comes");
     wire.channel().await;
 }

@@ -245,6 +245,10 @@ impl<T: Tap> Session<T> {
             // Nobody will say whether there is one: what it would show is shown.
             Some(SshAction::Pty { .. }) => channel.terminal = true,
             Some(SshAction::Subsystem { file_copy: true, .. }) => {
+                // A host may keep what came too early for whatever is started: it would be files that nobody saw.
+                if channel.files.is_none() && *channel.bytes.of(from) > 0 {
+                    return Err(Stop::Malformed(from, "data in a channel before SFTP was asked for"));
+                }
                 channel.files.get_or_insert_with(|| Box::new(View::default()));
             }
             Some(SshAction::Agent) => lent.agent = true,

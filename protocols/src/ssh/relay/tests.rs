@@ -486,6 +486,19 @@ async fn sftp_that_cannot_be_followed_ends_the_session() {
 }
 
 #[tokio::test]
+async fn nothing_is_asked_of_sftp_before_it_is_there() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.client.send(&data(0, &[0, 0, 0, 5, 1, 0, 0, 0, 3])).await.unwrap();
+    wire.host_hears(&data(90, &[0, 0, 0, 5, 1, 0, 0, 0, 3])).await;
+    let mut rest = Vec::new();
+    rest.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
+    assert_eq!(wire.goodbye().await, "data in a channel before SFTP was asked for");
+    assert!(matches!(wire.host.message().await, Err(SshFault::Disconnected { .. })));
+}
+
+#[tokio::test]
 async fn a_side_that_goes_ends_the_session_and_the_other_is_told() {
     let mut wire = Wire::new().await;
     wire.channel().await;

@@ -83,7 +83,7 @@ pub enum SshAction<'a> {
     },
     /// An SFTP operation is done, or its channel has ended in the middle of it.
     Sftp(SftpEvent<'a>),
-    /// A channel has ended; nothing else comes with its number.
+    /// A channel has ended, or was asked for and the other side did not agree; nothing else comes with its number.
     Close {
         /// How what ran in it ended, where the upstream said so.
         exit: Option<Exit<'a>>,

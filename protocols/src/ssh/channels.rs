@@ -235,9 +235,9 @@ impl Table {
         Some((id, if both { self.channels.remove(&number) } else { None }))
     }
 
-    /// The connection ends: everything that is left, in order.
+    /// The connection ends: everything that is left, in order, also what nobody has agreed to yet.
     pub(super) fn end(&mut self) -> Vec<(u32, Channel)> {
-        let mut left: Vec<_> = self.channels.drain().filter(|(_, channel)| channel.is_open).collect();
+        let mut left: Vec<_> = self.channels.drain().collect();
         left.sort_by_key(|(number, _)| *number);
         left
     }

@@ -69,7 +69,7 @@ impl<T: Tap> Session<T> {
             message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => self.answered(from, payload),
             message::CHANNEL_OPEN => self.open(from, payload).await,
             message::CHANNEL_OPEN_CONFIRMATION => self.agreed(from, payload).map_err(cut),
-            message::CHANNEL_OPEN_FAILURE => self.disagreed(from, payload).map_err(cut),
+            message::CHANNEL_OPEN_FAILURE => self.disagreed(from, payload).await,
             message::CHANNEL_CLOSE => self.close(from, payload).await,
             message::GLOBAL_REQUEST => self.global(from, payload).await,
             message::REQUEST_SUCCESS | message::REQUEST_FAILURE => self.global_answer(from),
@@ -201,12 +201,14 @@ impl<T: Tap> Session<T> {
         Ok(FORWARD)
     }
 
-    /// A side does not agree to a channel.
-    fn disagreed(&self, from: From, payload: &mut [u8]) -> Result<Next, Short> {
-        let Some(channel) = locked(&self.state).table.disagree(number(payload)?, from) else {
-            return Ok(Next::Nothing);
-        };
-        write(payload, 1, channel.id(from.other()))?;
+    /// A side does not agree to a channel: the tap, which has seen it asked for, hears that nothing came of it.
+    async fn disagreed(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        let number = number(payload).map_err(cut)?;
+        let disagreed = locked(&self.state).table.disagree(number, from);
+        let Some(channel) = disagreed else { return Ok(Next::Nothing) };
+        write(payload, 1, channel.id(from.other())).map_err(cut)?;
+        self.gone(number, channel).await?;
         Ok(FORWARD)
     }
 
@@ -314,7 +316,7 @@ impl<T: Tap> Session<T> {
         Ok(FORWARD)
     }
 
-    /// A channel has ended.
+    /// A channel has ended, or did not come to be.
     async fn gone(&self, number: u32, mut channel: Channel) -> Result<(), Stop> {
         if let Some(files) = &mut channel.files {
             for file in files.end() {

@@ -349,6 +349,28 @@ async fn what_the_host_says_of_its_keys_does_not_reach_the_client() {
 }
 
 #[tokio::test]
+async fn a_channel_that_does_not_come_to_be_ends_for_the_tap_too() {
+    let mut wire = Wire::new().await;
+    let ends = |wire: &Wire| {
+        let seen = wire.seen.0.lock().unwrap();
+        seen.iter().filter(|event| event.contains("Close {")).count()
+    };
+    wire.client.send(&open(b"session", 70, &[])).await.unwrap();
+    wire.host_hears(&open(b"session", 0, &[])).await;
+    let no = |recipient| message::open_failure(recipient, message::open::PROHIBITED, "no");
+    wire.host.send(&no(0)).await.unwrap();
+    wire.client_hears(&no(70)).await;
+    assert_eq!(ends(&wire), 1);
+    // Nobody ever says anything about this one.
+    wire.client.send(&open(b"session", 70, &[])).await.unwrap();
+    wire.host_hears(&open(b"session", 1, &[])).await;
+    let seen = wire.seen.clone();
+    wire.client.send(&message::disconnect(11, "bye")).await.unwrap();
+    wire.outcome().await.unwrap();
+    assert!(seen.has("channel: Some(1), allowed: true, action: Close {"));
+}
+
+#[tokio::test]
 async fn a_host_too_hears_answers_in_the_order_of_its_requests() {
     let mut wire = Wire::new().await;
     let global = |name: &[u8]| {

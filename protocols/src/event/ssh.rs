@@ -94,6 +94,13 @@ pub enum SshAction<'a> {
     },
 }
 
+impl SshAction<'_> {
+    /// Whether it starts what runs in a channel: at most one of these succeeds in each (RFC 4254 §6.5).
+    pub(crate) fn starts(&self) -> bool {
+        matches!(self, Self::Shell | Self::Exec { .. } | Self::Subsystem { .. })
+    }
+}
+
 /// What a channel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelKind<'a> {

@@ -63,6 +63,8 @@ pub(super) enum Owed {
     Other,
     /// The upstream's, to the request for a terminal.
     Terminal,
+    /// The other side's, to the request for what is to run in the channel.
+    Start,
     /// Ours: no. It waits behind the other side's, because answers have no numbers.
     No,
 }
@@ -109,6 +111,8 @@ pub(super) struct Channel {
     closed: Both<bool>,
     /// It has a terminal: what it shows is shown to the tap.
     pub(super) terminal: bool,
+    /// What is to run in it has been asked for, and was not refused.
+    pub(super) started: bool,
     /// It carries SFTP.
     pub(super) files: Option<Box<View>>,
     exit: Option<Ended>,
@@ -192,6 +196,7 @@ impl Table {
             ids,
             closed: Both::default(),
             terminal: false,
+            started: false,
             files: None,
             exit: None,
             bytes: Both::default(),

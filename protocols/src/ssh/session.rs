@@ -219,13 +219,15 @@ impl<T: Tap> Session<T> {
         let number = number(payload).map_err(cut)?;
         let request = Request::parse(Reader::new(payload.get(5..).unwrap_or_default())).map_err(cut)?;
         let action = request.channel_action().map_err(cut)?;
-        let is_session = match locked(&self.state).table.open(number, from) {
-            Some(channel) => channel.is_session,
+        let (is_session, started) = match locked(&self.state).table.open(number, from) {
+            Some(channel) => (channel.is_session, channel.started),
             None => return Ok(Next::Nothing),
         };
+        let starts = action.is_some_and(|action| action.starts());
         let mut refused = !is_session;
         if let Some(action) = action {
-            let allowed = is_session && may(&self.allowed, &action);
+            // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it.
+            let allowed = is_session && may(&self.allowed, &action) && !(starts && started);
             refused = self.show(Some(number), allowed, action).await?.is_some() || !allowed;
         }
         let mut state = locked(&self.state);
@@ -256,6 +258,10 @@ impl<T: Tap> Session<T> {
             Some(SshAction::Agent) => lent.agent = true,
             Some(SshAction::X11 { .. }) => lent.display = true,
             _ => {}
+        }
+        if starts {
+            channel.started = true;
+            owed = Owed::Start;
         }
         if request.want_reply {
             channel.answers.owe(owed).map_err(too_many)?;
@@ -296,6 +302,10 @@ impl<T: Tap> Session<T> {
             let (owed, follow) = answered.ok_or(Stop::Malformed(from, "an answer to no request"))?;
             let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
             channel.terminal |= is_yes && owed == Owed::Terminal;
+            if !is_yes && owed == Owed::Start {
+                // Something else may be tried: clients do, where there is no SFTP.
+                (channel.started, channel.files) = (false, None);
+            }
             times = follow;
         }
         drop(state);

@@ -289,10 +289,11 @@ async fn answers_keep_the_order_of_their_requests_though_one_is_ours() {
     wire.channel().await;
     // Without waiting: two for the host, with one between them that is not allowed.
     let x11 = request(0, b"x11-req", true, &[0; 13]);
-    for packet in [exec(0, b"one"), x11, exec(0, b"two")] {
+    let size = |recipient| request(recipient, b"window-change", true, &[0; 16]);
+    for packet in [size(0), x11, exec(0, b"two")] {
         wire.client.send(&packet).await.unwrap();
     }
-    wire.host_hears(&exec(90, b"one")).await;
+    wire.host_hears(&size(90)).await;
     wire.host_hears(&exec(90, b"two")).await;
     wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
     wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
@@ -444,8 +445,9 @@ async fn requests_without_end_are_not_kept() {
     let mut wire = Wire::new().await;
     wire.channel().await;
     // The host answers none of them.
+    let size = request(0, b"window-change", true, &[0; 16]);
     for _ in 0..300 {
-        if wire.client.send(&exec(0, b"id")).await.is_err() {
+        if wire.client.send(&size).await.is_err() {
             break;
         }
     }
@@ -505,6 +507,30 @@ async fn sftp_that_cannot_be_followed_ends_the_session() {
     wire.host_hears(&request(90, b"subsystem", true, &rest)).await;
     wire.client.send(&data(0, &[0xff; 16])).await.unwrap();
     assert_eq!(wire.goodbye().await, "an SFTP message of an impossible length");
+}
+
+#[tokio::test]
+async fn one_thing_is_started_in_a_channel_unless_the_host_has_refused_it() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let mut sftp = Vec::new();
+    sftp.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &sftp)).await.unwrap();
+    wire.host_hears(&request(90, b"subsystem", true, &sftp)).await;
+    wire.host.send(&message::about(CHANNEL_FAILURE, 0)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    wire.client.send(&exec(0, b"sh")).await.unwrap();
+    wire.host_hears(&exec(90, b"sh")).await;
+    wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_SUCCESS, 70)).await;
+    // What it says is no SFTP any more.
+    wire.client.send(&data(0, b"exec something; exit")).await.unwrap();
+    wire.host_hears(&data(90, b"exec something; exit")).await;
+    for again in [exec(0, b"again"), request(0, b"shell", true, &[]), request(0, b"subsystem", true, &sftp)] {
+        wire.client.send(&again).await.unwrap();
+        wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    }
+    assert!(wire.seen.has("allowed: false, action: Exec"));
 }
 
 #[tokio::test]

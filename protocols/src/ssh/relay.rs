@@ -62,9 +62,15 @@ struct Pump<'a, R, W, O, T> {
     renew: u64,
     /// Our half of an exchange that we have begun. Nothing else is sent to that side until it is over.
     begun: Option<(MutexGuard<'a, Outgoing<W>>, Vec<u8>)>,
+    /// Bytes under the old keys at which a side that does not answer is not waited for any more.
+    patience: u64,
     /// What waits until then.
     held: Vec<Vec<u8>>,
 }
+
+/// Bytes that a side may send at least after our half of a key exchange: they may have been on their way before it
+/// heard of it.
+const ON_THE_WAY: u64 = 64 * 1024 * 1024;
 
 /// Messages of ours that may wait for the end of a key exchange: what comes in meanwhile was sent before the other
 /// side heard of it.
@@ -96,8 +102,12 @@ where
                 self.incoming.fill().await.map_err(|fault| Stop::Side(self.from, fault))?;
                 continue;
             }
+            let is_overdue = self.begun.is_some() && self.incoming.bytes() > self.patience;
             match self.incoming.payload() {
                 [message::KEXINIT, ..] => self.exchange().await?,
+                _ if is_overdue => {
+                    return Err(Stop::Malformed(self.from, "no answer to a key exchange"));
+                }
                 _ => self.pass().await?,
             }
         }
@@ -172,6 +182,7 @@ where
         let mut own = self.own.lock().await;
         own.put(&ours).map_err(fault)?;
         own.flush().await.map_err(fault)?;
+        self.patience = self.incoming.bytes().saturating_add(self.renew.max(ON_THE_WAY));
         self.begun = Some((own, ours));
         Ok(())
     }
@@ -227,6 +238,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         renewing: &renewing,
         renew,
         begun: None,
+        patience: 0,
         held: Vec::new(),
     };
     let mut down = Pump {
@@ -239,6 +251,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         renewing: &renewing,
         renew,
         begun: None,
+        patience: 0,
         held: Vec::new(),
     };
     let carried = async {

@@ -619,6 +619,33 @@ impl AsyncWrite for Clinging {
 }
 
 #[tokio::test]
+async fn a_client_that_never_agrees_to_new_keys_does_not_go_on_under_the_old_ones() {
+    let mut wire = Wire::planned(Plan { renew: 64 * 1024, ..Plan::default() }).await;
+    wire.channel().await;
+    let much = {
+        let mut packet = vec![message::IGNORE];
+        packet.put_string(&[7; 200_000]);
+        packet
+    };
+    let Wire { client: Transport { mut incoming, mut outgoing, .. }, host, session, .. } = wire;
+    let sending = async {
+        loop {
+            outgoing.put(&much)?;
+            outgoing.flush().await?;
+        }
+    };
+    let stopped: Result<(), SshFault> = timeout(LONG, sending).await.expect("it is stopped");
+    assert!(stopped.is_err());
+    incoming.receive().await.unwrap();
+    assert_eq!(incoming.payload().first(), Some(&message::KEXINIT));
+    incoming.receive().await.unwrap();
+    let [message::DISCONNECT, rest @ ..] = incoming.payload() else { panic!("no goodbye") };
+    assert!(disconnected(rest).to_string().contains("no answer to a key exchange"));
+    drop((incoming, outgoing, host));
+    assert!(matches!(session.await.unwrap().unwrap_err().fault, RelayFault::Malformed(_)));
+}
+
+#[tokio::test]
 async fn an_end_in_the_middle_of_much_data_is_still_told() {
     let mut wire = Wire::new().await;
     wire.channel().await;

@@ -83,7 +83,7 @@ pub enum SshAction<'a> {
     },
     /// An SFTP operation is done, or its channel has ended in the middle of it.
     Sftp(SftpEvent<'a>),
-    /// A channel has ended; nothing else comes with its number.
+    /// A channel has ended, or was asked for and the other side did not agree; nothing else comes with its number.
     Close {
         /// How what ran in it ended, where the upstream said so.
         exit: Option<Exit<'a>>,
@@ -92,6 +92,13 @@ pub enum SshAction<'a> {
         /// Bytes that the upstream wrote into it.
         from_upstream: u64,
     },
+}
+
+impl SshAction<'_> {
+    /// Whether it starts what runs in a channel: at most one of these succeeds in each (RFC 4254 §6.5).
+    pub(crate) fn starts(&self) -> bool {
+        matches!(self, Self::Shell | Self::Exec { .. } | Self::Subsystem { .. })
+    }
 }
 
 /// What a channel is for.

@@ -56,18 +56,20 @@ impl<T> Both<T> {
     }
 }
 
-/// An answer that the client waits for.
+/// An answer that the client waits for; for the whole connection, the upstream may wait for one too, of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owed {
-    /// The upstream's, whatever it will be.
-    Upstream,
+    /// The other side's, whatever it will be.
+    Other,
     /// The upstream's, to the request for a terminal.
     Terminal,
-    /// Ours: no. It waits behind the upstream's, because answers have no numbers.
+    /// The other side's, to the request for what is to run in the channel.
+    Start,
+    /// Ours: no. It waits behind the other side's, because answers have no numbers.
     No,
 }
 
-/// Answers that the client waits for, in the order of its requests.
+/// Answers that a side waits for, in the order of its requests.
 #[derive(Debug, Default)]
 pub(super) struct Answers(VecDeque<Owed>);
 
@@ -88,7 +90,7 @@ impl Answers {
         Ok(false)
     }
 
-    /// The upstream answers: to what, and how many answers of ours follow. `None`: nothing was asked.
+    /// The other side answers: to what, and how many answers of ours follow. `None`: nothing was asked.
     pub(super) fn answered(&mut self) -> Option<(Owed, usize)> {
         let owed = self.0.pop_front()?;
         let follow = self.0.iter().take_while(|owed| **owed == Owed::No).count();
@@ -109,6 +111,8 @@ pub(super) struct Channel {
     closed: Both<bool>,
     /// It has a terminal: what it shows is shown to the tap.
     pub(super) terminal: bool,
+    /// What is to run in it has been asked for, and was not refused.
+    pub(super) started: bool,
     /// It carries SFTP.
     pub(super) files: Option<Box<View>>,
     exit: Option<Ended>,
@@ -192,6 +196,7 @@ impl Table {
             ids,
             closed: Both::default(),
             terminal: false,
+            started: false,
             files: None,
             exit: None,
             bytes: Both::default(),
@@ -235,9 +240,9 @@ impl Table {
         Some((id, if both { self.channels.remove(&number) } else { None }))
     }
 
-    /// The connection ends: everything that is left, in order.
+    /// The connection ends: everything that is left, in order, also what nobody has agreed to yet.
     pub(super) fn end(&mut self) -> Vec<(u32, Channel)> {
-        let mut left: Vec<_> = self.channels.drain().filter(|(_, channel)| channel.is_open).collect();
+        let mut left: Vec<_> = self.channels.drain().collect();
         left.sort_by_key(|(number, _)| *number);
         left
     }
@@ -269,11 +274,11 @@ mod tests {
     fn our_no_waits_for_the_answers_before_it() {
         let mut answers = Answers::default();
         assert_eq!(answers.owe(Owed::No), Ok(true), "nothing before it");
-        for owed in [Owed::Terminal, Owed::No, Owed::No, Owed::Upstream, Owed::No] {
+        for owed in [Owed::Terminal, Owed::No, Owed::No, Owed::Other, Owed::No] {
             assert_eq!(answers.owe(owed), Ok(false));
         }
         assert_eq!(answers.answered(), Some((Owed::Terminal, 2)));
-        assert_eq!(answers.answered(), Some((Owed::Upstream, 1)));
+        assert_eq!(answers.answered(), Some((Owed::Other, 1)));
         assert_eq!(answers.answered(), None);
     }
 
@@ -281,8 +286,8 @@ mod tests {
     fn nobody_is_owed_more_answers_than_there_is_room_for() {
         let mut answers = Answers::default();
         for _ in 0..UNANSWERED {
-            answers.owe(Owed::Upstream).unwrap();
+            answers.owe(Owed::Other).unwrap();
         }
-        assert_eq!(answers.owe(Owed::Upstream), Err(TooMany));
+        assert_eq!(answers.owe(Owed::Other), Err(TooMany));
     }
 }

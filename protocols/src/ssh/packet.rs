@@ -19,6 +19,12 @@ const LARGE: usize = 256 * 1024;
 pub(super) const FULL: usize = 128 * 1024;
 const LEAST_PADDING: usize = 4;
 
+/// Counts a packet under the same keys. Numbers come round after 2^32 of them (RFC 4344 §3.1), and with them what
+/// makes each packet another than all before it. New keys come far earlier, but for a side that never agrees to any.
+fn one_more(packets: u32) -> Result<u32, SshFault> {
+    packets.checked_add(1).ok_or(SshFault::Protocol("too many packets under the same keys"))
+}
+
 /// Packets from the other side.
 pub(super) struct Incoming<R> {
     io: R,
@@ -30,8 +36,9 @@ pub(super) struct Incoming<R> {
     payload: std::ops::Range<usize>,
     opening: Opening,
     sequence: u32,
-    /// Bytes since the last new keys.
+    /// Bytes and packets since the last new keys.
     bytes: u64,
+    packets: u32,
     /// Bytes that may still be read, before login.
     budget: Option<usize>,
     /// The buffer's size that recent traffic asks for.
@@ -50,6 +57,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             opening: Opening::None,
             sequence: 0,
             bytes: 0,
+            packets: 0,
             budget: Some(budget),
             room: SMALL,
         }
@@ -73,7 +81,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     /// From the next packet on.
     pub(super) fn set_opening(&mut self, opening: Opening, strict: bool) {
         self.opening = opening;
-        self.bytes = 0;
+        (self.bytes, self.packets) = (0, 0);
         if strict {
             self.sequence = 0;
         }
@@ -113,6 +121,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             self.room = self.room.max(total);
             return Ok(false);
         };
+        self.packets = one_more(self.packets)?;
         self.opening.open(self.sequence, packet)?;
         let padding = usize::from(packet.get(4).copied().unwrap_or_default());
         let content = total - 4 - self.opening.tag() - 1;
@@ -207,14 +216,15 @@ pub(super) struct Outgoing<W> {
     written: usize,
     sealing: Sealing,
     sequence: u32,
-    /// Bytes since the last new keys.
+    /// Bytes and packets since the last new keys.
     bytes: u64,
+    packets: u32,
 }
 
 impl<W: AsyncWrite + Unpin> Outgoing<W> {
     /// Nothing is protected yet.
     pub(super) fn new(io: W) -> Self {
-        Self { io, out: Vec::new(), written: 0, sealing: Sealing::None, sequence: 0, bytes: 0 }
+        Self { io, out: Vec::new(), written: 0, sealing: Sealing::None, sequence: 0, bytes: 0, packets: 0 }
     }
 
     /// Bytes since the last new keys.
@@ -225,7 +235,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
     /// From the next packet on.
     pub(super) fn set_sealing(&mut self, sealing: Sealing, strict: bool) {
         self.sealing = sealing;
-        self.bytes = 0;
+        (self.bytes, self.packets) = (0, 0);
         if strict {
             self.sequence = 0;
         }
@@ -252,6 +262,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
         self.out.push(u8::try_from(padding).map_err(|_| SshFault::Crypto("too much padding"))?);
         self.out.extend_from_slice(payload);
         self.out.resize(start + 4 + length, 0);
+        self.packets = one_more(self.packets)?;
         self.sealing.seal(self.sequence, &mut self.out, start)?;
         self.sequence = self.sequence.wrapping_add(1);
         self.bytes += length as u64;
@@ -293,5 +304,26 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
     /// Says goodbye to the connection itself.
     pub(super) async fn shutdown(&mut self) -> Result<(), SshFault> {
         Ok(self.io.shutdown().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_packet_number_is_used_twice_under_the_same_keys() {
+        let mut outgoing = Outgoing::new(Vec::new());
+        outgoing.packets = u32::MAX - 1;
+        outgoing.put(b"the last").unwrap();
+        assert!(outgoing.put(b"one too many").is_err());
+        outgoing.set_sealing(Sealing::None, true);
+        outgoing.put(b"under new keys").unwrap();
+        let bytes = outgoing.out.clone();
+        let mut incoming = Incoming::new(&*bytes, bytes.len());
+        incoming.packets = u32::MAX - 1;
+        incoming.receive().await.unwrap();
+        assert_eq!(incoming.payload(), b"the last");
+        assert!(incoming.receive().await.is_err());
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
 
 use super::channels::From;
 use super::client::{farewell, say_goodbye};
@@ -61,9 +62,15 @@ struct Pump<'a, R, W, O, T> {
     renew: u64,
     /// Our half of an exchange that we have begun. Nothing else is sent to that side until it is over.
     begun: Option<(MutexGuard<'a, Outgoing<W>>, Vec<u8>)>,
+    /// Bytes under the old keys at which a side that does not answer is not waited for any more.
+    patience: u64,
     /// What waits until then.
     held: Vec<Vec<u8>>,
 }
+
+/// Bytes that a side may send at least after our half of a key exchange: they may have been on their way before it
+/// heard of it.
+const ON_THE_WAY: u64 = 64 * 1024 * 1024;
 
 /// Messages of ours that may wait for the end of a key exchange: what comes in meanwhile was sent before the other
 /// side heard of it.
@@ -95,8 +102,12 @@ where
                 self.incoming.fill().await.map_err(|fault| Stop::Side(self.from, fault))?;
                 continue;
             }
+            let is_overdue = self.begun.is_some() && self.incoming.bytes() > self.patience;
             match self.incoming.payload() {
                 [message::KEXINIT, ..] => self.exchange().await?,
+                _ if is_overdue => {
+                    return Err(Stop::Malformed(self.from, "no answer to a key exchange"));
+                }
                 _ => self.pass().await?,
             }
         }
@@ -171,6 +182,7 @@ where
         let mut own = self.own.lock().await;
         own.put(&ours).map_err(fault)?;
         own.flush().await.map_err(fault)?;
+        self.patience = self.incoming.bytes().saturating_add(self.renew.max(ON_THE_WAY));
         self.begun = Some((own, ours));
         Ok(())
     }
@@ -209,19 +221,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     ended: impl Future<Output = Refusal> + Send,
     terms: Terms,
 ) -> Result<Transferred, RelayError> {
-    let Transport { incoming: mut from_client, outgoing: mut to_client, side: client_side } = client;
+    let Transport { incoming: mut from_client, outgoing: to_client, side: client_side } = client;
     from_client.lift_budget();
-    let welcome = async {
-        for banner in &upstream.banners {
-            to_client.put(banner)?;
-        }
-        to_client.put(&[message::USERAUTH_SUCCESS])?;
-        to_client.flush().await
-    };
-    if let Err(fault) = welcome.await {
-        let fault = RelayFault::Client(fault.into());
-        return Err(RelayError { transferred: Transferred::default(), fault });
-    }
     let Transport { incoming: from_upstream, outgoing: to_upstream, side: upstream_side } =
         upstream.transport;
     let (to_client, to_upstream) = (Mutex::new(to_client), Mutex::new(to_upstream));
@@ -237,6 +238,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         renewing: &renewing,
         renew,
         begun: None,
+        patience: 0,
         held: Vec::new(),
     };
     let mut down = Pump {
@@ -249,11 +251,20 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         renewing: &renewing,
         renew,
         begun: None,
+        patience: 0,
         held: Vec::new(),
     };
+    let carried = async {
+        if let Err(fault) = welcome(&to_client, &upstream.banners).await {
+            return Stop::Side(From::Client, fault);
+        }
+        tokio::select! {
+            stop = up.run() => stop,
+            stop = down.run() => stop,
+        }
+    };
     let stop = tokio::select! {
-        stop = up.run() => stop,
-        stop = down.run() => stop,
+        stop = carried => stop,
         refusal = ended => Stop::Refused(refusal),
     };
     let (Pump { incoming: mut from_client, .. }, Pump { incoming: mut from_upstream, .. }) = (up, down);
@@ -267,7 +278,11 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let client = async {
         match &outcome.say {
             Some(refusal) => say_goodbye(&mut from_client, &mut to_client, refusal, deadline).await,
-            None => to_client.shutdown().await.map_err(io::Error::from),
+            // It may go without hearing us out: what it has not read may stand in the way.
+            None => match timeout(deadline, to_client.shutdown()).await {
+                Ok(shut) => shut.map_err(io::Error::from),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
         }
     };
     let text = "the session has ended";
@@ -279,6 +294,19 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(end) => Ok(Transferred { end, ..transferred }),
         Err(fault) => Err(RelayError { transferred, fault }),
     }
+}
+
+/// "You are logged in", after what the host says before.
+async fn welcome<W: AsyncWrite + Unpin>(
+    to_client: &Mutex<Outgoing<W>>,
+    banners: &[Vec<u8>],
+) -> Result<(), SshFault> {
+    let mut to_client = to_client.lock().await;
+    for banner in banners {
+        to_client.put(banner)?;
+    }
+    to_client.put(&[message::USERAUTH_SUCCESS])?;
+    to_client.flush().await
 }
 
 /// How a session ended, for those who hear of it.

@@ -142,6 +142,12 @@ impl<'a> Request<'a> {
 /// Whether the session may do this.
 pub(super) fn may(allowed: &Allowed, action: &SshAction<'_>) -> bool {
     match action {
+        // OpenSSH leaves out a NUL at the end: it would run what it has another name for than we have.
+        SshAction::Exec { command: text, .. } | SshAction::Subsystem { name: text, .. }
+            if text.contains(&0) =>
+        {
+            false
+        }
         SshAction::Pty { .. } | SshAction::WindowChange(_) => allowed.pty,
         SshAction::Env { .. } | SshAction::Signal { .. } => true,
         SshAction::Shell => allowed.shell,
@@ -220,6 +226,16 @@ mod tests {
             assert!(may(&Allowed::everything(), &action), "{action:?}");
         }
         assert!(!may(&Allowed::everything(), &SshAction::Unknown { name: b"tun" }));
+    }
+
+    #[test]
+    fn what_the_host_may_read_as_another_name_is_not_allowed() {
+        let everything = Allowed::everything();
+        for name in [&b"sftp\0"[..], b"sf\0tp", b"\0"] {
+            assert!(!may(&everything, &SshAction::Subsystem { name, file_copy: false }));
+        }
+        let command = b"/usr/lib/openssh/sftp-server\0";
+        assert!(!may(&everything, &SshAction::Exec { command, file_copy: copies_files(command) }));
     }
 
     #[test]

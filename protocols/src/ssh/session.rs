@@ -46,7 +46,7 @@ struct State {
     /// What the client asked for the whole connection.
     answers: Answers,
     /// What the upstream asked so.
-    upstream_asked: usize,
+    upstream_answers: Answers,
     bytes: Both<u64>,
 }
 
@@ -69,7 +69,7 @@ impl<T: Tap> Session<T> {
             message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => self.answered(from, payload),
             message::CHANNEL_OPEN => self.open(from, payload).await,
             message::CHANNEL_OPEN_CONFIRMATION => self.agreed(from, payload).map_err(cut),
-            message::CHANNEL_OPEN_FAILURE => self.disagreed(from, payload).map_err(cut),
+            message::CHANNEL_OPEN_FAILURE => self.disagreed(from, payload).await,
             message::CHANNEL_CLOSE => self.close(from, payload).await,
             message::GLOBAL_REQUEST => self.global(from, payload).await,
             message::REQUEST_SUCCESS | message::REQUEST_FAILURE => self.global_answer(from),
@@ -201,12 +201,14 @@ impl<T: Tap> Session<T> {
         Ok(FORWARD)
     }
 
-    /// A side does not agree to a channel.
-    fn disagreed(&self, from: From, payload: &mut [u8]) -> Result<Next, Short> {
-        let Some(channel) = locked(&self.state).table.disagree(number(payload)?, from) else {
-            return Ok(Next::Nothing);
-        };
-        write(payload, 1, channel.id(from.other()))?;
+    /// A side does not agree to a channel: the tap, which has seen it asked for, hears that nothing came of it.
+    async fn disagreed(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
+        let cut = |_: Short| Stop::Malformed(from, CUT);
+        let number = number(payload).map_err(cut)?;
+        let disagreed = locked(&self.state).table.disagree(number, from);
+        let Some(channel) = disagreed else { return Ok(Next::Nothing) };
+        write(payload, 1, channel.id(from.other())).map_err(cut)?;
+        self.gone(number, channel).await?;
         Ok(FORWARD)
     }
 
@@ -217,13 +219,15 @@ impl<T: Tap> Session<T> {
         let number = number(payload).map_err(cut)?;
         let request = Request::parse(Reader::new(payload.get(5..).unwrap_or_default())).map_err(cut)?;
         let action = request.channel_action().map_err(cut)?;
-        let is_session = match locked(&self.state).table.open(number, from) {
-            Some(channel) => channel.is_session,
+        let (is_session, started) = match locked(&self.state).table.open(number, from) {
+            Some(channel) => (channel.is_session, channel.started),
             None => return Ok(Next::Nothing),
         };
+        let starts = action.is_some_and(|action| action.starts());
         let mut refused = !is_session;
         if let Some(action) = action {
-            let allowed = is_session && may(&self.allowed, &action);
+            // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it.
+            let allowed = is_session && may(&self.allowed, &action) && !(starts && started);
             refused = self.show(Some(number), allowed, action).await?.is_some() || !allowed;
         }
         let mut state = locked(&self.state);
@@ -239,17 +243,25 @@ impl<T: Tap> Session<T> {
                 Next::Nothing
             });
         }
-        let mut owed = Owed::Upstream;
+        let mut owed = Owed::Other;
         match action {
             Some(SshAction::Pty { .. }) if request.want_reply => owed = Owed::Terminal,
             // Nobody will say whether there is one: what it would show is shown.
             Some(SshAction::Pty { .. }) => channel.terminal = true,
             Some(SshAction::Subsystem { file_copy: true, .. }) => {
+                // A host may keep what came too early for whatever is started: it would be files that nobody saw.
+                if channel.files.is_none() && *channel.bytes.of(from) > 0 {
+                    return Err(Stop::Malformed(from, "data in a channel before SFTP was asked for"));
+                }
                 channel.files.get_or_insert_with(|| Box::new(View::default()));
             }
             Some(SshAction::Agent) => lent.agent = true,
             Some(SshAction::X11 { .. }) => lent.display = true,
             _ => {}
+        }
+        if starts {
+            channel.started = true;
+            owed = Owed::Start;
         }
         if request.want_reply {
             channel.answers.owe(owed).map_err(too_many)?;
@@ -290,6 +302,10 @@ impl<T: Tap> Session<T> {
             let (owed, follow) = answered.ok_or(Stop::Malformed(from, "an answer to no request"))?;
             let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
             channel.terminal |= is_yes && owed == Owed::Terminal;
+            if !is_yes && owed == Owed::Start {
+                // Something else may be tried: clients do, where there is no SFTP.
+                (channel.started, channel.files) = (false, None);
+            }
             times = follow;
         }
         drop(state);
@@ -310,7 +326,7 @@ impl<T: Tap> Session<T> {
         Ok(FORWARD)
     }
 
-    /// A channel has ended.
+    /// A channel has ended, or did not come to be.
     async fn gone(&self, number: u32, mut channel: Channel) -> Result<(), Stop> {
         if let Some(files) = &mut channel.files {
             for file in files.end() {
@@ -334,15 +350,14 @@ impl<T: Tap> Session<T> {
         let failure = vec![message::REQUEST_FAILURE];
         if from == From::Upstream {
             // Its host keys, above all, are not ours.
-            return Ok(match (request.name, request.want_reply) {
-                (b"keepalive@openssh.com", true) => {
-                    locked(&self.state).upstream_asked += 1;
-                    FORWARD
-                }
-                (b"keepalive@openssh.com", false) => FORWARD,
-                (_, true) => Next::Answer(failure),
-                (_, false) => Next::Nothing,
-            });
+            let (passes, owed) = match request.name {
+                b"keepalive@openssh.com" => (FORWARD, Owed::Other),
+                _ => (Next::Nothing, Owed::No),
+            };
+            let too_many = |_: TooMany| Stop::Malformed(from, "too many requests at once");
+            let at_once =
+                request.want_reply && locked(&self.state).upstream_answers.owe(owed).map_err(too_many)?;
+            return Ok(if at_once { Next::Answer(failure) } else { passes });
         }
         let action = request.global_action().map_err(cut)?;
         let mut refused = false;
@@ -359,21 +374,19 @@ impl<T: Tap> Session<T> {
             state.lent.listener = true;
         }
         if request.want_reply {
-            state.answers.owe(Owed::Upstream).map_err(too_many)?;
+            state.answers.owe(Owed::Other).map_err(too_many)?;
         }
         Ok(FORWARD)
     }
 
     /// A side answers a request for the whole connection.
     fn global_answer(&self, from: From) -> Result<Next, Stop> {
-        const NOTHING_ASKED: &str = "an answer to no request";
         let mut state = locked(&self.state);
-        if from == From::Client {
-            let asked = state.upstream_asked.checked_sub(1);
-            state.upstream_asked = asked.ok_or(Stop::Malformed(from, NOTHING_ASKED))?;
-            return Ok(FORWARD);
-        }
-        let (_, times) = state.answers.answered().ok_or(Stop::Malformed(from, NOTHING_ASKED))?;
+        let answers = match from {
+            From::Client => &mut state.upstream_answers,
+            From::Upstream => &mut state.answers,
+        };
+        let (_, times) = answers.answered().ok_or(Stop::Malformed(from, "an answer to no request"))?;
         Ok(Next::Forward { then: vec![message::REQUEST_FAILURE], times })
     }
 

@@ -292,6 +292,9 @@ async fn ask<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
     let (host_key, server_share, signature) = (reader.string()?, reader.string()?, reader.string()?);
     reader.finish()?;
+    if !is_of_type(host_key, &agreed.host_key) {
+        return Err(SshFault::KeyExchange("a host key of another type than was agreed on"));
+    }
     let End::Client { host_keys, proved } = &mut side.end else {
         return Err(SshFault::KeyExchange("nobody to know"));
     };
@@ -317,6 +320,19 @@ async fn ask<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     Ok((shared, hash))
 }
 
+/// Whether a key or certificate, in its wire form, is what this host key algorithm is for. RSA's have names of their
+/// own, of the signature (RFC 8332 §3).
+fn is_of_type(host_key: &[u8], algorithm: &str) -> bool {
+    let kind = match algorithm {
+        "rsa-sha2-512" | "rsa-sha2-256" => "ssh-rsa",
+        "rsa-sha2-512-cert-v01@openssh.com" | "rsa-sha2-256-cert-v01@openssh.com" => {
+            "ssh-rsa-cert-v01@openssh.com"
+        }
+        other => other,
+    };
+    Reader::new(host_key).string().is_ok_and(|found| found == kind.as_bytes())
+}
+
 /// Tells a client which signatures are understood here (RFC 8308 §3.1).
 fn ext_info() -> Vec<u8> {
     let mut packet = vec![message::EXT_INFO];
@@ -326,4 +342,73 @@ fn ext_info() -> Vec<u8> {
         b"ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256",
     );
     packet
+}
+
+#[cfg(test)]
+mod tests {
+    use ssh_key::PublicKey;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    #[test]
+    fn a_host_key_is_of_the_type_that_was_agreed_on() {
+        let blob = |kind: &str| {
+            let mut blob = Vec::new();
+            blob.put_string(kind.as_bytes());
+            blob
+        };
+        for (kind, algorithm) in [
+            ("ssh-ed25519", "ssh-ed25519"),
+            ("ssh-rsa", "rsa-sha2-256"),
+            ("ssh-rsa-cert-v01@openssh.com", "rsa-sha2-512-cert-v01@openssh.com"),
+        ] {
+            assert!(is_of_type(&blob(kind), algorithm));
+            assert!(!is_of_type(&blob(kind), "ssh-ed25519-cert-v01@openssh.com"));
+            assert!(!is_of_type(b"", algorithm));
+        }
+    }
+
+    /// A host that shows this, whatever was agreed on.
+    async fn host_that_shows(blob: Vec<u8>, key: SshKey, known: &HostKeys) -> Result<(), SshFault> {
+        let (near, far) = duplex(1 << 16);
+        let host = tokio::spawn(async move {
+            let end = End::Server { key, certificate: None };
+            let (read, write) = tokio::io::split(far);
+            let session = None;
+            let side = Side { end, client_id: Vec::new(), server_id: Vec::new(), session, strict: false };
+            let mut host: Transport<DuplexStream> =
+                Transport { incoming: Incoming::new(read, BUDGET), outgoing: Outgoing::new(write), side };
+            let ours = host.side.proposal().unwrap();
+            host.outgoing.put_raw(b"SSH-2.0-host\r\n");
+            host.send(&ours).await.unwrap();
+            host.identification().await.unwrap();
+            host.incoming.receive().await.unwrap();
+            host.incoming.receive().await.unwrap();
+            let mut reply = vec![message::KEX_ECDH_REPLY];
+            for part in [&blob[..], &[9; 32], b"no signature"] {
+                reply.put_string(part);
+            }
+            host.send(&reply).await.unwrap();
+        });
+        let connected = Transport::connect(near, known).await.map(drop);
+        host.await.unwrap();
+        connected
+    }
+
+    #[tokio::test]
+    async fn a_host_that_shows_a_known_key_of_another_type_is_refused() {
+        let key = SshKey::generate().unwrap();
+        let line = PublicKey::from_bytes(key.public()).unwrap().to_openssh().unwrap();
+        // Known too, and not what the host says that it has.
+        let mut other = Vec::new();
+        other.put_string(b"ecdsa-sha2-nistp256");
+        other.put_string(b"nistp256");
+        let known = HostKeys::default().with_pinned(&line).unwrap();
+        let shown = host_that_shows(other, key, &known).await.unwrap_err();
+        assert!(
+            matches!(shown, SshFault::KeyExchange("a host key of another type than was agreed on")),
+            "{shown:?}"
+        );
+    }
 }

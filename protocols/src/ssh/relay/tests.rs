@@ -1,10 +1,12 @@
 //! Peers that do what no honest one does. Both are our own transport, whose every message the test decides.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex as Lock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ssh_key::PublicKey;
-use tokio::io::DuplexStream;
+use tokio::io::{DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -51,16 +53,90 @@ fn identity() -> (HostIdentity, HostKeys) {
     (HostIdentity::new(key), HostKeys::default().with_pinned(&line).unwrap())
 }
 
-/// A host that lets everybody in.
-async fn host(socket: TcpStream, identity: HostIdentity) -> Transport<TcpStream> {
+/// A host that lets everybody in, after these words.
+async fn host(socket: TcpStream, identity: HostIdentity, banner: &[u8]) -> Transport<TcpStream> {
     let mut host = Transport::accept(socket, &identity).await.unwrap().unwrap();
     assert_eq!(host.message().await.unwrap().first(), Some(&message::SERVICE_REQUEST));
     let mut accept = vec![message::SERVICE_ACCEPT];
     accept.put_string(b"ssh-userauth");
     host.send(&accept).await.unwrap();
     assert_eq!(host.message().await.unwrap().first(), Some(&message::USERAUTH_REQUEST));
+    if !banner.is_empty() {
+        let mut words = vec![message::USERAUTH_BANNER];
+        words.put_string(banner);
+        words.put_string(b"");
+        host.send(&words).await.unwrap();
+    }
     host.send(&[message::USERAUTH_SUCCESS]).await.unwrap();
     host
+}
+
+/// A client that is about to hear that it is logged in, and a host that has let it in.
+struct Begun {
+    client: Transport<DuplexStream>,
+    hosting: JoinHandle<Transport<TcpStream>>,
+    seen: Seen,
+    session: JoinHandle<Result<Transferred, RelayError>>,
+    end: oneshot::Sender<Refusal>,
+}
+
+/// The client is at `near`, the relay at `far`.
+async fn begin<S>(plan: Plan, near: DuplexStream, far: S) -> Begun
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Plan { allowed, banner, renew } = plan;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (upstream_identity, host_keys) = identity();
+    let hosting =
+        tokio::spawn(
+            async move { host(listener.accept().await.unwrap().0, upstream_identity, &banner).await },
+        );
+    let endpoint = Endpoint {
+        address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port },
+        tls: None,
+        credential: Credential::Ssh { key: SshKey::generate().unwrap(), certificate: None },
+        settings: Vec::new(),
+        replication_allowed: false,
+        local_infile_allowed: false,
+        ssh: Some(SshTerms { host_keys, allowed }),
+    };
+    let login = Login {
+        user: "alice".into(),
+        database: None,
+        replication: Default::default(),
+        carried: Default::default(),
+    };
+    let upstream = upstream::dial(&endpoint, &login, Duration::from_secs(10)).await.unwrap();
+    let (identity, known) = identity();
+    let (client, front) = tokio::join!(Transport::connect(near, &known), Transport::accept(far, &identity));
+    let (client, front) = (client.unwrap(), front.unwrap().unwrap());
+    let limits = Limits { close: Duration::from_millis(200), ..Limits::default() };
+    let terms = Terms { allowed, limits, renew };
+    let seen = Seen::default();
+    let (end, ended) = oneshot::channel();
+    let ended = async move {
+        match ended.await {
+            Ok(refusal) => refusal,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let session = tokio::spawn(Box::pin(run(front, upstream, seen.clone(), ended, terms)));
+    Begun { client, hosting, seen, session, end }
+}
+
+/// What a test may change before a session begins.
+struct Plan {
+    allowed: Allowed,
+    banner: Vec<u8>,
+    renew: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { allowed: Allowed::everything(), banner: Vec::new(), renew: 1 << 30 }
+    }
 }
 
 impl Wire {
@@ -69,43 +145,19 @@ impl Wire {
     }
 
     async fn with(allowed: Allowed) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (upstream_identity, host_keys) = identity();
-        let hosting =
-            tokio::spawn(async move { host(listener.accept().await.unwrap().0, upstream_identity).await });
-        let endpoint = Endpoint {
-            address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port },
-            tls: None,
-            credential: Credential::Ssh { key: SshKey::generate().unwrap(), certificate: None },
-            settings: Vec::new(),
-            replication_allowed: false,
-            local_infile_allowed: false,
-            ssh: Some(SshTerms { host_keys, allowed }),
-        };
-        let login = Login {
-            user: "alice".into(),
-            database: None,
-            replication: Default::default(),
-            carried: Default::default(),
-        };
-        let upstream = upstream::dial(&endpoint, &login, Duration::from_secs(10)).await.unwrap();
-        let (identity, known) = identity();
+        Self::planned(Plan { allowed, ..Plan::default() }).await
+    }
+
+    async fn planned(plan: Plan) -> Self {
         let (near, far) = tokio::io::duplex(1 << 20);
-        let (client, front) =
-            tokio::join!(Transport::connect(near, &known), Transport::accept(far, &identity));
-        let (mut client, front) = (client.unwrap(), front.unwrap().unwrap());
-        let limits = Limits { close: Duration::from_millis(200), ..Limits::default() };
-        let terms = Terms { allowed, limits, renew: 1 << 30 };
-        let seen = Seen::default();
-        let (end, ended) = oneshot::channel();
-        let ended = async move {
-            match ended.await {
-                Ok(refusal) => refusal,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        let session = tokio::spawn(Box::pin(run(front, upstream, seen.clone(), ended, terms)));
+        Self::between(plan, near, far).await
+    }
+
+    async fn between<S>(plan: Plan, near: DuplexStream, far: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Begun { mut client, hosting, seen, session, end } = begin(plan, near, far).await;
         assert_eq!(client.message().await.unwrap(), [message::USERAUTH_SUCCESS]);
         let mut host = hosting.await.unwrap();
         client.incoming.lift_budget();
@@ -237,10 +289,11 @@ async fn answers_keep_the_order_of_their_requests_though_one_is_ours() {
     wire.channel().await;
     // Without waiting: two for the host, with one between them that is not allowed.
     let x11 = request(0, b"x11-req", true, &[0; 13]);
-    for packet in [exec(0, b"one"), x11, exec(0, b"two")] {
+    let size = |recipient| request(recipient, b"window-change", true, &[0; 16]);
+    for packet in [size(0), x11, exec(0, b"two")] {
         wire.client.send(&packet).await.unwrap();
     }
-    wire.host_hears(&exec(90, b"one")).await;
+    wire.host_hears(&size(90)).await;
     wire.host_hears(&exec(90, b"two")).await;
     wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
     wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
@@ -293,6 +346,47 @@ async fn what_the_host_says_of_its_keys_does_not_reach_the_client() {
     wire.host.send(&alive).await.unwrap();
     wire.client_hears(&alive).await;
     wire.client.send(&[message::REQUEST_FAILURE]).await.unwrap();
+    wire.host_hears(&[message::REQUEST_FAILURE]).await;
+}
+
+#[tokio::test]
+async fn a_channel_that_does_not_come_to_be_ends_for_the_tap_too() {
+    let mut wire = Wire::new().await;
+    let ends = |wire: &Wire| {
+        let seen = wire.seen.0.lock().unwrap();
+        seen.iter().filter(|event| event.contains("Close {")).count()
+    };
+    wire.client.send(&open(b"session", 70, &[])).await.unwrap();
+    wire.host_hears(&open(b"session", 0, &[])).await;
+    let no = |recipient| message::open_failure(recipient, message::open::PROHIBITED, "no");
+    wire.host.send(&no(0)).await.unwrap();
+    wire.client_hears(&no(70)).await;
+    assert_eq!(ends(&wire), 1);
+    // Nobody ever says anything about this one.
+    wire.client.send(&open(b"session", 70, &[])).await.unwrap();
+    wire.host_hears(&open(b"session", 1, &[])).await;
+    let seen = wire.seen.clone();
+    wire.client.send(&message::disconnect(11, "bye")).await.unwrap();
+    wire.outcome().await.unwrap();
+    assert!(seen.has("channel: Some(1), allowed: true, action: Close {"));
+}
+
+#[tokio::test]
+async fn a_host_too_hears_answers_in_the_order_of_its_requests() {
+    let mut wire = Wire::new().await;
+    let global = |name: &[u8]| {
+        let mut packet = vec![message::GLOBAL_REQUEST];
+        packet.put_string(name);
+        packet.put_bool(true);
+        packet
+    };
+    wire.host.send(&global(b"keepalive@openssh.com")).await.unwrap();
+    wire.host.send(&global(b"something else")).await.unwrap();
+    wire.client_hears(&global(b"keepalive@openssh.com")).await;
+    // Its second request has come when this has.
+    wire.channel().await;
+    wire.client.send(&[message::REQUEST_SUCCESS]).await.unwrap();
+    wire.host_hears(&[message::REQUEST_SUCCESS]).await;
     wire.host_hears(&[message::REQUEST_FAILURE]).await;
 }
 
@@ -351,8 +445,9 @@ async fn requests_without_end_are_not_kept() {
     let mut wire = Wire::new().await;
     wire.channel().await;
     // The host answers none of them.
+    let size = request(0, b"window-change", true, &[0; 16]);
     for _ in 0..300 {
-        if wire.client.send(&exec(0, b"id")).await.is_err() {
+        if wire.client.send(&size).await.is_err() {
             break;
         }
     }
@@ -392,6 +487,17 @@ async fn a_tap_that_closes_ends_the_session_before_anything_is_passed_on() {
 }
 
 #[tokio::test]
+async fn sftp_under_a_name_that_the_host_would_shorten_is_refused() {
+    let mut wire = Wire::with(Allowed { file_copy: false, ..Allowed::everything() }).await;
+    wire.channel().await;
+    let mut rest = Vec::new();
+    rest.put_string(b"sftp\0");
+    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    assert!(wire.seen.has("allowed: false, action: Subsystem"));
+}
+
+#[tokio::test]
 async fn sftp_that_cannot_be_followed_ends_the_session() {
     let mut wire = Wire::new().await;
     wire.channel().await;
@@ -401,6 +507,43 @@ async fn sftp_that_cannot_be_followed_ends_the_session() {
     wire.host_hears(&request(90, b"subsystem", true, &rest)).await;
     wire.client.send(&data(0, &[0xff; 16])).await.unwrap();
     assert_eq!(wire.goodbye().await, "an SFTP message of an impossible length");
+}
+
+#[tokio::test]
+async fn one_thing_is_started_in_a_channel_unless_the_host_has_refused_it() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let mut sftp = Vec::new();
+    sftp.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &sftp)).await.unwrap();
+    wire.host_hears(&request(90, b"subsystem", true, &sftp)).await;
+    wire.host.send(&message::about(CHANNEL_FAILURE, 0)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    wire.client.send(&exec(0, b"sh")).await.unwrap();
+    wire.host_hears(&exec(90, b"sh")).await;
+    wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_SUCCESS, 70)).await;
+    // What it says is no SFTP any more.
+    wire.client.send(&data(0, b"exec something; exit")).await.unwrap();
+    wire.host_hears(&data(90, b"exec something; exit")).await;
+    for again in [exec(0, b"again"), request(0, b"shell", true, &[]), request(0, b"subsystem", true, &sftp)] {
+        wire.client.send(&again).await.unwrap();
+        wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    }
+    assert!(wire.seen.has("allowed: false, action: Exec"));
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_sftp_before_it_is_there() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.client.send(&data(0, &[0, 0, 0, 5, 1, 0, 0, 0, 3])).await.unwrap();
+    wire.host_hears(&data(90, &[0, 0, 0, 5, 1, 0, 0, 0, 3])).await;
+    let mut rest = Vec::new();
+    rest.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
+    assert_eq!(wire.goodbye().await, "data in a channel before SFTP was asked for");
+    assert!(matches!(wire.host.message().await, Err(SshFault::Disconnected { .. })));
 }
 
 #[tokio::test]
@@ -416,6 +559,90 @@ async fn a_side_that_goes_ends_the_session_and_the_other_is_told() {
     wire.host.send(&message::disconnect(2, "secrets of the host's")).await.unwrap();
     assert_eq!(wire.goodbye().await, "the host has closed the connection");
     assert_eq!(wire.outcome().await.unwrap().end, End::Upstream);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_welcome_does_not_outlive_its_permit() {
+    // More words than there is room for.
+    let (near, far) = tokio::io::duplex(4 * 1024);
+    let plan = Plan { banner: vec![b'x'; 12 * 1024], ..Plan::default() };
+    let Begun { client, session, end, .. } = begin(plan, near, far).await;
+    end.send(Refusal::new(RefusalCode::SessionExpired, "it is over")).unwrap();
+    let outcome = timeout(LONG, session).await.expect("the session ends").unwrap();
+    assert_eq!(outcome.unwrap().end, End::Refused(RefusalCode::SessionExpired));
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_and_does_not_let_go_of_its_connection_is_left() {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let mut wire = Wire::between(Plan::default(), near, Clinging(far)).await;
+    wire.client.send(&message::disconnect(11, "bye")).await.unwrap();
+    let Wire { client, host, session, .. } = wire;
+    let outcome = timeout(LONG, session).await.expect("the session ends").unwrap();
+    assert_eq!(outcome.unwrap().end, End::Client);
+    drop((client, host));
+}
+
+/// Far longer than anything takes here: a test that waits so long has failed.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A connection that does not close, as TLS does not while what was written before is not read.
+struct Clinging(DuplexStream);
+
+impl AsyncRead for Clinging {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Clinging {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_agrees_to_new_keys_does_not_go_on_under_the_old_ones() {
+    let mut wire = Wire::planned(Plan { renew: 64 * 1024, ..Plan::default() }).await;
+    wire.channel().await;
+    let much = {
+        let mut packet = vec![message::IGNORE];
+        packet.put_string(&[7; 200_000]);
+        packet
+    };
+    let Wire { client: Transport { mut incoming, mut outgoing, .. }, host, session, .. } = wire;
+    let sending = async {
+        loop {
+            outgoing.put(&much)?;
+            outgoing.flush().await?;
+        }
+    };
+    let stopped: Result<(), SshFault> = timeout(LONG, sending).await.expect("it is stopped");
+    assert!(stopped.is_err());
+    incoming.receive().await.unwrap();
+    assert_eq!(incoming.payload().first(), Some(&message::KEXINIT));
+    incoming.receive().await.unwrap();
+    let [message::DISCONNECT, rest @ ..] = incoming.payload() else { panic!("no goodbye") };
+    assert!(disconnected(rest).to_string().contains("no answer to a key exchange"));
+    drop((incoming, outgoing, host));
+    assert!(matches!(session.await.unwrap().unwrap_err().fault, RelayFault::Malformed(_)));
 }
 
 #[tokio::test]
@@ -437,7 +664,7 @@ async fn a_message_that_nobody_knows_is_answered_so() {
     wire.client.send(&[192, 0, 0, 0, 0]).await.unwrap();
     let answer = wire.client.message();
     // Our own transport passes over what it is told here; the session goes on.
-    let next = tokio::time::timeout(Duration::from_millis(50), answer).await;
+    let next = timeout(Duration::from_millis(50), answer).await;
     assert!(next.is_err(), "nothing else comes");
     wire.channel().await;
 }

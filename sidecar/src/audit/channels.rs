@@ -126,8 +126,14 @@ impl Channels {
             }
             SshAction::Pty { term, .. } => record(shared, SshBody::refused(channel, "pty", term)).await?,
             SshAction::WindowChange(size) => return self.resized(shared, channel, size_of(size)).await,
-            SshAction::Env { name, value } if allowed => self.environment(channel, name, value),
-            SshAction::Env { name, .. } => record(shared, SshBody::refused(channel, "env", name)).await?,
+            SshAction::Env { name, value } if allowed && self.environment(channel, name, value) => {}
+            SshAction::Env { name, .. } => {
+                record(shared, SshBody::refused(channel, "env", name)).await?;
+                if allowed {
+                    let text = "too many environment variables for one channel";
+                    return Ok(Verdict::Refuse(Refusal::new(RefusalCode::Unsupported, text)));
+                }
+            }
             SshAction::Shell => {
                 return self
                     .start(shared, channel, allowed, |around| SshBody::shell(channel, allowed, around))
@@ -215,12 +221,19 @@ impl Channels {
         }
     }
 
-    fn environment(&mut self, channel: Option<u32>, name: &[u8], value: &[u8]) {
+    /// Whether there was room to write it down: what is not on record does not pass, or the last of many would be hidden. A
+    /// value that is cut ends in `…`.
+    fn environment(&mut self, channel: Option<u32>, name: &[u8], value: &[u8]) -> bool {
         let environment = &mut self.channel(channel).around.environment;
-        if environment.len() < MAX_VARIABLES {
-            let cut = |text: &[u8]| ssh_text(text.get(..MAX_VARIABLE_BYTES).unwrap_or(text));
-            environment.insert(cut(name), cut(value));
+        let fits = environment.len() < MAX_VARIABLES && name.len() <= MAX_VARIABLE_BYTES;
+        if fits {
+            let written = match value.get(..MAX_VARIABLE_BYTES) {
+                Some(cut) if value.len() > MAX_VARIABLE_BYTES => ssh_text(cut) + "…",
+                _ => ssh_text(value),
+            };
+            environment.insert(ssh_text(name), written);
         }
+        fits
     }
 
     /// A shell, command or subsystem is about to start.

@@ -42,9 +42,18 @@ fn a_broken_file_is_named_with_line_and_key() {
 }
 
 #[test]
-fn protocols_that_are_not_built_are_refused() {
+fn a_host_that_would_be_taken_on_trust_is_refused() {
     let error = one_target("ssh", &[]);
-    assert!(error.contains("is not built yet in this version"), "{error}");
+    assert!(
+        error.contains("upstream.host_key_file or upstream.host_ca must say how sshd is known"),
+        "{error}"
+    );
+}
+
+#[test]
+fn protocols_that_nobody_knows_are_refused() {
+    let error = one_target("telnet", &[]);
+    assert!(error.contains("telnet"), "{error}");
 }
 
 #[test]

@@ -104,6 +104,25 @@ fn cast(data: &Path, id: Uuid) -> Option<String> {
 }
 
 #[tokio::test]
+async fn a_variable_that_has_no_room_on_record_does_not_pass() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+    for number in 0..MAX_VARIABLES {
+        let name = format!("LC_{number}");
+        stage.forwards(0, SshAction::Env { name: name.as_bytes(), value: &[b'x'; 2_000] }).await;
+    }
+    let last = SshAction::Env { name: b"LD_PRELOAD", value: b"evil.so" };
+    let Ok(Verdict::Refuse(_)) = stage.sees(0, true, last).await else { panic!("it passed") };
+    stage.forwards(0, SshAction::Exec { command: b"id", file_copy: false }).await;
+    let (events, _data) = stage.ends().await;
+    let refused = events.iter().find(|event| event.to_string().contains("LD_PRELOAD")).unwrap();
+    assert_eq!(refused["success"], false, "{refused}");
+    let ran = events.iter().find(|event| event["event"] == "exec").unwrap();
+    let value = ran["environment"]["LC_0"].as_str().unwrap_or_else(|| panic!("{ran}"));
+    assert_eq!((value.len(), value.ends_with("x…")), (MAX_VARIABLE_BYTES + "…".len(), true));
+}
+
+#[tokio::test]
 async fn a_terminal_is_recorded_under_the_sessions_id_before_its_shell_starts() {
     let mut stage = Stage::new(RecordingMode::BestEffort).await;
     let sid = stage.sid;

@@ -18,7 +18,7 @@ pub(in crate::tsh) struct Scp {
     /// Port of the sidecar [default: the one that it says]
     #[arg(short = 'P', long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: Option<u16>,
-    /// What to copy, and where to: a path here, or [user@]host:path
+    /// What to copy, and where to: a path here, or `[user@]host:path`
     #[arg(required = true, num_args = 2.., value_name = "PATH")]
     pub(super) paths: Vec<OsString>,
 }

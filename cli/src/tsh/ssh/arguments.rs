@@ -13,13 +13,13 @@ pub(in crate::tsh) struct Ssh {
     /// Let the node ask your agent for signatures
     #[arg(short = 'A', long)]
     pub(super) forward_agent: bool,
-    /// Forward a port here to an address as the node reaches it: [bind:]port:host:hostport
+    /// Forward a port here to an address as the node reaches it: `[bind:]port:host:hostport`
     #[arg(short = 'L', long = "forward", value_name = "SPEC")]
     pub(super) local: Vec<String>,
-    /// Forward a port at the node to an address as this machine reaches it: [bind:]port:host:hostport
+    /// Forward a port at the node to an address as this machine reaches it: `[bind:]port:host:hostport`
     #[arg(short = 'R', long = "remote-forward", value_name = "SPEC")]
     pub(super) remote: Vec<String>,
-    /// Forward whatever SOCKS clients ask for: [bind:]port
+    /// Forward whatever SOCKS clients ask for: `[bind:]port`
     #[arg(short = 'D', long = "dynamic-forward", value_name = "SPEC")]
     pub(super) dynamic: Vec<String>,
     /// Run nothing: for forwarded ports
@@ -34,7 +34,7 @@ pub(in crate::tsh) struct Ssh {
     /// An option of ssh_config, such as ServerAliveInterval=15
     #[arg(short = 'o', long = "option", value_name = "OPTION")]
     pub(super) options: Vec<String>,
-    /// [user@]host, or [user@]key=value,... for every node with these labels, one after another
+    /// `[user@]host`, or `[user@]key=value,...` for every node with these labels, one after another
     #[arg(value_name = "[USER@]HOST")]
     pub(super) destination: String,
     /// What to run [default: a shell]
@@ -74,7 +74,7 @@ pub(in crate::tsh) struct ProxySsh {
     /// The cluster that the node belongs to; only the one that you are logged in to
     #[arg(long, value_name = "CLUSTER")]
     pub(super) cluster: Option<String>,
-    /// [user@]host[:port]
+    /// `[user@]host[:port]`
     #[arg(value_name = "[USER@]HOST[:PORT]")]
     pub(super) destination: String,
 }

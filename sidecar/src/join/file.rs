@@ -109,12 +109,14 @@ pub(super) fn save(data_dir: &Path, identity: &Identity) -> Result<(), IdentityE
     };
     let path = data_dir.join(NAME);
     let text = serde_json::to_vec(&stored).map(Zeroizing::new).map_err(io::Error::from);
-    text.and_then(|text| replace(data_dir, &path, &text))
+    text.and_then(|text| replace(data_dir, NAME, &text))
         .map_err(|source| IdentityError::File { path, source })
 }
 
-fn replace(data_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = data_dir.join(format!("{NAME}.new"));
+/// Puts a file that its owner alone may read in the place of the one of this name, if there is one: after a crash there is
+/// the old one, or none, or the whole new one.
+pub(super) fn replace(data_dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let new = data_dir.join(format!("{name}.new"));
     // A leftover may have other permissions.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -123,6 +125,6 @@ fn replace(data_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(text)?;
     file.sync_all()?;
-    fs::rename(&new, path)?;
+    fs::rename(&new, data_dir.join(name))?;
     File::open(data_dir)?.sync_all()
 }

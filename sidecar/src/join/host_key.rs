@@ -1,17 +1,12 @@
 //! The SSH host key: made once, kept for as long as the data directory is, so that clients know the host again.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use protocols::ssh::{HostIdentity, SshKey};
 use zeroize::Zeroizing;
 
-use super::{IdentityError, JoinError};
+use super::{IdentityError, JoinError, file};
 
 const NAME: &str = "ssh_host_ed25519_key";
 
@@ -28,26 +23,11 @@ pub(crate) fn host_key(data_dir: &Path) -> Result<SshKey, IdentityError> {
             let other = |error| failed(io::Error::other(error));
             let key = SshKey::generate().map_err(other)?;
             let text = key.to_openssh().map_err(other)?;
-            write(data_dir, &path, text.as_bytes()).map_err(failed)?;
+            file::replace(data_dir, NAME, text.as_bytes()).map_err(failed)?;
             Ok(key)
         }
         Err(source) => Err(failed(source)),
     }
-}
-
-/// There is a whole key or none after a crash.
-fn write(data_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = data_dir.join(format!("{NAME}.new"));
-    // A leftover may have other permissions.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(data_dir)?.sync_all()
 }
 
 /// The wire form of a line of OpenSSH text, which must be a certificate for this key.

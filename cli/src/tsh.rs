@@ -4,6 +4,7 @@ mod arguments;
 mod context;
 mod db;
 mod devices;
+mod listed;
 mod login;
 mod logout;
 mod play;

@@ -1,6 +1,6 @@
 //! `tsh db ls`.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::time::SystemTime;
 
 use auth::proto::Target;
 use serde::Serialize;
@@ -9,7 +9,11 @@ use super::{saved::Saved, target};
 use crate::{
     output::{self, Table},
     profile::Login,
-    tsh::{arguments::ListDatabases, context::Context},
+    tsh::{
+        arguments::ListDatabases,
+        context::Context,
+        listed::{Logins, Metadata, labels},
+    },
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &ListDatabases) -> anyhow::Result<()> {
@@ -38,14 +42,7 @@ struct Shown<'a> {
     version: &'static str,
     metadata: Metadata<'a>,
     spec: Spec<'a>,
-    users: Users<'a>,
-}
-
-#[derive(Serialize)]
-struct Metadata<'a> {
-    name: &'a str,
-    description: &'a str,
-    labels: BTreeMap<&'a str, &'a str>,
+    users: Logins<'a>,
 }
 
 #[derive(Serialize)]
@@ -55,24 +52,14 @@ struct Spec<'a> {
     public_addr: &'a str,
 }
 
-#[derive(Serialize)]
-struct Users<'a> {
-    allowed: &'a [String],
-    denied: &'a [String],
-}
-
 impl<'a> Shown<'a> {
     fn of(target: &'a Target) -> Self {
         Self {
             kind: "db",
             version: "v3",
-            metadata: Metadata {
-                name: &target.name,
-                description: &target.description,
-                labels: target.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-            },
+            metadata: Metadata::of(target),
             spec: Spec { protocol: &target.protocol, uri: &target.uri, public_addr: &target.public_addr },
-            users: Users { allowed: &target.allowed_logins, denied: &target.denied_logins },
+            users: Logins::of(target),
         }
     }
 }
@@ -112,11 +99,6 @@ fn allowed_users(target: &Target) -> String {
         (allowed, []) => list(allowed),
         (allowed, denied) => format!("{}, except: {}", list(allowed), list(denied)),
     }
-}
-
-fn labels(target: &Target) -> String {
-    let sorted: BTreeMap<_, _> = target.labels.iter().collect();
-    sorted.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

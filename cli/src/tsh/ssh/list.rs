@@ -1,7 +1,5 @@
 //! `tsh ls`.
 
-use std::collections::BTreeMap;
-
 use auth::proto::Target;
 use serde::Serialize;
 
@@ -12,7 +10,10 @@ use super::{
 use crate::{
     output::{self, Format, Table, printable},
     ssh::Labels,
-    tsh::context::Context,
+    tsh::{
+        context::Context,
+        listed::{Logins, Metadata, labels},
+    },
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &ListNodes) -> anyhow::Result<()> {
@@ -42,22 +43,9 @@ struct Shown<'a> {
 }
 
 #[derive(Serialize)]
-struct Metadata<'a> {
-    name: &'a str,
-    description: &'a str,
-    labels: BTreeMap<&'a str, &'a str>,
-}
-
-#[derive(Serialize)]
 struct Spec<'a> {
     addr: &'a str,
     hostname: &'a str,
-}
-
-#[derive(Serialize)]
-struct Logins<'a> {
-    allowed: &'a [String],
-    denied: &'a [String],
 }
 
 impl<'a> Shown<'a> {
@@ -65,13 +53,9 @@ impl<'a> Shown<'a> {
         Self {
             kind: "node",
             version: "v2",
-            metadata: Metadata {
-                name: &node.name,
-                description: &node.description,
-                labels: node.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-            },
+            metadata: Metadata::of(node),
             spec: Spec { addr: &node.public_addr, hostname: &node.hostname },
-            logins: Logins { allowed: &node.allowed_logins, denied: &node.denied_logins },
+            logins: Logins::of(node),
         }
     }
 }
@@ -109,11 +93,6 @@ fn logins(node: &Target) -> String {
         (allowed, denied) if denied.is_empty() => allowed,
         (allowed, denied) => format!("{allowed}, except: {denied}"),
     }
-}
-
-fn labels(node: &Target) -> String {
-    let sorted: BTreeMap<_, _> = node.labels.iter().collect();
-    sorted.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -27,15 +27,16 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
 use auth::{identity::DeviceId, policy::SessionOptions};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use humantime::format_rfc3339_millis;
 use protocols::Replication;
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 use uuid::Uuid;
 
 mod mysql;
@@ -50,9 +51,8 @@ pub(crate) use self::{
     statement::Body,
 };
 
-/// RFC 3339 in UTC, to the millisecond.
-const TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+/// Room for an event with a text of some length: longer ones grow.
+const EVENT_BYTES: usize = 1024;
 
 /// What every event of a session says.
 #[derive(Clone, Debug, Serialize)]
@@ -244,7 +244,10 @@ pub(crate) struct Renderer {
 
 impl Renderer {
     pub(crate) fn new(subject: &Subject) -> Self {
-        Self { subject: fields(subject), is_node: matches!(subject.target, SubjectTarget::Node { .. }) }
+        let mut fields = Vec::new();
+        append_fields(&mut fields, subject);
+        let subject_fields = String::from_utf8(fields).unwrap_or_default();
+        Self { subject: subject_fields, is_node: matches!(subject.target, SubjectTarget::Node { .. }) }
     }
 
     pub(crate) fn started(&self, ei: u64, now: SystemTime, started: &Started) -> String {
@@ -307,23 +310,39 @@ impl Renderer {
         self.event("db.session.query.result", outcome.code(), ei, now, outcome)
     }
 
+    /// HOT: twice for each query, and so into one buffer from head to tail.
     fn event(&self, event: &str, code: &str, ei: u64, now: SystemTime, body: &impl Serialize) -> String {
-        let time = OffsetDateTime::from(now).format(TIME).unwrap_or_default();
+        let mut line = Vec::with_capacity(EVENT_BYTES);
+        // A clock before 1970 is no reason to lose an event.
+        let time = format_rfc3339_millis(now.max(SystemTime::UNIX_EPOCH));
         let uid = Uuid::new_v4();
-        let body = fields(body);
-        // Names and codes are constants, the rest of the head has no character that JSON escapes.
-        format!(
-            r#"{{"event":"{event}","code":"{code}","uid":"{uid}","time":"{time}","ei":{ei}{}{body}}}"#,
+        // Names and codes are constants, the rest of the head has no character that JSON escapes. Writing into memory does
+        // not fail.
+        let _ = write!(
+            line,
+            r#"{{"event":"{event}","code":"{code}","uid":"{uid}","time":"{time}","ei":{ei}{}"#,
             self.subject
-        )
+        );
+        append_fields(&mut line, body);
+        line.push(b'}');
+        String::from_utf8(line).unwrap_or_default()
     }
 }
 
 /// `,"a":1,"b":2`: the fields of a struct, to stand behind others. Our structs always serialise; their maps have string keys.
-fn fields(value: &impl Serialize) -> String {
-    let object = serde_json::to_string(value).unwrap_or_default();
-    let inner = object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default();
-    if inner.is_empty() { String::new() } else { format!(",{inner}") }
+fn append_fields(line: &mut Vec<u8>, value: &impl Serialize) {
+    let start = line.len();
+    if serde_json::to_writer(&mut *line, value).is_err() {
+        line.truncate(start);
+        return;
+    }
+    let _closing = line.pop();
+    if line.len() == start + 1 {
+        // No fields.
+        line.truncate(start);
+    } else if let Some(opening) = line.get_mut(start) {
+        *opening = b',';
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! A thread that is woken for each event costs a busy session a system call and a change of threads, and the writer a write,
 //! twice for each query: more than the query itself. So the writer gathers. The first event after a silence is taken at once;
-//! those that follow it, all together, [`GATHER`] later. Until then sending is a lock that is hardly ever contended. Whoever
-//! waits for the disk rings at once.
+//! those that follow it, all together, [`GATHER`] later, and so on while there are any: a busy sender never wakes the writer,
+//! and sending is a lock that is hardly ever contended. Whoever waits for the disk rings at once.
 //!
 //! The queue is bounded by its senders' shares of room, which are given back when an event is written.
 
@@ -15,7 +15,7 @@ use std::{
 
 /// So long an event that nobody waits for may stay in memory, on a busy sidecar. A process that is killed loses no more than
 /// that of what sessions did; what begins and ends them is on disk before anything goes on.
-pub(super) const GATHER: Duration = Duration::from_millis(2);
+pub(super) const GATHER: Duration = Duration::from_millis(10);
 /// With so many events there is nothing to wait for.
 const PLENTY: usize = 1024;
 
@@ -153,24 +153,23 @@ impl<T: Urgent> Receiver<T> {
         }
         let deadline = within.map(|within| Instant::now() + within);
         let mut state = self.shared.lock();
-        while state.waiting.is_empty() {
+        loop {
+            let now = Instant::now();
+            let ripe = state.urgent || state.senders_gone || now >= self.ripe;
+            if ripe && !state.waiting.is_empty() {
+                break;
+            }
             if state.senders_gone {
                 return Err(RecvTimeoutError::Disconnected);
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let until =
+                if ripe { deadline } else { Some(deadline.map_or(self.ripe, |end| end.min(self.ripe))) };
+            let left = until.map(|until| until.saturating_duration_since(now));
             if left == Some(Duration::ZERO) {
                 return Err(RecvTimeoutError::Timeout);
             }
-            state.sleep = Sleep::Anything;
+            state.sleep = if ripe { Sleep::Anything } else { Sleep::Urgent };
             state = self.sleep(state, left);
-        }
-        while !state.urgent && !state.senders_gone {
-            let left = self.ripe.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state.sleep = Sleep::Urgent;
-            state = self.sleep(state, Some(left));
         }
         state.urgent = false;
         std::mem::swap(&mut state.waiting, &mut self.batch);

@@ -145,7 +145,7 @@ impl Audit {
         let written = async {
             let space = self.reserve(&json).await?;
             let (done, written) = oneshot::channel();
-            self.send(json, Some(space), Some(done))?;
+            self.send(Item { json, space: Some(space), done: Some(done), hurry: true })?;
             written.await.map_err(|_| AuditError::WriterStopped)?.map_err(AuditError::from)
         };
         timeout(DISK_DEADLINE, written).await.map_err(|_| AuditError::NotWritten)?
@@ -160,7 +160,7 @@ impl Audit {
             self.check_bound(self.bound.saturating_add(self.bound / 4))?;
             let space =
                 timeout(DISK_DEADLINE, self.reserve(&json)).await.map_err(|_| AuditError::NotWritten)??;
-            self.send(json, Some(space), None)
+            self.send(Item { json, space: Some(space), done: None, hurry: false })
         };
         self.counted(queued.await)
     }
@@ -171,17 +171,18 @@ impl Audit {
             Ok(Ok(space)) => space,
             Ok(Err(_)) | Err(_) => return Offer::NoRoom(json),
         };
-        match self.counted(self.send(json, Some(space), None)) {
+        match self.counted(self.send(Item { json, space: Some(space), done: None, hurry: false })) {
             Ok(()) => Offer::Taken,
             Err(_) => Offer::Stopped,
         }
     }
 
     /// Sends one of a session's last events, without waiting for room: their number is bounded for each session, so the queue
-    /// stays bounded. The future, which need not be awaited, completes once it is on disk.
+    /// stays bounded. The future, which need not be awaited, completes once it is on disk. Nothing is held up by it, so it goes
+    /// with the next sync; a machine that dies before that leaves a session without an end, as one that dies within it does.
     fn last_words(&self, json: String) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        let sent = self.counted(self.send(json, None, Some(done)));
+        let sent = self.counted(self.send(Item { json, space: None, done: Some(done), hurry: false }));
         let failed = self.failed.clone();
         async move {
             sent?;
@@ -203,13 +204,8 @@ impl Audit {
         Arc::clone(&self.space).acquire_many_owned(bytes).await.map_err(|_| AuditError::WriterStopped)
     }
 
-    fn send(
-        &self,
-        json: String,
-        space: Option<OwnedSemaphorePermit>,
-        done: Option<oneshot::Sender<Result<(), WriteFailed>>>,
-    ) -> Result<(), AuditError> {
-        self.queue.send(Command::Record(Item { json, space, done })).map_err(|_| AuditError::WriterStopped)
+    fn send(&self, item: Item) -> Result<(), AuditError> {
+        self.queue.send(Command::Record(item)).map_err(|_| AuditError::WriterStopped)
     }
 
     fn check_bound(&self, bound: u64) -> Result<(), AuditError> {

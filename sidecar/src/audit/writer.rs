@@ -45,7 +45,7 @@ pub(super) enum Command {
 impl Urgent for Command {
     fn is_urgent(&self) -> bool {
         match self {
-            Self::Record(item) => item.done.is_some(),
+            Self::Record(item) => item.hurry,
             Self::Close(_) => true,
         }
     }
@@ -55,8 +55,13 @@ pub(super) struct Item {
     pub(super) json: String,
     /// The event's share of the queue, given back when it is written.
     pub(super) space: Option<OwnedSemaphorePermit>,
-    pub(super) done: Option<oneshot::Sender<Result<(), WriteFailed>>>,
+    /// Hears when it is on disk, or that it will not be.
+    pub(super) done: Option<Done>,
+    /// Whoever waits for it holds something up: it is written and synced at once.
+    pub(super) hurry: bool,
 }
+
+pub(super) type Done = oneshot::Sender<Result<(), WriteFailed>>;
 
 /// The disk did not take an event. The cause is in the log.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -108,13 +113,23 @@ pub(super) struct Writer {
     next_sequence: u64,
     /// Since when something is written but not synced.
     dirty_since: Option<Instant>,
+    /// Who is answered after the next sync.
+    waiting: Vec<Done>,
     buffer: Vec<u8>,
     state: Arc<State>,
 }
 
 impl Writer {
     pub(super) fn new(directory: PathBuf, state: Arc<State>) -> Self {
-        Self { directory, segment: None, next_sequence: 1, dirty_since: None, buffer: Vec::new(), state }
+        Self {
+            directory,
+            segment: None,
+            next_sequence: 1,
+            dirty_since: None,
+            waiting: Vec::new(),
+            buffer: Vec::new(),
+            state,
+        }
     }
 
     /// Writes until told to close, or until nobody is left to send.
@@ -148,7 +163,7 @@ impl Writer {
 
     /// Writes `first` and what else is waiting; answers a request to close that was found among it.
     fn write_group(&mut self, first: Item, queue: &mut Receiver<Command>) -> Option<oneshot::Sender<()>> {
-        let (mut waiting, mut spaces, mut closing) = (Vec::new(), Vec::new(), None);
+        let (mut hurry, mut spaces, mut closing) = (false, Vec::new(), None);
         let first_sequence = self.next_sequence;
         self.buffer.clear();
         let mut next = Some(Command::Record(first));
@@ -157,7 +172,8 @@ impl Writer {
                 Command::Record(item) => {
                     append_line(&mut self.buffer, self.next_sequence, &item.json);
                     self.next_sequence += 1;
-                    waiting.extend(item.done);
+                    hurry |= item.hurry;
+                    self.waiting.extend(item.done);
                     spaces.extend(item.space);
                 }
                 Command::Close(done) => {
@@ -171,16 +187,12 @@ impl Writer {
             let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
             // Only a sync closes a segment, so a full one must not wait for the clock: writes can be far ahead of it.
             let full = self.segment.as_ref().is_some_and(|segment| segment.bytes >= SEGMENT_BYTES);
-            if due || full || !waiting.is_empty() { self.sync() } else { Ok(()) }
+            if due || full || hurry { self.sync() } else { Ok(()) }
         });
         if let Err(error) = &outcome {
             self.fail(error);
         }
         drop(spaces);
-        for done in waiting {
-            // Gone is who gave up waiting; the event is on disk all the same.
-            let _ = done.send(outcome.as_ref().map_err(|_| WriteFailed).copied());
-        }
         closing
     }
 
@@ -201,13 +213,14 @@ impl Writer {
         if self.dirty_since.is_some() {
             segment.file.sync_data()?;
         }
-        self.dirty_since = None;
-        self.recovered();
         let sequence = self.next_sequence - 1;
         self.state.durable.send_replace(Durable { segment: segment.first, bytes: segment.bytes, sequence });
         if segment.bytes >= SEGMENT_BYTES {
             self.segment = None;
         }
+        self.dirty_since = None;
+        self.recovered();
+        self.answer(Ok(()));
         Ok(())
     }
 
@@ -219,6 +232,13 @@ impl Writer {
             }
         } else if probe(&self.directory).is_ok() {
             self.recovered();
+        }
+    }
+
+    fn answer(&mut self, outcome: Result<(), WriteFailed>) {
+        for done in self.waiting.drain(..) {
+            // Gone is who gave up waiting; the event is on disk all the same.
+            let _ = done.send(outcome);
         }
     }
 
@@ -237,6 +257,8 @@ impl Writer {
             error!(%error, directory = %self.directory.display(), "the audit spool cannot be written: no sessions");
         }
         self.state.failures.send_modify(|failures| *failures += 1);
+        // Last: who hears of it finds the rest said.
+        self.answer(Err(WriteFailed));
     }
 }
 

@@ -67,6 +67,7 @@ mod session;
 mod testing;
 mod tls;
 mod upstream;
+mod woken;
 
 pub use self::{
     admission::Room,

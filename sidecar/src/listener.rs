@@ -16,6 +16,7 @@ use crate::{
     admission::{Admission, Place},
     backoff::Backoff,
     session::{self, Door},
+    woken::when_woken,
 };
 
 /// Wait after an accept that failed (out of file descriptors, most likely): others must finish first.
@@ -87,16 +88,22 @@ async fn connection<P: Protocol>(
         return;
     }
     let serve = AssertUnwindSafe(door.serve(socket, client, &place)).catch_unwind();
+    let dropped = when_woken(async {
+        tokio::select! {
+            // Asked of unknown clients alone. The race between this and becoming known costs the session, which then ends on
+            // record.
+            () = place.evicted() => {
+                door.metrics.unknown_evicted.inc();
+                debug!("closed before login to make room");
+            }
+            () = abort.cancelled() => warn!("dropped: the sidecar stops"),
+        }
+    });
     tokio::select! {
         served = serve => if served.is_err() {
             error!("a connection panicked; the others go on");
         },
-        // Asked of unknown clients alone. The race between this and becoming known costs the session, which then ends on record.
-        () = place.evicted() => {
-            door.metrics.unknown_evicted.inc();
-            debug!("closed before login to make room");
-        }
-        () = abort.cancelled() => warn!("dropped: the sidecar stops"),
+        () = dropped => {}
     }
 }
 

@@ -52,6 +52,7 @@ use crate::{
     refusal::{self, Asked, Bar, Barred, Closed, Stop},
     seats::{Seat, Seats},
     upstream::{Upstream, Whose},
+    woken::when_woken,
 };
 
 /// The database that physical replication asks policy for, as in `pg_hba.conf`: it opens none, and copies all. A role that
@@ -169,18 +170,20 @@ impl<P: Protocol> Door<P> {
 
     /// say "logged in" → relay → audit end.
     async fn live(&self, client: P::Client, opened: Opened<P::Upstream>, sid: Uuid) {
-        let Opened { permit, trail, upstream, seat: _seat } = opened;
+        let Opened { permit, trail, upstream, seat } = opened;
         let _active = Active::new(&self.metrics);
         let began = Instant::now();
         info!(role = %permit.decided_by(), "session started");
         let closed = OnceLock::new();
-        let ended = async {
+        let ended = when_woken(async {
             let answer = refusal::closing(&self.closed(&permit, &trail).await);
             let _ = closed.set(answer.reason);
             answer.refusal
-        };
+        });
         let tap = trail.tap(self.recorded(&permit, sid));
         let outcome = client.relay(upstream, tap, ended).await;
+        // Both connections are closed. Its end may take a moment to be on disk.
+        drop(seat);
         let ending = ending(&outcome, closed.get().copied().or(trail.stopped()));
         trail.end(&ending).await;
         self.metrics.bytes_from_client.inc_by(ending.bytes_from_client);

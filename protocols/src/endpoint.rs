@@ -12,6 +12,7 @@ use crate::ssh::SshKey;
 
 mod socket;
 mod ssh;
+mod unix;
 
 pub(crate) use socket::{Socket, UpstreamStream, prepare};
 pub use ssh::{Allowed, SshTerms};

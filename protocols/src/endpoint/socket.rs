@@ -5,15 +5,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::UpstreamAddress;
+use super::unix::UnixSocket;
 use crate::relay::{ReadAhead, Readable, Stream};
 
 /// TCP or Unix.
-pub(crate) type Socket = Either<TcpStream, UnixStream>;
+pub(crate) type Socket = Either<TcpStream, UnixSocket>;
 
 /// Without TLS or with it.
 pub(crate) type UpstreamStream = Either<Socket, Box<TlsStream<ReadAhead<Socket>>>>;
@@ -64,7 +65,7 @@ impl UpstreamAddress {
                 prepare(&socket)?;
                 Ok(Either::Left(socket))
             }
-            Self::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
+            Self::Unix(path) => Ok(Either::Right(UnixSocket::connect(path).await?)),
         }
     }
 }

@@ -68,6 +68,12 @@ impl Sshd {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The process id of the server.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Its host key, as a sidecar pins it.
     #[must_use]
     pub fn host_key(&self) -> &str {

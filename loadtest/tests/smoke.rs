@@ -30,6 +30,7 @@ fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
         "--idle=5",
         "--rate=100",
         "--megabytes=1",
+        "--ssh-megabytes=1",
         "--no-peers",
         "--json",
         json.to_str().unwrap(),
@@ -53,6 +54,23 @@ fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
             ways.is_superset(&["direct", "sidecar", "sidecar-unix"].map(str::to_owned).into()),
             "{ways:?}"
         );
+        for scenario in ["simple", "connect"] {
+            let before_null =
+                |series: &&&Value| series["scenario"] == scenario && series["baseline"] == "null-direct";
+            let ways =
+                words(of_protocol.iter().find(before_null).unwrap()["ways"].as_array().unwrap(), "way");
+            assert_eq!(ways, ["null-direct", "null-sidecar"].map(str::to_owned).into(), "{protocol}");
+        }
+    }
+    // The real host, and behind it each time the null upstream.
+    for (scenario, number) in [("ssh-connect", 4), ("ssh-bulk", 2), ("ssh-bulk-up", 2)] {
+        let of_ssh = |series: &&Value| series["protocol"] == "ssh" && series["scenario"] == scenario;
+        let played: Vec<_> = series.iter().filter(of_ssh).collect();
+        assert_eq!(played.len(), number, "{scenario}");
+        let ways: BTreeSet<_> =
+            played.iter().flat_map(|series| words(series["ways"].as_array().unwrap(), "way")).collect();
+        let expected = ["direct", "sidecar", "jump", "null-direct", "null-sidecar"];
+        assert_eq!(ways, expected.map(str::to_owned).into(), "{scenario}");
     }
     for way in series.iter().flat_map(|series| series["ways"].as_array().unwrap()) {
         let number = |pointer: &str| way.pointer(pointer).unwrap().as_f64().unwrap();
@@ -65,8 +83,17 @@ fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
         }
     }
     assert!(series.iter().any(|series| series["scenario"] == "issue"));
-    assert!(words(report["idle"].as_array().unwrap(), "way").contains("null-sidecar"));
-    assert!(!report["targets"].as_array().unwrap().is_empty());
+    let idle = report["idle"].as_array().unwrap();
+    assert!(words(idle, "way").contains("null-sidecar"));
+    assert_eq!(words(idle, "protocol"), ["postgres", "mysql"].map(str::to_owned).into());
+    let targets = report["targets"].as_array().unwrap();
+    for name in ["SSH bulk down, of direct", "SSH time to connect, of direct"] {
+        let target = targets.iter().find(|target| target["name"] == name).unwrap();
+        assert_ne!(target["outcome"], "not-measured", "{target}");
+        for figure in ["/measured/median", "/by_cost/median"] {
+            assert!(target.pointer(figure).unwrap().as_f64().unwrap() > 0.0, "{target}");
+        }
+    }
 
     assert!(table.contains("Targets") && table.contains("ratio to direct"), "{table}");
     let page = std::fs::read_to_string(html).unwrap();

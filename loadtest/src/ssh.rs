@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
+    fcntl::{FcntlArg, fcntl},
     sys::{
         signal::{Signal, killpg},
         wait::waitpid,
@@ -188,6 +189,8 @@ pub(crate) fn upload(way: &Way<Destination>, megabytes: u32) -> Result<Sample> {
 
 fn send(client: &mut Client, zeros: &mut File, megabytes: u32) -> Result<()> {
     let input = client.child.stdin.as_mut().context("no standard input")?;
+    // As large as anybody may have it: whoever fills it is seldom woken.
+    fcntl(&*input, FcntlArg::F_SETPIPE_SZ(1 << 20))?;
     for _ in 0..megabytes {
         zeros.rewind()?;
         io::copy(zeros, input)?;

@@ -51,7 +51,11 @@ impl Stage {
     pub(super) fn add_ssh(&mut self, peers: bool) -> Result<()> {
         ssh::adopt_orphans()?;
         self.versions.push(ssh::version()?);
-        let host = Sshd::start(&self.dir.path().join("sshd"), &self.tctl)?;
+        // What an account's shell does when it starts is everybody's own affair, and can be most of a connection.
+        let home = self.files.path("home");
+        fs::create_dir(&home)?;
+        let bare = format!("SetEnv HOME={}\n", home.display());
+        let host = Sshd::start_with(&self.dir.path().join("sshd"), &self.tctl, &bare)?;
         let gate = Sshd::start(&self.dir.path().join("gate"), &self.tctl)?;
         fs::write(self.files.path(AUTHORITIES), self.tctl.export("openssh")?)?;
         for key in [OWN_KEY, SESSION_KEY, HOST_KEY] {

@@ -154,7 +154,7 @@ struct Run {
     /// Only these ways, beside the baseline: sidecar,haproxy-tcp.
     #[arg(long, value_delimiter = ',')]
     ways: Vec<String>,
-    /// A further peer of databases: NAME=postgres:ADDRESS:PORT, which passes on to the database of its own; may be given more than once.
+    /// A further peer: NAME=postgres:ADDRESS:PORT, which passes on to the database of its own; may be given more than once.
     #[arg(long = "peer")]
     peers: Vec<Other>,
     /// Neither haproxy nor nginx nor the bare relay.
@@ -229,15 +229,15 @@ impl Run {
             "rounds, seconds and rate are more than nothing"
         );
         ensure!(self.clients.iter().all(|clients| (1..=1000).contains(clients)), "1 to 1000 clients");
-        ensure!(
-            self.seconds <= LONGEST_OF_SSH || !self.scenarios.contains(&Scenario::SshConnect),
-            "a session certificate of SSH is good for a minute: at most {LONGEST_OF_SSH} seconds"
-        );
         // Whoever has no part is not brought on stage.
         let speaks = |protocol| {
             let plays = |scenario: &Scenario| scenario.is_for(protocol);
             self.protocols.contains(&protocol) && self.scenarios.iter().any(plays)
         };
+        ensure!(
+            self.seconds <= LONGEST_OF_SSH || !speaks(Protocol::Ssh),
+            "a session certificate of SSH is good for a minute: at most {LONGEST_OF_SSH} seconds"
+        );
         let has = |scenarios: &[Scenario]| self.scenarios.iter().any(|scenario| scenarios.contains(scenario));
         let in_between = [Scenario::Simple, Scenario::Connect, Scenario::Idle];
         Ok(Plan {

@@ -56,14 +56,15 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// What is said on standard error when it is ready.
-    pub(crate) const READY: &'static [u8] = b"ready\n";
+    /// What is said on standard error when it is ready, and a line's end.
+    pub(crate) const READY: &'static str = "ready";
 
     fn command(self) -> String {
+        let ready = Self::READY;
         match self {
             Self::Nothing => "true".to_owned(),
-            Self::Send { bytes } => format!("echo ready >&2; read -r go; exec head -c {bytes} /dev/zero"),
-            Self::Count => "echo ready >&2; exec wc -c".to_owned(),
+            Self::Send { bytes } => format!("echo {ready} >&2; read -r go; exec head -c {bytes} /dev/zero"),
+            Self::Count => format!("echo {ready} >&2; exec wc -c"),
         }
     }
 
@@ -109,11 +110,11 @@ impl Client {
 
     /// Waits until the host is at work; processor time that it has taken here until then.
     fn ready(&mut self) -> Result<Duration> {
-        let mut line = Vec::new();
-        self.said.read_until(b'\n', &mut line)?;
-        if line != Work::READY {
-            self.said.read_to_end(&mut line)?;
-            bail!("ssh says: {}", String::from_utf8_lossy(&line));
+        let mut line = String::new();
+        self.said.read_line(&mut line)?;
+        if line.trim_end() != Work::READY {
+            self.said.read_to_string(&mut line)?;
+            bail!("ssh says: {line}");
         }
         Process::new(self.child.id())?.family_cpu()
     }

@@ -110,7 +110,7 @@ impl Handler for Guest {
 
 async fn carry_out(work: Work, mut channel: Channel<Msg>) -> Result<(), russh::Error> {
     if work != Work::Nothing {
-        channel.extended_data_bytes(1, Bytes::from_static(Work::READY)).await?;
+        channel.extended_data_bytes(1, format!("{}\n", Work::READY)).await?;
     }
     match work {
         Work::Nothing => {}

@@ -141,3 +141,33 @@ async fn carry_out(work: Work, mut channel: Channel<Msg>) -> Result<(), russh::E
     channel.eof().await?;
     channel.close().await
 }
+
+#[cfg(test)]
+mod tests {
+    use russh::keys::ssh_key::{certificate::Builder, private::Ed25519Keypair};
+
+    use super::*;
+
+    fn key(seed: u8) -> PrivateKey {
+        Ed25519Keypair::from_seed(&[seed; 32]).into()
+    }
+
+    async fn lets_in(user: &str, kind: CertType, authority: &PrivateKey, until: u64) -> bool {
+        let mut certificate = Builder::new([7; 16], key(3).public_key().clone(), 0, until).unwrap();
+        certificate.key_id("test").unwrap().cert_type(kind).unwrap().valid_principal("jerry").unwrap();
+        let certificate = certificate.sign(authority).unwrap();
+        let trusted = key(1).public_key().fingerprint(HashAlg::Sha256);
+        let mut guest = Guest { authorities: [trusted].into(), channels: HashMap::new() };
+        matches!(guest.auth_openssh_certificate(user, &certificate).await, Ok(Auth::Accept))
+    }
+
+    #[tokio::test]
+    async fn whoever_the_authority_does_not_vouch_for_stays_outside() {
+        let (user, later) = (CertType::User, u64::MAX >> 1);
+        assert!(lets_in("jerry", user, &key(1), later).await);
+        assert!(!lets_in("jerry", user, &key(2), later).await, "another authority");
+        assert!(!lets_in("olga", user, &key(1), later).await, "another account");
+        assert!(!lets_in("jerry", CertType::Host, &key(1), later).await, "a host");
+        assert!(!lets_in("jerry", user, &key(1), 1).await, "long over");
+    }
+}

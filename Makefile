@@ -51,7 +51,7 @@ bench: ## Benches of the hot path, compared with the recorded ratios; RECORD=1 r
 
 # For example: make loadtest ARGS='--one-core --scenarios simple --protocols postgres --html report.html'
 loadtest: ## What the sidecar costs against no sidecar and against peers (haproxy, nginx where installed); ARGS for loadtest run
-	@scripts/install.sh cc postgresql mariadb
+	@scripts/install.sh cc postgresql mariadb openssh
 	cargo build $(MEASURED) --bins
 	target/release/loadtest run $(ARGS)
 

@@ -32,7 +32,7 @@ forbid() {
 authd_only=(authd rusqlite libsqlite3-sys yasna rcgen webauthn-rs totp-rs argon2)
 
 forbid auth protocols sidecar cli "${authd_only[@]}"
-# opensrv-mysql's reader is unsound: it stands in tests alone, where an upstream stands.
+# opensrv-mysql's reader is unsound: it stands in tests and measurements alone, where an upstream stands.
 forbid protocols auth sidecar cli opensrv-mysql "${authd_only[@]}"
 forbid sidecar cli opensrv-mysql "${authd_only[@]}"
 # It measures the programs as they are: nothing of theirs is linked into it. Its security key is one in software, of a library.

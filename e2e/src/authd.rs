@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const STARTING: Duration = Duration::from_secs(30);
 
 /// The cluster's name in every world.
-pub(crate) const CLUSTER: &str = "main";
+pub const CLUSTER: &str = "main";
 
 /// A running authd. Killed when dropped.
 pub struct Authd {

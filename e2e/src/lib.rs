@@ -44,7 +44,7 @@ mod terminal;
 mod tsh;
 mod world;
 
-pub use authd::Authd;
+pub use authd::{Authd, CLUSTER};
 pub use browser::{Browser, ENTER, ESCAPE, Key, KeyOptions, TAB};
 pub use clients::{interpreted, same_transcript};
 pub use mariadb::Mariadb;

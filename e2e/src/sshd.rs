@@ -31,6 +31,14 @@ impl Sshd {
     /// # Errors
     /// When OpenSSH is not installed or does not start.
     pub fn start(dir: &Path, tctl: &Tctl) -> Result<Self> {
+        Self::start_with(dir, tctl, "")
+    }
+
+    /// The same with lines of `sshd_config` more.
+    ///
+    /// # Errors
+    /// When OpenSSH is not installed or does not start.
+    pub fn start_with(dir: &Path, tctl: &Tctl, options: &str) -> Result<Self> {
         fs::create_dir(dir).context("directory of sshd")?;
         fs::write(dir.join("authorities.pub"), tctl.export("openssh")?)?;
         let key = dir.join("host_key");
@@ -45,7 +53,7 @@ impl Sshd {
         for _ in 0..5 {
             let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
             let file = dir.join("sshd_config");
-            fs::write(&file, configuration(dir, port))?;
+            fs::write(&file, configuration(dir, port) + options)?;
             // By its full path: it starts itself again for each connection.
             let mut command = mortal(binaries::ssh("sshd")?, "KILL");
             command.args(["-D", "-e", "-f"]).arg(&file);
@@ -66,6 +74,12 @@ impl Sshd {
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The process id of the server.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.id()
     }
 
     /// Its host key, as a sidecar pins it.

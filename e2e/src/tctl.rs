@@ -90,7 +90,7 @@ impl Tctl {
         self.join_token_for("db")
     }
 
-    /// A join token for sidecars of this kind: `db` or `node`.
+    /// A join token for sidecars of this kind: `db`, `node` or `db,node`.
     ///
     /// # Errors
     /// When none is given.

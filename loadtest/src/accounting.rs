@@ -43,16 +43,29 @@ impl Process {
         Ok(clock_gettime(clock)?.into())
     }
 
+    /// Processor time of it and of those that it has started and waited for: its clients, where they are programs.
+    pub(crate) fn cpu_and_ended(self) -> Result<Duration> {
+        Ok(self.cpu()? + self.waited_for()?)
+    }
+
     /// Processor time of it and of all that it has started, whether they live or were waited for.
     pub(crate) fn family_cpu(self) -> Result<Duration> {
-        let mut sum = self.cpu()? + self.waited_for()?;
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0))?;
-        for child in children.split_whitespace() {
+        let mut sum = self.cpu_and_ended()?;
+        for child in self.children()?.split_whitespace() {
             // Who ends just now is waited for, and counted, a moment later.
             let child = Self::new(child.parse()?)?;
             sum += child.family_cpu().unwrap_or_default();
         }
         Ok(sum)
+    }
+
+    /// Whether no process that it has started is left.
+    pub(crate) fn is_alone(self) -> Result<bool> {
+        Ok(self.children()?.trim().is_empty())
+    }
+
+    fn children(self) -> Result<String> {
+        Ok(fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0))?)
     }
 
     /// Of children that ended, to a hundredth of a second.

@@ -21,6 +21,7 @@ use crate::person::Certified;
 pub(crate) enum Protocol {
     Postgres,
     Mysql,
+    Ssh,
 }
 
 impl Protocol {
@@ -28,6 +29,7 @@ impl Protocol {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::Mysql => "MySQL",
+            Self::Ssh => "SSH",
         }
     }
 
@@ -35,6 +37,7 @@ impl Protocol {
         match self {
             Self::Postgres => "postgres",
             Self::Mysql => "mysql",
+            Self::Ssh => "ssh",
         }
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn run(watchers: usize, connections: usize, changes: usize) -> Result
     let cast = Cast {
         postgres: false,
         mysql: false,
+        ssh: false,
         null: false,
         one_core: false,
         peers: false,

@@ -1,5 +1,5 @@
-//! What a sidecar shows to a database, obtained as a sidecar does: joined with a token, announced, and issued by authd's
-//! db-client authority. With it this tool reaches the database past the sidecar on equal terms, by mutual TLS.
+//! What a sidecar shows to a database or a host, obtained as a sidecar does: joined with a token, announced, and issued by authd's
+//! db-client authority, or its openssh authority. With it this tool reaches them past the sidecar on equal terms.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use auth::{
     api::{self, CaPin, ClientIdentity, Trust},
     key,
     proto::{
-        AnnounceRequest, IssueUpstreamCertificateRequest, JoinRequest, SidecarCertificateRequest, Target,
-        public_client::PublicClient, sidecars_client::SidecarsClient,
+        AnnounceRequest, IssueUpstreamCertificateRequest, IssueUpstreamSshCertificateRequest, JoinRequest,
+        SidecarCertificateRequest, Target, public_client::PublicClient, sidecars_client::SidecarsClient,
     },
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,8 +17,9 @@ use tonic::transport::Channel;
 
 use crate::person::Certified;
 
-/// Its target's name: nobody connects there.
+/// Its targets' names: nobody connects there.
 const TARGET: &str = "past-the-sidecar";
+const NODE: &str = "past-the-sidecar-to-a-host";
 
 /// Joined, for itself.
 pub(crate) struct Guard {
@@ -32,7 +33,7 @@ impl Guard {
     /// Joins with a token.
     pub(crate) async fn join(address: &str, pin: CaPin, token: &str) -> Result<Self> {
         let (private, public_key) = key::generate_p256()?;
-        let names = vec![TARGET.to_owned()];
+        let names = vec![TARGET.to_owned(), NODE.to_owned()];
         let certificate = SidecarCertificateRequest {
             public_key,
             target_names: names,
@@ -56,16 +57,7 @@ impl Guard {
         &mut self,
         db_user: &str,
     ) -> Result<(Certified, Vec<CertificateDer<'static>>)> {
-        let target = Target {
-            kind: "database".to_owned(),
-            name: TARGET.to_owned(),
-            protocol: "postgres".to_owned(),
-            public_addr: "localhost:1".to_owned(),
-            uri: "localhost:1".to_owned(),
-            labels: BTreeMap::from([("env".to_owned(), "load".to_owned())]),
-            ..Target::default()
-        };
-        self.sidecars.announce(AnnounceRequest { targets: vec![target] }).await?;
+        self.announce("database", TARGET, "postgres").await?;
         let (private, public_key) = key::generate_p256()?;
         let request = IssueUpstreamCertificateRequest {
             target_name: TARGET.to_owned(),
@@ -78,6 +70,39 @@ impl Guard {
             key: PrivateKeyDer::Pkcs8(private.clone_key()),
         };
         Ok((certified, issued.db_authorities.into_iter().map(CertificateDer::from).collect()))
+    }
+
+    /// A certificate for a user's session with this account of a host, for an Ed25519 key in OpenSSH's wire form: one line
+    /// of OpenSSH's text.
+    pub(crate) async fn ssh_certificate(
+        &mut self,
+        user: &str,
+        login: &str,
+        ssh_public_key: Vec<u8>,
+    ) -> Result<String> {
+        self.announce("node", NODE, "ssh").await?;
+        let request = IssueUpstreamSshCertificateRequest {
+            target_name: NODE.to_owned(),
+            login: login.to_owned(),
+            user: user.to_owned(),
+            ssh_public_key,
+        };
+        let issued = self.sidecars.issue_upstream_ssh_certificate(request).await?.into_inner();
+        Ok(issued.ssh_certificate.trim().to_owned())
+    }
+
+    async fn announce(&mut self, kind: &str, name: &str, protocol: &str) -> Result<()> {
+        let target = Target {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            protocol: protocol.to_owned(),
+            public_addr: "localhost:1".to_owned(),
+            uri: "localhost:1".to_owned(),
+            labels: BTreeMap::from([("env".to_owned(), "load".to_owned())]),
+            ..Target::default()
+        };
+        self.sidecars.announce(AnnounceRequest { targets: vec![target] }).await?;
+        Ok(())
     }
 }
 

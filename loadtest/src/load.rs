@@ -63,10 +63,31 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 /// What a client did in a round, and its session, which stays open until everything is counted.
-struct Done {
+pub(crate) struct Done {
     operations: f64,
     latency: Histogram<u64>,
     session: Option<Box<dyn Session>>,
+    /// Processor time of a process of its own before the clock started: its account is seen when it has ended, as a whole.
+    before_clock: Duration,
+}
+
+impl Default for Done {
+    fn default() -> Self {
+        Self { operations: 0.0, latency: histogram(), session: None, before_clock: Duration::ZERO }
+    }
+}
+
+impl Done {
+    /// Of a client that is a process of its own, which has taken this much before the clock started.
+    pub(crate) fn of_process(before_clock: Duration) -> Self {
+        Self { before_clock, ..Self::default() }
+    }
+
+    /// So many operations more, which took this time together.
+    pub(crate) fn record(&mut self, operations: f64, time: Duration) {
+        self.operations += operations;
+        self.latency.saturating_record(nanoseconds(time));
+    }
 }
 
 /// The kernel's account of one moment.
@@ -76,11 +97,12 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn of(way: &Way) -> Result<Self> {
-        let between = way.process.map(Process::cpu).transpose()?;
+    pub(crate) fn of<D>(way: &Way<D>) -> Result<Self> {
+        let between = way.process.map(Process::family_cpu).transpose()?;
         let everybody = match way.database {
             Some(database) => {
-                Some(Process::own().cpu()? + database.family_cpu()? + between.unwrap_or_default())
+                let clients = Process::own().cpu_and_ended()?;
+                Some(clients + database.family_cpu()? + between.unwrap_or_default())
             }
             None => None,
         };
@@ -96,11 +118,13 @@ impl Account {
     }
 }
 
-/// Runs `client` for each of `inputs` in a thread of its own, between two moments that they all share.
-fn side_by_side<T: Send>(
-    way: &Way,
+/// Runs `client` for each of `inputs` in a thread of its own, between two moments that they all share. When the clock has
+/// stopped `settle` waits until everything can be counted.
+pub(crate) fn side_by_side<D, T: Send>(
+    way: &Way<D>,
     inputs: Vec<T>,
     client: impl Fn(usize, T, &Barrier) -> Result<Done> + Sync,
+    settle: impl Fn() -> Result<()>,
 ) -> Result<Sample> {
     let barrier = Barrier::new(inputs.len() + 1);
     let round: Result<Sample> = thread::scope(|scope| {
@@ -115,15 +139,18 @@ fn side_by_side<T: Send>(
         barrier.wait();
         let (began, before) = (Instant::now(), Account::of(way)?);
         let mut sessions = Vec::new();
-        let mut total = Done { operations: 0.0, latency: histogram(), session: None };
+        let mut total = Done::default();
         for thread in threads {
             let done = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
             total.operations += done.operations;
             total.latency.add(done.latency)?;
+            total.before_clock += done.before_clock;
             sessions.extend(done.session);
         }
         let elapsed = began.elapsed();
+        settle()?;
         let (cpu, everybody) = Account::of(way)?.since(&before);
+        let everybody = everybody.map(|everybody| everybody.saturating_sub(total.before_clock));
         sessions.into_iter().for_each(|session| session.close());
         Ok(Sample { operations: total.operations, elapsed, cpu, everybody, latency: total.latency })
     });
@@ -144,42 +171,58 @@ pub(crate) fn closed(
     warm_up: bool,
     work: impl Fn(&mut dyn Session, &mut Keys) -> Result<f64> + Sync,
 ) -> Result<Sample> {
-    side_by_side(way, connect(way, clients)?, |number, mut session, barrier| {
+    let client = |number, mut session: Box<dyn Session>, barrier: &Barrier| {
         let mut keys = Keys::new(number);
         let warm = if warm_up { WARM_UP } else { 0 };
         // Whoever fails before the clock starts is waited for all the same.
         let warmed = (0..warm).try_for_each(|_| work(&mut *session, &mut keys).map(drop));
         barrier.wait();
         warmed?;
-        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
+        let mut done = Done::default();
         let deadline = Instant::now() + time;
         let mut now = Instant::now();
         while now < deadline {
-            done.operations += work(&mut *session, &mut keys)?;
+            let operations = work(&mut *session, &mut keys)?;
             let then = Instant::now();
-            done.latency.saturating_record(nanoseconds(then - now));
+            done.record(operations, then - now);
             now = then;
         }
         done.session = Some(session);
         Ok(done)
-    })
+    };
+    side_by_side(way, connect(way, clients)?, client, || Ok(()))
 }
 
 /// Clients that connect, ask one thing and go, again and again.
 pub(crate) fn reconnecting(way: &Way, clients: usize, time: Duration) -> Result<Sample> {
-    side_by_side(way, vec![(); clients], |number, (), barrier| {
+    again_and_again(way, clients, time, |keys| visit(&way.door, keys), || Ok(()))
+}
+
+/// Clients that pay one visit after another. What a visit leaves is put away when its time has been taken.
+pub(crate) fn again_and_again<D, V>(
+    way: &Way<D>,
+    clients: usize,
+    time: Duration,
+    visit: impl Fn(&mut Keys) -> Result<V> + Sync,
+    settle: impl Fn() -> Result<()>,
+) -> Result<Sample>
+where
+    Way<D>: Sync,
+{
+    let client = |number, (), barrier: &Barrier| {
         let mut keys = Keys::new(number);
         barrier.wait();
-        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
+        let mut done = Done::default();
         let deadline = Instant::now() + time;
         while Instant::now() < deadline {
             let began = Instant::now();
-            visit(&way.door, &mut keys)?;
-            done.operations += 1.0;
-            done.latency.saturating_record(nanoseconds(began.elapsed()));
+            let visited = visit(&mut keys)?;
+            done.record(1.0, began.elapsed());
+            drop(visited);
         }
         Ok(done)
-    })
+    };
+    side_by_side(way, vec![(); clients], client, settle)
 }
 
 /// Connects, asks one thing and goes.
@@ -200,13 +243,13 @@ pub(crate) fn open(
     work: impl Fn(&mut dyn Session, &mut Keys) -> Result<f64> + Sync,
 ) -> Result<Sample> {
     let start = Mutex::new(None);
-    side_by_side(way, connect(way, clients)?, |number, mut session, barrier| {
+    let client = |number, mut session: Box<dyn Session>, barrier: &Barrier| {
         let mut keys = Keys::new(number);
         let warmed = (0..WARM_UP).try_for_each(|_| work(&mut *session, &mut keys).map(drop));
         barrier.wait();
         warmed?;
         let start = *start.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
-        let mut done = Done { operations: 0.0, latency: histogram(), session: None };
+        let mut done = Done::default();
         // Every client's turn comes once in `clients` questions.
         let mut turn = number;
         loop {
@@ -216,9 +259,10 @@ pub(crate) fn open(
                 return Ok(done);
             }
             thread::sleep((start + due).saturating_duration_since(Instant::now()));
-            done.operations += work(&mut *session, &mut keys)?;
-            done.latency.saturating_record(nanoseconds(start.elapsed().saturating_sub(due)));
+            let operations = work(&mut *session, &mut keys)?;
+            done.record(operations, start.elapsed().saturating_sub(due));
             turn += clients;
         }
-    })
+    };
+    side_by_side(way, connect(way, clients)?, client, || Ok(()))
 }

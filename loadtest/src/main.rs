@@ -10,6 +10,7 @@
 //! | `run.rs` | a run: ways take turns in rounds |
 //! | `scenario.rs`, `special.rs` | what is done on a way |
 //! | `load.rs`, `session.rs`, `link.rs`, `postgres.rs`, `mysql.rs` | clients that cost little themselves |
+//! | `ssh.rs` | OpenSSH's own client, a process for each connection |
 //! | `stage.rs`, `person.rs`, `guard.rs` | programs and certificates |
 //! | `null.rs`, `relay.rs` | this program in other roles: an upstream that does nothing, a relay that decides nothing |
 //! | `fanout.rs` | what many sidecars ask of one authd |
@@ -41,6 +42,7 @@ mod scenario;
 mod session;
 mod special;
 mod spread;
+mod ssh;
 mod stage;
 mod target;
 mod way;
@@ -50,6 +52,9 @@ use report::Report;
 use run::Plan;
 use scenario::{Measure, Scenario};
 use stage::{Cast, Other};
+
+/// Seconds of a round of new SSH connections, all with one session certificate.
+const LONGEST_OF_SSH: f64 = 50.0;
 
 /// Measures what the sidecar costs.
 #[derive(Parser)]
@@ -119,11 +124,11 @@ struct Run {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "simple,extended,prepared,connect,connect-cold,download,upload,mixed,open-loop,idle,syscalls,issue"
+        default_value = "simple,extended,prepared,connect,connect-cold,download,upload,mixed,open-loop,idle,syscalls,issue,ssh-connect,ssh-bulk,ssh-bulk-up"
     )]
     scenarios: Vec<Scenario>,
     /// What is spoken.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "postgres,mysql")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "postgres,mysql,ssh")]
     protocols: Vec<Protocol>,
     /// Numbers of clients.
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
@@ -140,6 +145,9 @@ struct Run {
     /// Megabytes of one large result, or of one large statement.
     #[arg(long, default_value_t = 50)]
     megabytes: u32,
+    /// Megabytes of one transfer by SSH.
+    #[arg(long, default_value_t = 500)]
+    ssh_megabytes: u32,
     /// Idle connections.
     #[arg(long, default_value_t = 1000)]
     idle: usize,
@@ -221,7 +229,15 @@ impl Run {
             "rounds, seconds and rate are more than nothing"
         );
         ensure!(self.clients.iter().all(|clients| (1..=1000).contains(clients)), "1 to 1000 clients");
-        let speaks = |protocol| self.protocols.contains(&protocol);
+        // Whoever has no part is not brought on stage.
+        let speaks = |protocol| {
+            let plays = |scenario: &Scenario| scenario.is_for(protocol);
+            self.protocols.contains(&protocol) && self.scenarios.iter().any(plays)
+        };
+        ensure!(
+            self.seconds <= LONGEST_OF_SSH || !speaks(Protocol::Ssh),
+            "a session certificate of SSH is good for a minute: at most {LONGEST_OF_SSH} seconds"
+        );
         let has = |scenarios: &[Scenario]| self.scenarios.iter().any(|scenario| scenarios.contains(scenario));
         let in_between = [Scenario::Simple, Scenario::Connect, Scenario::Idle];
         Ok(Plan {
@@ -233,13 +249,15 @@ impl Run {
                 time: Duration::from_secs_f64(self.seconds),
                 rate: self.rate,
                 megabytes: self.megabytes,
+                ssh_megabytes: self.ssh_megabytes,
             },
             idle_connections: self.idle,
             ways: self.ways.clone(),
             cast: Cast {
                 postgres: speaks(Protocol::Postgres),
                 mysql: speaks(Protocol::Mysql),
-                null: speaks(Protocol::Postgres) && has(&in_between),
+                ssh: speaks(Protocol::Ssh),
+                null: has(&in_between),
                 one_core: self.one_core,
                 peers: !self.no_peers,
                 others: self.peers.clone(),

@@ -9,7 +9,7 @@ use auth::{
     api::{self, CaPin, ClientIdentity, Trust},
     key,
     proto::{
-        AcceptInvitationRequest, BeginInvitationRequest, BeginLoginRequest, CreateChallengeRequest,
+        self, AcceptInvitationRequest, BeginInvitationRequest, BeginLoginRequest, CreateChallengeRequest,
         DeviceKind, FinishLoginRequest, IssueSessionCertificateRequest, MfaChallenge, MfaResponse, NewDevice,
         PingRequest, Route, SessionRequester, create_challenge_request as scope, device_registration,
         mfa_response, new_device, public_client::PublicClient, users_client::UsersClient,
@@ -63,10 +63,35 @@ impl Person {
     /// A touch, and the certificate for it: a new key, a challenge, an assertion, a receipt.
     pub(crate) async fn open(&mut self, route: &Route) -> Result<SessionCertificate> {
         let (private, public_key) = key::generate_p256()?;
+        // A load outlives the minute of a certificate that opens one connection.
+        let issued = self.issue(route, public_key, Vec::new(), SessionRequester::LocalProxy).await?;
+        let client = Certified {
+            chain: vec![CertificateDer::from(issued.certificate)],
+            key: PrivateKeyDer::Pkcs8(private.clone_key()),
+        };
+        let authorities = issued.host_authorities.into_iter().map(CertificateDer::from).collect();
+        Ok(SessionCertificate { client, authorities })
+    }
+
+    /// The same for SSH, as `tsh ssh` asks for it: good for a minute, for an Ed25519 key in OpenSSH's wire form. The
+    /// certificate, one line of OpenSSH's text.
+    pub(crate) async fn open_ssh(&mut self, route: &Route, ssh_public_key: Vec<u8>) -> Result<String> {
+        let issued = self.issue(route, Vec::new(), ssh_public_key, SessionRequester::Unspecified).await?;
+        Ok(issued.ssh_certificate.trim().to_owned())
+    }
+
+    /// For one of the two keys, the other being empty.
+    async fn issue(
+        &mut self,
+        route: &Route,
+        public_key: Vec<u8>,
+        ssh_public_key: Vec<u8>,
+        requester: SessionRequester,
+    ) -> Result<proto::SessionCertificate> {
         let session = scope::Session {
             route: Some(route.clone()),
             public_key: public_key.clone(),
-            ..scope::Session::default()
+            ssh_public_key: ssh_public_key.clone(),
         };
         let request = CreateChallengeRequest { scope: Some(scope::Scope::Session(session)) };
         let challenge = self.users.create_challenge(request).await?.into_inner();
@@ -74,19 +99,12 @@ impl Person {
         let request = IssueSessionCertificateRequest {
             route: Some(route.clone()),
             public_key,
-            // A load outlives the minute of a certificate that opens one connection.
-            requester: SessionRequester::LocalProxy.into(),
+            ssh_public_key,
+            requester: requester.into(),
             challenge_id: challenge.challenge_id,
             mfa: Some(mfa),
-            ..IssueSessionCertificateRequest::default()
         };
-        let issued = self.users.issue_session_certificate(request).await?.into_inner();
-        let client = Certified {
-            chain: vec![CertificateDer::from(issued.certificate)],
-            key: PrivateKeyDer::Pkcs8(private.clone_key()),
-        };
-        let authorities = issued.host_authorities.into_iter().map(CertificateDer::from).collect();
-        Ok(SessionCertificate { client, authorities })
+        Ok(self.users.issue_session_certificate(request).await?.into_inner())
     }
 }
 

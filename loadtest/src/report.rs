@@ -87,6 +87,7 @@ pub(crate) struct Latency {
 /// What silent connections hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Idle {
+    pub(crate) protocol: Protocol,
     pub(crate) way: String,
     pub(crate) connections: usize,
     /// Resident memory of the process before, in KiB.

@@ -11,7 +11,7 @@ use crate::{
     machine,
     report::{OnWay, Report, Series},
     scenario::{Measure, Scenario},
-    special,
+    special, ssh,
     stage::{self, Cast, Stage},
     target,
     way::{self, Way},
@@ -41,6 +41,10 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
     for way in stage.ways.iter().filter(|way| plan.wants(way)) {
         special::knock(way)?;
     }
+    for way in stage.ssh_ways.clone().iter().filter(|way| plan.wants(way)) {
+        stage.touch_for(way)?;
+        ssh::knock(way)?;
+    }
     let mut report = Report {
         command,
         began: machine::rfc3339(began)?,
@@ -63,7 +67,7 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
 }
 
 impl Plan {
-    fn wants(&self, way: &Way) -> bool {
+    fn wants<D>(&self, way: &Way<D>) -> bool {
         let baseline = [way::DIRECT, way::NULL_DIRECT].contains(&way.name);
         self.ways.is_empty() || baseline || self.ways.iter().any(|wanted| wanted == way.name)
     }
@@ -83,6 +87,7 @@ impl Player<'_> {
             Scenario::Syscalls => self.syscalls(),
             Scenario::Issue => self.issue(),
             Scenario::ConnectCold => self.cold(),
+            Scenario::SshConnect | Scenario::SshBulk | Scenario::SshBulkUp => self.ssh(scenario),
             _ => self.rounds(scenario),
         }
     }
@@ -93,8 +98,8 @@ impl Player<'_> {
         ways.into_iter().filter(|way| self.plan.wants(way)).collect()
     }
 
-    fn null_ways(&self) -> Vec<Way> {
-        stage::null(self.stage).into_iter().filter(|way| self.plan.wants(way)).collect()
+    fn null_ways(&self, protocol: Protocol) -> Vec<Way> {
+        stage::null(self.stage, protocol).into_iter().filter(|way| self.plan.wants(way)).collect()
     }
 
     fn rounds(&mut self, scenario: Scenario) -> Result<()> {
@@ -102,11 +107,12 @@ impl Player<'_> {
             for clients in scenario.clients(&self.plan.clients) {
                 let measure = self.plan.measure;
                 let ways = self.ways(protocol);
-                self.take_turns(scenario, clients, &ways, |_, way| scenario.round(way, clients, measure))?;
-                let pure = matches!(scenario, Scenario::Simple | Scenario::Connect);
-                if protocol == Protocol::Postgres && pure {
-                    let ways = self.null_ways();
-                    self.take_turns(scenario, clients, &ways, |_, way| {
+                self.take_turns(protocol, scenario, clients, &ways, |_, way| {
+                    scenario.round(way, clients, measure)
+                })?;
+                if matches!(scenario, Scenario::Simple | Scenario::Connect) {
+                    let ways = self.null_ways(protocol);
+                    self.take_turns(protocol, scenario, clients, &ways, |_, way| {
                         scenario.round(way, clients, measure)
                     })?;
                 }
@@ -115,13 +121,29 @@ impl Player<'_> {
         Ok(())
     }
 
+    fn ssh(&mut self, scenario: Scenario) -> Result<()> {
+        let ways: Vec<_> = self.stage.ssh_ways.iter().filter(|way| self.plan.wants(way)).cloned().collect();
+        let (null, real): (Vec<_>, Vec<_>) = ways.into_iter().partition(Way::is_null);
+        for clients in scenario.clients(&self.plan.clients) {
+            let measure = self.plan.measure;
+            for ways in [&real, &null] {
+                self.take_turns(Protocol::Ssh, scenario, clients, ways, |stage, way| {
+                    stage.touch_for(way)?;
+                    scenario.ssh_round(way, clients, measure)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every way once in each round, each round beginning with another: whatever drifts, drifts for all.
-    fn take_turns(
+    fn take_turns<D>(
         &mut self,
+        protocol: Protocol,
         scenario: Scenario,
         clients: usize,
-        ways: &[Way],
-        mut round: impl FnMut(&mut Stage, &Way) -> Result<Sample>,
+        ways: &[Way<D>],
+        mut round: impl FnMut(&mut Stage, &Way<D>) -> Result<Sample>,
     ) -> Result<()> {
         let Some(baseline) = ways.first() else { return Ok(()) };
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); ways.len()];
@@ -133,7 +155,7 @@ impl Player<'_> {
             for (way, samples) in turn {
                 self.progress.set_message(format!(
                     "{}, {}, {clients} clients: {}",
-                    way.door.protocol.name(),
+                    protocol.name(),
                     scenario.title(),
                     way.name
                 ));
@@ -147,7 +169,7 @@ impl Player<'_> {
         let base = samples.first().cloned().unwrap_or_default();
         let results = ways.iter().zip(&samples);
         self.report.series.push(Series {
-            protocol: baseline.door.protocol,
+            protocol,
             scenario,
             clients,
             baseline: baseline.name.to_owned(),
@@ -162,7 +184,9 @@ impl Player<'_> {
             let ways = self.ways(protocol);
             let ways: Vec<_> = ways.into_iter().filter(|way| touched.contains(&way.name)).collect();
             let time = self.plan.measure.time;
-            self.take_turns(Scenario::ConnectCold, 1, &ways, |stage, way| special::cold(stage, way, time))?;
+            self.take_turns(protocol, Scenario::ConnectCold, 1, &ways, |stage, way| {
+                special::cold(stage, way, time)
+            })?;
         }
         Ok(())
     }
@@ -171,15 +195,19 @@ impl Player<'_> {
         let Some(protocol) = self.plan.protocols.first().copied() else { return Ok(()) };
         let Some(way) = self.stage.way(protocol, way::SIDECAR).cloned() else { return Ok(()) };
         let time = self.plan.measure.time;
-        self.take_turns(Scenario::Issue, 1, &[way], |stage, _| special::issue(stage, protocol, time))
+        self.take_turns(protocol, Scenario::Issue, 1, &[way], |stage, _| {
+            special::issue(stage, protocol, time)
+        })
     }
 
     fn idle(&mut self) -> Result<()> {
-        for way in self.null_ways().iter().filter(|way| way.process.is_some()) {
-            self.progress
-                .set_message(format!("{} idle connections: {}", self.plan.idle_connections, way.name));
-            self.report.idle.push(special::idle(way, self.plan.idle_connections)?);
-            self.progress.inc(1);
+        for protocol in self.plan.protocols.clone() {
+            for way in self.null_ways(protocol).iter().filter(|way| way.process.is_some()) {
+                self.progress
+                    .set_message(format!("{} idle connections: {}", self.plan.idle_connections, way.name));
+                self.report.idle.push(special::idle(way, self.plan.idle_connections)?);
+                self.progress.inc(1);
+            }
         }
         Ok(())
     }

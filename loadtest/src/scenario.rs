@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use crate::{
     door::Protocol,
     load::{self, Sample},
     session::{Keys, Mode, Session},
+    ssh::{self, Destination},
     way::Way,
 };
 
@@ -41,6 +42,12 @@ pub(crate) enum Scenario {
     Syscalls,
     /// Session certificates from authd.
     Issue,
+    /// New SSH connections that run `true`.
+    SshConnect,
+    /// Zeros from the host, over an SSH connection that is there.
+    SshBulk,
+    /// The same to the host.
+    SshBulkUp,
 }
 
 impl Scenario {
@@ -58,6 +65,9 @@ impl Scenario {
             Self::Idle => "Idle connections",
             Self::Syscalls => "System calls",
             Self::Issue => "Session certificates",
+            Self::SshConnect => "New connections that run `true`",
+            Self::SshBulk => "Bulk down",
+            Self::SshBulkUp => "Bulk up",
         }
     }
 
@@ -65,9 +75,9 @@ impl Scenario {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Simple | Self::Extended | Self::Prepared | Self::OpenLoop => "queries",
-            Self::Connect => "connections",
+            Self::Connect | Self::SshConnect => "connections",
             Self::ConnectCold => "sessions",
-            Self::Download | Self::Upload => "MB",
+            Self::Download | Self::Upload | Self::SshBulk | Self::SshBulkUp => "MB",
             Self::Mixed => "steps",
             Self::Idle | Self::Syscalls => "",
             Self::Issue => "certificates",
@@ -83,7 +93,7 @@ impl Scenario {
     pub(crate) fn clients(self, asked: &[usize]) -> Vec<usize> {
         match self {
             // One stream: what one session can carry.
-            Self::Download | Self::Upload => vec![1],
+            Self::Download | Self::Upload | Self::SshBulk | Self::SshBulkUp => vec![1],
             Self::Connect | Self::Mixed | Self::OpenLoop => asked.iter().copied().max().into_iter().collect(),
             _ => asked.to_vec(),
         }
@@ -91,12 +101,17 @@ impl Scenario {
 
     /// Whether the protocol has such a thing.
     pub(crate) fn is_for(self, protocol: Protocol) -> bool {
-        !(self == Self::Extended && protocol == Protocol::Mysql)
+        let of_ssh = matches!(self, Self::SshConnect | Self::SshBulk | Self::SshBulkUp);
+        match protocol {
+            Protocol::Postgres => !of_ssh,
+            Protocol::Mysql => !of_ssh && self != Self::Extended,
+            Protocol::Ssh => of_ssh,
+        }
     }
 
     /// One round on one way.
     pub(crate) fn round(self, way: &Way, clients: usize, measure: Measure) -> Result<Sample> {
-        let Measure { time, rate, megabytes } = measure;
+        let Measure { time, rate, megabytes, .. } = measure;
         let query = |mode| move |session: &mut dyn Session, keys: &mut Keys| ask(session, mode, keys);
         match self {
             Self::Simple => load::closed(way, clients, time, true, query(Mode::Simple)),
@@ -111,9 +126,22 @@ impl Scenario {
                 session.upload(megabytes).map(|bytes| bytes as f64 / 1e6)
             }),
             Self::Mixed => load::closed(way, clients, time, true, |session, keys| mixed(way, session, keys)),
-            Self::ConnectCold | Self::Idle | Self::Syscalls | Self::Issue => {
-                anyhow::bail!("{} is not run in rounds", self.title())
-            }
+            _ => bail!("{} is not run in rounds over a database", self.title()),
+        }
+    }
+
+    /// One round of SSH on one way.
+    pub(crate) fn ssh_round(
+        self,
+        way: &Way<Destination>,
+        clients: usize,
+        measure: Measure,
+    ) -> Result<Sample> {
+        match self {
+            Self::SshConnect => ssh::reconnecting(way, clients, measure.time),
+            Self::SshBulk => ssh::download(way, measure.ssh_megabytes),
+            Self::SshBulkUp => ssh::upload(way, measure.ssh_megabytes),
+            _ => bail!("{} is not for SSH", self.title()),
         }
     }
 }
@@ -126,6 +154,8 @@ pub(crate) struct Measure {
     pub(crate) rate: f64,
     /// Of one large result or statement.
     pub(crate) megabytes: u32,
+    /// Of one transfer by SSH.
+    pub(crate) ssh_megabytes: u32,
 }
 
 fn ask(session: &mut dyn Session, mode: Mode, keys: &mut Keys) -> Result<f64> {

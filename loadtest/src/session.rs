@@ -1,6 +1,6 @@
 //! A session as a scenario drives it, whatever is spoken.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -50,6 +50,7 @@ pub(crate) fn connect(door: &Door) -> Result<Box<dyn Session>> {
     Ok(match door.protocol {
         Protocol::Postgres => Box::new(postgres::Connection::open(door)?),
         Protocol::Mysql => Box::new(mysql::Connection::open(door)?),
+        Protocol::Ssh => bail!("SSH is spoken by OpenSSH's client"),
     })
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn idle(way: &Way, connections: usize) -> Result<Idle> {
     sessions.into_iter().for_each(|session| session.close());
     settle(process)?;
     Ok(Idle {
+        protocol: way.door.protocol,
         way: way.name.to_owned(),
         connections,
         base_kib: base.rss,

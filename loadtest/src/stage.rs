@@ -1,11 +1,11 @@
-//! The stage of a run: authd, databases, sidecars and peers as child processes, and every way between them, with
+//! The stage of a run: authd, databases, hosts, sidecars and peers as child processes, and every way between them, with
 //! certificates that authd has issued through its own API.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
 use anyhow::{Context, Result};
 use auth::{api::CaPin, proto::Route};
-use e2e::{Authd, Daemon, Mariadb, Postgres, Sidecar, SidecarOptions, Tctl};
+use e2e::{Authd, Daemon, Mariadb, Postgres, Sidecar, SidecarOptions, Sshd, Tctl};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -17,12 +17,16 @@ use crate::{
     guard::Guard,
     machine,
     person::Person,
-    way::{self, Way},
+    ssh::Destination,
+    way::Way,
 };
 
 mod children;
 mod databases;
+mod hosts;
 
+/// Who opens every session.
+const PERSON: &str = "load";
 /// Database user and database of every session.
 const USER: &str = "jerry";
 const DATABASE: &str = "app";
@@ -40,6 +44,8 @@ spec:
     db_labels: {env: load}
     db_users: [jerry]
     db_names: [app]
+    node_labels: {env: load}
+    logins: [ACCOUNT]
 ";
 
 /// What a run needs to be on stage.
@@ -47,6 +53,8 @@ spec:
 pub(crate) struct Cast {
     pub(crate) postgres: bool,
     pub(crate) mysql: bool,
+    pub(crate) ssh: bool,
+    /// Null upstreams of the databases; that of SSH is always there.
     pub(crate) null: bool,
     /// All but authd share one processor; authd, which in life is on another machine, has the other one.
     pub(crate) one_core: bool,
@@ -83,6 +91,7 @@ impl FromStr for Other {
 /// What is running. Stopped when dropped; the directory goes last.
 pub(crate) struct Stage {
     pub(crate) ways: Vec<Way>,
+    pub(crate) ssh_ways: Vec<Way<Destination>>,
     pub(crate) person: Person,
     pub(crate) guard: Guard,
     pub(crate) runtime: Runtime,
@@ -96,6 +105,7 @@ pub(crate) struct Stage {
     sidecars: Vec<Sidecar>,
     postgres: Option<Postgres>,
     mariadb: Option<Mariadb>,
+    hosts: Vec<Sshd>,
     daemon: Authd,
     dir: TempDir,
 }
@@ -116,15 +126,16 @@ impl Stage {
         let authd = Process::new(daemon.daemon().id())?;
         let tctl = Tctl::new(daemon.data_dir());
         tctl.create(e2e::PREFERENCE)?;
-        tctl.create(ROLE)?;
+        tctl.create(&ROLE.replace("ACCOUNT", &e2e::account()?))?;
         let (address, pin) = (daemon.public_addr(), CaPin::from_str(&tctl.ca_pin()?)?);
-        let invitation = tctl.invite("load", "load")?;
-        let person = runtime.block_on(Person::enrol(&address, pin, "load", &invitation))?;
-        let guard = runtime.block_on(Guard::join(&address, pin, &tctl.join_token()?))?;
+        let invitation = tctl.invite(PERSON, "load")?;
+        let person = runtime.block_on(Person::enrol(&address, pin, PERSON, &invitation))?;
+        let guard = runtime.block_on(Guard::join(&address, pin, &tctl.join_token_for("db,node")?))?;
         let files = Files::at(&dir.path().join("files"));
         std::fs::create_dir(files.path(""))?;
         let mut stage = Self {
             ways: Vec::new(),
+            ssh_ways: Vec::new(),
             person,
             guard,
             runtime,
@@ -137,6 +148,7 @@ impl Stage {
             sidecars: Vec::new(),
             postgres: None,
             mariadb: None,
+            hosts: Vec::new(),
             daemon,
             dir,
         };
@@ -147,8 +159,13 @@ impl Stage {
         if cast.mysql {
             stage.add_mysql(cast.peers)?;
         }
-        if cast.null {
-            stage.add_null(cast.peers)?;
+        for (protocol, speaks) in [(Protocol::Postgres, cast.postgres), (Protocol::Mysql, cast.mysql)] {
+            if cast.null && speaks {
+                stage.add_null(protocol, cast.peers)?;
+            }
+        }
+        if cast.ssh {
+            stage.add_ssh(cast.peers)?;
         }
         for other in &cast.others {
             let door = stage.direct_door(other.protocol, other.address)?;
@@ -195,24 +212,35 @@ impl Stage {
         database: Process,
     ) -> Result<()> {
         let target = format!("{name}-{}", protocol.word());
+        let (address, process) = self.start_sidecar(protocol, &target, uri, None)?;
+        let door = self.session_door(protocol, &target, address)?;
+        self.ways.push(Way { name, door, process: Some(process), database: Some(database) });
+        Ok(())
+    }
+
+    fn start_sidecar(
+        &mut self,
+        protocol: Protocol,
+        target: &str,
+        uri: String,
+        host_key: Option<String>,
+    ) -> Result<(SocketAddr, Process)> {
         let options = SidecarOptions {
             protocol: protocol.word(),
-            name: target.clone(),
+            name: target.to_owned(),
             labels: "env=load".to_owned(),
             uri,
             password_file: None,
             parameter_values: true,
             mysql_server_version: None,
-            host_key: None,
+            host_key,
             key_file: None,
         };
-        let data_dir = self.dir.path().join(&target);
+        let data_dir = self.dir.path().join(target);
         let mut sidecar = Sidecar::start(&data_dir, &self.daemon, &self.tctl, options)?;
-        let door = self.session_door(protocol, &target, sidecar.address())?;
-        let process = Some(Process::new(sidecar.daemon().id())?);
-        self.ways.push(Way { name, door, process, database: Some(database) });
+        let started = (sidecar.address(), Process::new(sidecar.daemon().id())?);
         self.sidecars.push(sidecar);
-        Ok(())
+        Ok(started)
     }
 
     /// A new session certificate for a target, and the door that it opens.
@@ -256,15 +284,14 @@ pub(crate) fn route(protocol: Protocol, target: &str) -> Route {
 
 /// Ways that are worth comparing in a protocol, the baseline first.
 pub(crate) fn compared(stage: &Stage, protocol: Protocol) -> Vec<Way> {
-    let of_null = [way::NULL_DIRECT, way::NULL_SIDECAR, way::NULL_HAPROXY_MTLS];
-    let real = |way: &&Way| way.door.protocol == protocol && !of_null.contains(&way.name);
+    let real = |way: &&Way| way.door.protocol == protocol && !way.is_null();
     stage.ways.iter().filter(real).cloned().collect()
 }
 
-/// The null upstream and what stands before it, the baseline first.
-pub(crate) fn null(stage: &Stage) -> Vec<Way> {
-    let of_null = [way::NULL_DIRECT, way::NULL_SIDECAR, way::NULL_HAPROXY_MTLS];
-    stage.ways.iter().filter(|way| of_null.contains(&way.name)).cloned().collect()
+/// The null upstream of a protocol and what stands before it, the baseline first.
+pub(crate) fn null(stage: &Stage, protocol: Protocol) -> Vec<Way> {
+    let null = |way: &&Way| way.door.protocol == protocol && way.is_null();
+    stage.ways.iter().filter(null).cloned().collect()
 }
 
 /// `Arc` of a TLS configuration that also says ALPN `postgresql`, for TLS at once.

@@ -94,6 +94,10 @@ const fn mysql(scenario: Scenario, clients: usize) -> At {
     At { protocol: Protocol::Mysql, scenario, clients }
 }
 
+const fn ssh(scenario: Scenario) -> At {
+    At { protocol: Protocol::Ssh, scenario, clients: 1 }
+}
+
 const fn rate(name: &'static str, at: At, way: &'static str, must: f64, aim: f64) -> Target {
     let measure = Measure::Rate { at, way, of: way::DIRECT };
     Target { name, one_core: Some(true), must, aim: Some(aim), better: Better::Higher, measure }
@@ -107,9 +111,9 @@ const fn at_most(name: &'static str, must: f64, aim: Option<f64>, measure: Measu
     Target { name, one_core: None, must, aim, better: Better::Lower, measure }
 }
 
-use Scenario::{Connect, Download, Prepared, Simple};
+use Scenario::{Connect, Download, Prepared, Simple, SshBulk, SshConnect};
 
-const TARGETS: [Target; 19] = [
+const TARGETS: [Target; 21] = [
     rate("PostgreSQL select-only, 1 client, of direct", postgres(Simple, 1), way::SIDECAR, 0.55, 0.65),
     rate("PostgreSQL select-only, 8 clients, of direct", postgres(Simple, 8), way::SIDECAR, 0.65, 0.76),
     rate("the same over a Unix socket, 1 client", postgres(Simple, 1), way::SIDECAR_UNIX, 0.70, 0.80),
@@ -155,6 +159,14 @@ const TARGETS: [Target; 19] = [
     },
     rate("MySQL point select, 1 client, of direct", mysql(Prepared, 1), way::SIDECAR, 0.48, 0.55),
     rate("MySQL point select, 8 clients, of direct", mysql(Prepared, 8), way::SIDECAR, 0.60, 0.70),
+    Target { one_core: None, ..rate("SSH bulk down, of direct", ssh(SshBulk), way::SIDECAR, 0.6, 0.85) },
+    // One client, one connection after another: the direct way's rate against the sidecar's is the ratio of their times.
+    at_most(
+        "SSH time to connect, of direct",
+        1.6,
+        Some(1.25),
+        Measure::Rate { at: ssh(SshConnect), way: way::DIRECT, of: way::SIDECAR },
+    ),
     Target {
         name: "authd: session certificates per second and core",
         one_core: None,
@@ -217,7 +229,10 @@ impl Target {
                 exact(report.syscalls.iter().find(of_sidecar)?.per_query)
             }
             Measure::Idle { after_result } => {
-                let idle = report.idle.iter().find(|idle| idle.way == way::NULL_SIDECAR)?;
+                let of_sidecar = |idle: &&crate::report::Idle| {
+                    idle.way == way::NULL_SIDECAR && idle.protocol == Protocol::Postgres
+                };
+                let idle = report.idle.iter().find(of_sidecar)?;
                 exact(if after_result { idle.kib_after_result } else { idle.kib })
             }
             Measure::IssuePerCore => {

@@ -2,9 +2,10 @@
 //! asked here.
 #![cfg(test)]
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn loadtest(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap();
@@ -17,67 +18,131 @@ fn words<'a>(values: impl IntoIterator<Item = &'a Value>, field: &str) -> BTreeS
     values.into_iter().map(|value| value[field].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn every_scenario_runs_on_real_servers_and_its_report_is_sound() {
-    let directory = tempfile::tempdir().unwrap();
-    let (json, html) = (directory.path().join("report.json"), directory.path().join("report.html"));
-    let table = loadtest(&[
-        "run",
-        "--quiet",
-        "--rounds=1",
-        "--seconds=0.05",
-        "--clients=1,2",
-        "--idle=5",
-        "--rate=100",
-        "--megabytes=1",
-        "--no-peers",
-        "--json",
-        json.to_str().unwrap(),
-        "--html",
-        html.to_str().unwrap(),
-    ]);
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+struct Played {
+    report: Value,
+    table: String,
+    page: String,
+    /// Both reports, for as long as they are read.
+    directory: TempDir,
+}
 
-    let series = report["series"].as_array().unwrap();
-    for protocol in ["postgres", "mysql"] {
-        let of_protocol: Vec<_> = series.iter().filter(|series| series["protocol"] == protocol).collect();
-        let played = words(of_protocol.iter().copied(), "scenario");
-        for scenario in
-            ["simple", "prepared", "connect", "connect-cold", "download", "upload", "mixed", "open-loop"]
-        {
-            assert!(played.contains(scenario), "{protocol} has played {played:?}");
-        }
-        let simple = of_protocol.iter().find(|series| series["scenario"] == "simple").unwrap();
-        let ways = words(simple["ways"].as_array().unwrap(), "way");
-        assert!(
-            ways.is_superset(&["direct", "sidecar", "sidecar-unix"].map(str::to_owned).into()),
-            "{ways:?}"
-        );
+impl Played {
+    fn new(protocols: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (json, html) = (directory.path().join("report.json"), directory.path().join("report.html"));
+        let table = loadtest(&[
+            "run",
+            "--quiet",
+            "--protocols",
+            protocols,
+            "--rounds=1",
+            "--seconds=0.05",
+            "--clients=1,2",
+            "--idle=5",
+            "--rate=100",
+            "--megabytes=1",
+            "--ssh-megabytes=1",
+            "--no-peers",
+            "--json",
+            json.to_str().unwrap(),
+            "--html",
+            html.to_str().unwrap(),
+        ]);
+        let report = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+        let page = fs::read_to_string(html).unwrap();
+        let played = Self { report, table, page, directory };
+        played.series().iter().flat_map(|series| series["ways"].as_array().unwrap()).for_each(is_sound);
+        played
     }
-    for way in series.iter().flat_map(|series| series["ways"].as_array().unwrap()) {
-        let number = |pointer: &str| way.pointer(pointer).unwrap().as_f64().unwrap();
-        assert!(number("/rate/median") > 0.0 && number("/ratio/median") > 0.0, "{way}");
-        assert!(number("/latency/p50") <= number("/latency/p99") && number("/latency/max") > 0.0, "{way}");
-        let name = way["way"].as_str().unwrap();
-        assert_eq!(way["cpu"].is_null(), ["direct", "null-direct"].contains(&name), "{way}");
-        if name.ends_with("direct") {
-            assert_eq!(number("/ratio/median"), 1.0, "the baseline is its own");
-        }
-    }
-    assert!(series.iter().any(|series| series["scenario"] == "issue"));
-    assert!(words(report["idle"].as_array().unwrap(), "way").contains("null-sidecar"));
-    assert!(!report["targets"].as_array().unwrap().is_empty());
 
-    assert!(table.contains("Targets") && table.contains("ratio to direct"), "{table}");
-    let page = std::fs::read_to_string(html).unwrap();
+    fn series(&self) -> &[Value] {
+        self.report["series"].as_array().unwrap()
+    }
+
+    /// Names of the ways of every series of a protocol's scenario, a set for each.
+    fn ways(&self, protocol: &str, scenario: &str) -> Vec<BTreeSet<String>> {
+        let fits = |series: &&Value| series["protocol"] == protocol && series["scenario"] == scenario;
+        self.series()
+            .iter()
+            .filter(fits)
+            .map(|series| words(series["ways"].as_array().unwrap(), "way"))
+            .collect()
+    }
+}
+
+fn set<const N: usize>(words: [&str; N]) -> BTreeSet<String> {
+    words.map(str::to_owned).into()
+}
+
+fn is_sound(way: &Value) {
+    let number = |pointer: &str| way.pointer(pointer).unwrap().as_f64().unwrap();
+    assert!(number("/rate/median") > 0.0 && number("/ratio/median") > 0.0, "{way}");
+    assert!(number("/latency/p50") <= number("/latency/p99") && number("/latency/max") > 0.0, "{way}");
+    let name = way["way"].as_str().unwrap();
+    assert_eq!(way["cpu"].is_null(), ["direct", "null-direct"].contains(&name), "{way}");
+    if name.ends_with("direct") {
+        assert_eq!(number("/ratio/median"), 1.0, "the baseline is its own");
+    }
+}
+
+fn every_scenario_is_played_and_its_report_is_sound(protocol: &str) {
+    let played = Played::new(protocol);
+    for scenario in
+        ["simple", "prepared", "connect", "connect-cold", "download", "upload", "mixed", "open-loop"]
+    {
+        assert!(!played.ways(protocol, scenario).is_empty(), "{protocol} has not played {scenario}");
+    }
+    for scenario in ["simple", "connect"] {
+        let ways = played.ways(protocol, scenario);
+        assert!(ways.iter().any(|ways| ways.is_superset(&set(["direct", "sidecar", "sidecar-unix"]))));
+        assert!(ways.contains(&set(["null-direct", "null-sidecar"])), "{protocol} {scenario}: {ways:?}");
+    }
+    assert!(played.series().iter().any(|series| series["scenario"] == "issue"));
+    let idle = played.report["idle"].as_array().unwrap();
+    assert_eq!((words(idle, "way"), words(idle, "protocol")), (set(["null-sidecar"]), set([protocol])));
+    assert!(!played.report["targets"].as_array().unwrap().is_empty());
+
+    assert!(played.table.contains("Targets") && played.table.contains("ratio to direct"), "{}", played.table);
+    let page = &played.page;
     assert!(
         page.contains("<svg") && !page.contains("http://") && !page.contains("https://"),
         "self-contained"
     );
     assert_eq!(page.matches("<section>").count(), page.matches("</section>").count());
 
+    let json = played.directory.path().join("report.json");
     let again = loadtest(&["report", json.to_str().unwrap()]);
     assert!(again.contains("Targets"));
+}
+
+#[test]
+fn every_scenario_of_postgresql_runs_on_a_real_server() {
+    every_scenario_is_played_and_its_report_is_sound("postgres");
+}
+
+#[test]
+fn every_scenario_of_mysql_runs_on_a_real_server() {
+    every_scenario_is_played_and_its_report_is_sound("mysql");
+}
+
+#[test]
+fn every_scenario_of_ssh_runs_on_real_hosts_and_is_judged() {
+    let played = Played::new("ssh");
+    // New connections with one client and with two, bulk with one.
+    for (scenario, times) in [("ssh-connect", 2), ("ssh-bulk", 1), ("ssh-bulk-up", 1)] {
+        let each = [set(["direct", "sidecar", "jump"]), set(["null-direct", "null-sidecar"])];
+        assert_eq!(played.ways("ssh", scenario), vec![each; times].concat(), "{scenario}");
+    }
+    let targets = played.report["targets"].as_array().unwrap();
+    for name in ["SSH bulk down, of direct", "SSH time to connect, of direct"] {
+        let target = targets.iter().find(|target| target["name"] == name).unwrap();
+        assert_ne!(target["outcome"], "not-measured", "{target}");
+        for figure in ["/measured/median", "/by_cost/median"] {
+            assert!(target.pointer(figure).unwrap().as_f64().unwrap() > 0.0, "{target}");
+        }
+        assert!(played.table.contains(name) && played.page.contains(name), "{}", played.table);
+    }
+    assert!(played.table.contains("OpenSSH"), "{}", played.table);
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn memory(report: &Report) -> String {
         .iter()
         .flat_map(|idle| {
             let bar = |when: &str, value: f64| Bar {
-                label: format!("{} {when}", idle.way.trim_start_matches("null-")),
+                label: format!("{}, {} {when}", idle.protocol.name(), idle.way.trim_start_matches("null-")),
                 value: flat(value),
                 shown: format!("{value:.1} KiB"),
                 class: class(&idle.way),

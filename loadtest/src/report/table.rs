@@ -25,6 +25,7 @@ pub(crate) fn print(report: &Report) {
     if !report.idle.is_empty() {
         println!("\nIdle connections: KiB of resident memory for each");
         let mut table = Table::new(&[
+            "protocol",
             "way",
             "connections",
             "idle",
@@ -35,6 +36,7 @@ pub(crate) fn print(report: &Report) {
         ]);
         for idle in &report.idle {
             table.row(vec![
+                idle.protocol.word().to_owned(),
                 idle.way.clone(),
                 idle.connections.to_string(),
                 format!("{:.1}", idle.kib),
@@ -87,6 +89,7 @@ fn print_series(series: &Series) {
         "by cost",
         "",
         "CPU µs each",
+        "everybody's",
         "p50 µs",
         "p99 µs",
         "p99.9 µs",
@@ -95,12 +98,13 @@ fn print_series(series: &Series) {
         let latency = &way.latency;
         table.row(vec![
             way.way.clone(),
-            format!("{:.0}", way.rate.median),
+            number(way.rate.median),
             format!("{:.2}", way.ratio.median),
             quartiles(&way.ratio),
             way.by_cost.map(|spread| format!("{:.2}", spread.median)).unwrap_or_default(),
             way.by_cost.map(|spread| quartiles(&spread)).unwrap_or_default(),
             way.cpu.map(|cpu| format!("{:.1}", cpu.median)).unwrap_or_default(),
+            Spread::of(&way.everybody_rounds).map(|cpu| number(cpu.median)).unwrap_or_default(),
             format!("{:.0}", latency.p50),
             format!("{:.0}", latency.p99),
             format!("{:.0}", latency.p999),

@@ -59,14 +59,16 @@ impl Stage {
         Ok(())
     }
 
-    pub(super) fn add_null(&mut self, peers: bool) -> Result<()> {
-        let (daemon, address) = children::null(&self.files, Protocol::Postgres)?;
+    pub(super) fn add_null(&mut self, protocol: Protocol, peers: bool) -> Result<()> {
+        let (daemon, address) = children::null(&self.files, protocol)?;
         let database = Process::new(daemon.id())?;
         self.children.push(daemon);
-        let door = self.direct_door(Protocol::Postgres, address)?;
+        let door = self.direct_door(protocol, address)?;
         self.ways.push(Way { name: way::NULL_DIRECT, door, process: None, database: Some(database) });
         let uri = format!("localhost:{}", address.port());
-        self.add_sidecar(way::NULL_SIDECAR, Protocol::Postgres, uri, database)?;
+        self.add_sidecar(way::NULL_SIDECAR, protocol, uri, database)?;
+        // Nobody else knows how TLS begins in MySQL, where the server speaks first.
+        let peers = peers && protocol == Protocol::Postgres;
         if peers && let Some((daemon, between)) = children::haproxy_mtls(&self.files, address)? {
             let door = self.direct_door(Protocol::Postgres, between)?;
             // haproxy does not know SSLRequest: TLS comes first, on both legs.

@@ -36,7 +36,7 @@
 //! | `packet.rs`, `cipher.rs` (HOT) | packets, opened and sealed in place |
 //! | `host.rs`, `key.rs`, `upstream.rs` | who the host is, and who we are there |
 //! | `relay.rs`, `session.rs` (HOT) | the two pumps, and what becomes of each message |
-//! | `channels.rs`, `requests.rs` | whose number is whose; what is asked, and what is allowed |
+//! | `channels.rs`, `requests.rs`, `lent.rs` | whose number is whose; what is asked, and what is allowed |
 //! | `sftp.rs` | which files are touched |
 
 mod algorithms;
@@ -50,6 +50,7 @@ pub(crate) mod fuzz;
 mod host;
 mod kex;
 mod key;
+mod lent;
 mod message;
 mod packet;
 mod relay;

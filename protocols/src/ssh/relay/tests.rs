@@ -17,6 +17,8 @@ use crate::endpoint::UpstreamAddress;
 use crate::ssh::{HostIdentity, HostKeys, SshKey, upstream};
 use crate::{Credential, Endpoint, Login, SshTerms, TapClosed, Verdict};
 
+mod lent;
+
 /// A tap that remembers, and can be closed.
 #[derive(Clone, Default)]
 struct Seen(Arc<Lock<Vec<String>>>, Arc<AtomicBool>);

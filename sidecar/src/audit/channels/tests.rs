@@ -225,6 +225,7 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
     stage.forwards(3, SshAction::Signal { name: b"TERM" }).await;
     stage.refuses(4, SshAction::Open(ChannelKind::Session)).await;
     stage.refuses(5, SshAction::Open(ChannelKind::Unknown { name: b"tun@openssh.com" })).await;
+    stage.refuses(6, SshAction::Open(ChannelKind::ForwardedTcpip(forward))).await;
     let (events, _data) = stage.ends().await;
     let seen: Vec<_> = events[1..events.len() - 2]
         .iter()
@@ -243,6 +244,7 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
         ("session.signal", "TTS23I", None),
         ("session.rejected", "T1006W", None),
         ("session.request.refused", "TTS24W", Some(false)),
+        ("port", "T3003E", Some(false)),
     ];
     assert_eq!(seen, expected);
     assert_eq!((&events[1]["addr"], &events[1]["origin"]), (&"[::1]:80".into(), &"127.0.0.1:5".into()));

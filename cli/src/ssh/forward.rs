@@ -93,9 +93,8 @@ impl Remote {
         }
     }
 
-    /// True where a connection to this address and port of the host is for us. A host may name the address in its own way;
-    /// the port is what we asked for.
-    pub(super) fn is_listening_on(&self, _address: &str, port: u32) -> bool {
+    /// True where a connection to this port of the host is for us. Its address is left: a host may name it in its own way.
+    pub(super) fn is_listening_on(&self, port: u32) -> bool {
         self.address().is_some_and(|(_, ours)| ours != 0 && u32::from(ours) == port)
     }
 
@@ -235,13 +234,13 @@ mod tests {
     #[test]
     fn a_host_may_connect_to_us_where_we_asked_it_to_listen_and_nowhere_else() {
         let remote: Remote = "2222:localhost:22".parse().unwrap();
-        assert!(remote.is_listening_on("localhost", 2222));
-        assert!(!remote.is_listening_on("localhost", 22));
+        assert!(remote.is_listening_on(2222));
+        assert!(!remote.is_listening_on(22));
         assert!(!remote.is_listening_at("/run/s"));
         let remote: Remote = "/run/s:localhost:22".parse().unwrap();
         assert!(remote.is_listening_at("/run/s"));
-        assert!(!remote.is_listening_on("/run/s", 0));
+        assert!(!remote.is_listening_on(0));
         let chosen: Remote = "0:localhost:22".parse().unwrap();
-        assert!(!chosen.is_listening_on("localhost", 0), "not before the port is known");
+        assert!(!chosen.is_listening_on(0), "not before the port is known");
     }
 }

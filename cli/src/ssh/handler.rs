@@ -113,8 +113,8 @@ impl Events {
     }
 
     /// Where a connection to one of our remote ports leads.
-    fn target_of(&self, address: &str, port: u32) -> Option<Target> {
-        let asked = self.remote.iter().find(|remote| remote.is_listening_on(address, port));
+    fn target_of(&self, port: u32) -> Option<Target> {
+        let asked = self.remote.iter().find(|remote| remote.is_listening_on(port));
         asked.map(|remote| remote.to.clone()).or_else(|| self.told.target_of_chosen(port))
     }
 }
@@ -164,14 +164,14 @@ impl Handler for Events {
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
         channel: Channel<Msg>,
-        connected_address: &str,
+        _: &str,
         connected_port: u32,
         _: &str,
         _: u32,
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        match self.target_of(connected_address, connected_port) {
+        match self.target_of(connected_port) {
             Some(target) => drop(tokio::spawn(target.serve(channel, reply))),
             None => reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await,
         }

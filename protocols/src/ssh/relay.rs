@@ -61,12 +61,15 @@ struct Pump<'a, R, W, O, T> {
     renewing: &'a AtomicBool,
     renew: u64,
     /// Our half of an exchange that we have begun. Nothing else is sent to that side until it is over.
-    begun: Option<(MutexGuard<'a, Outgoing<W>>, Vec<u8>)>,
+    begun: Option<Begun<'a, W>>,
     /// Bytes under the old keys at which a side that does not answer is not waited for any more.
     patience: u64,
     /// What waits until then.
     held: Vec<Vec<u8>>,
 }
+
+/// The way to a side that has our half of an exchange, and that half.
+type Begun<'a, W> = (MutexGuard<'a, Outgoing<W>>, Vec<u8>);
 
 /// Bytes that a side may send at least after our half of a key exchange: they may have been on their way before it
 /// heard of it.
@@ -76,7 +79,7 @@ const ON_THE_WAY: u64 = 64 * 1024 * 1024;
 /// side heard of it.
 const HELD: usize = 1_024;
 
-impl<R, W, O, T> Pump<'_, R, W, O, T>
+impl<'a, R, W, O, T> Pump<'a, R, W, O, T>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -176,15 +179,21 @@ where
         if !is_due || self.renewing.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let from = self.from;
+        let begun = self.propose().await?;
+        self.patience = self.incoming.bytes().saturating_add(self.renew.max(ON_THE_WAY));
+        self.begun = Some(begun);
+        Ok(())
+    }
+
+    /// Sends our half of a key exchange's negotiation, after which nothing else is sent until it is over.
+    async fn propose(&mut self) -> Result<Begun<'a, W>, Stop> {
+        let (from, own) = (self.from, self.own);
         let fault = |fault| Stop::Side(from, fault);
         let ours = self.side.proposal().map_err(fault)?;
-        let mut own = self.own.lock().await;
+        let mut own = own.lock().await;
         own.put(&ours).map_err(fault)?;
         own.flush().await.map_err(fault)?;
-        self.patience = self.incoming.bytes().saturating_add(self.renew.max(ON_THE_WAY));
-        self.begun = Some((own, ours));
-        Ok(())
+        Ok((own, ours))
     }
 
     /// The current message begins a key exchange, or answers the one that we have begun.
@@ -197,13 +206,7 @@ where
                 self.renewing.store(false, Ordering::Relaxed);
                 begun
             }
-            None => {
-                let ours = self.side.proposal().map_err(fault)?;
-                let mut own = self.own.lock().await;
-                own.put(&ours).map_err(fault)?;
-                own.flush().await.map_err(fault)?;
-                (own, ours)
-            }
+            None => self.propose().await?,
         };
         exchange(&mut self.incoming, &mut *own, &mut self.side, &ours, &theirs).await.map_err(fault)?;
         for held in self.held.drain(..) {

@@ -18,6 +18,7 @@ use crate::ssh::{HostIdentity, HostKeys, SshKey, upstream};
 use crate::{Credential, Endpoint, Login, SshTerms, TapClosed, Verdict};
 
 mod lent;
+mod new_keys;
 
 /// A tap that remembers, and can be closed.
 #[derive(Clone, Default)]
@@ -87,7 +88,7 @@ async fn begin<S>(plan: Plan, near: DuplexStream, far: S) -> Begun
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Plan { allowed, banner, renew } = plan;
+    let Plan { allowed, banner, renewal } = plan;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (upstream_identity, host_keys) = identity();
@@ -115,7 +116,7 @@ where
     let (client, front) = tokio::join!(Transport::connect(near, &known), Transport::accept(far, &identity));
     let (client, front) = (client.unwrap(), front.unwrap().unwrap());
     let limits = Limits { close: Duration::from_millis(200), ..Limits::default() };
-    let terms = Terms { allowed, limits, renew };
+    let terms = Terms { allowed, limits, renewal };
     let seen = Seen::default();
     let (end, ended) = oneshot::channel();
     let ended = async move {
@@ -132,12 +133,12 @@ where
 struct Plan {
     allowed: Allowed,
     banner: Vec<u8>,
-    renew: u64,
+    renewal: Renewal,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { allowed: Allowed::everything(), banner: Vec::new(), renew: 1 << 30 }
+        Self { allowed: Allowed::everything(), banner: Vec::new(), renewal: Renewal::default() }
     }
 }
 
@@ -618,33 +619,6 @@ impl AsyncWrite for Clinging {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
-}
-
-#[tokio::test]
-async fn a_client_that_never_agrees_to_new_keys_does_not_go_on_under_the_old_ones() {
-    let mut wire = Wire::planned(Plan { renew: 64 * 1024, ..Plan::default() }).await;
-    wire.channel().await;
-    let much = {
-        let mut packet = vec![message::IGNORE];
-        packet.put_string(&[7; 200_000]);
-        packet
-    };
-    let Wire { client: Transport { mut incoming, mut outgoing, .. }, host, session, .. } = wire;
-    let sending = async {
-        loop {
-            outgoing.put(&much)?;
-            outgoing.flush().await?;
-        }
-    };
-    let stopped: Result<(), SshFault> = timeout(LONG, sending).await.expect("it is stopped");
-    assert!(stopped.is_err());
-    incoming.receive().await.unwrap();
-    assert_eq!(incoming.payload().first(), Some(&message::KEXINIT));
-    incoming.receive().await.unwrap();
-    let [message::DISCONNECT, rest @ ..] = incoming.payload() else { panic!("no goodbye") };
-    assert!(disconnected(rest).to_string().contains("no answer to a key exchange"));
-    drop((incoming, outgoing, host));
-    assert!(matches!(session.await.unwrap().unwrap_err().fault, RelayFault::Malformed(_)));
 }
 
 #[tokio::test]

@@ -32,8 +32,11 @@ use crate::{
 
 /// From accept to the whole login request.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// The same for SSH, whose client may have to ask its user for the passphrase of a key, or to unlock an agent.
+/// The same for SSH, whose client may have to ask its user for the passphrase of a key, or to unlock an agent. How many
+/// may take so long at once is for [`Admission`] to say. Codes have time of their own.
 const SSH_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+/// For the login at a host, which may look up names and ask its own directory before it answers.
+const SSH_DIAL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A door, by what is spoken there.
 #[derive(Clone)]
@@ -154,7 +157,7 @@ impl<'a> Doors<'a> {
     }
 
     fn make(&self, target: &TargetConfig) -> Result<AnyDoor, StartError> {
-        let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
+        let limits = limits(target.protocol);
         Ok(match target.protocol {
             Protocol::Postgres => {
                 let judge = self.judge(target);
@@ -174,7 +177,6 @@ impl<'a> Doors<'a> {
             }
             Protocol::Ssh => {
                 let host = self.host.clone().ok_or(StartError::NoHostKey)?;
-                let limits = Limits { handshake: SSH_HANDSHAKE_DEADLINE, ..limits };
                 let replica = Arc::clone(&self.core.replica);
                 let protocol = Ssh::new(host, Arc::clone(&self.ssh), limits)
                     .with_known_authorities(move |authority| is_ours(&replica, authority));
@@ -236,10 +238,34 @@ impl<'a> Doors<'a> {
     }
 }
 
+/// How long peers may keep us waiting.
+fn limits(protocol: Protocol) -> Limits {
+    let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
+    match protocol {
+        Protocol::Postgres | Protocol::Mysql => limits,
+        Protocol::Ssh => Limits { handshake: SSH_HANDSHAKE_DEADLINE, dial: SSH_DIAL_DEADLINE, ..limits },
+    }
+}
+
 /// Does this authority, in its wire form, vouch for users of this cluster?
 fn is_ours(replica: &Replica, authority: &[u8]) -> bool {
     let snapshot = replica.snapshot();
     let mut known = snapshot.ssh_user_authorities().iter();
     // Before the replica is complete nobody is known, and whoever comes is told so rather than passed over.
     !snapshot.is_ready() || known.any(|key| key.to_bytes().is_ok_and(|key| key == authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_and_hosts_of_ssh_have_a_minute_and_programs_do_not() {
+        let minute = Duration::from_secs(60);
+        let ssh = limits(Protocol::Ssh);
+        assert_eq!((ssh.handshake, ssh.dial), (minute, minute));
+        for protocol in [Protocol::Postgres, Protocol::Mysql] {
+            assert!(limits(protocol).handshake < minute && limits(protocol).dial < minute);
+        }
+    }
 }

@@ -260,6 +260,7 @@ async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
             operation: SftpOperation::File,
             path: b"/etc/passwd",
             target: None,
+            unknown_handle: None,
             read,
             written,
             outcome,
@@ -269,7 +270,18 @@ async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
     stage.forwards(0, file(0, 20, SftpOutcome::Done)).await;
     stage.forwards(0, file(0, 0, SftpOutcome::Failed { code: 3 })).await;
     stage.forwards(0, file(5, 0, SftpOutcome::Unfinished)).await;
+    let guessed = SftpEvent {
+        operation: SftpOperation::SetAttributes,
+        path: b"",
+        target: None,
+        unknown_handle: Some(b"guess"),
+        read: 0,
+        written: 0,
+        outcome: SftpOutcome::Failed { code: 4 },
+    };
+    stage.forwards(0, SshAction::Sftp(guessed)).await;
     let (events, _data) = stage.ends().await;
+    assert_eq!((&events[5]["unknown_handle"], &events[5]["code"]), (&"Z3Vlc3M=".into(), &"TS007E".into()));
     let seen: Vec<_> = events[1..5]
         .iter()
         .map(|event| {

@@ -138,6 +138,9 @@ struct Sftp {
     path_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_path: Option<String>,
+    /// In base64: what stood in the place of a path, and is no open file's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_handle: Option<String>,
     #[serde(skip_serializing_if = "is_zero")]
     bytes_read: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -261,6 +264,7 @@ impl SshBody {
             path: lossy(shown),
             path_base64,
             target_path: event.target.map(text),
+            unknown_handle: event.unknown_handle.map(|handle| STANDARD.encode(handle)),
             bytes_read: event.read,
             bytes_written: event.written,
             status,

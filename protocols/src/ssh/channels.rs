@@ -64,8 +64,6 @@ pub(super) enum Owed {
     Other,
     /// The upstream's, to the request to listen there. Boxed, as it is rare and the others are small.
     Listening(Box<Listening>),
-    /// The upstream's, to the request for a terminal.
-    Terminal,
     /// The other side's, to the request for what is to run in the channel.
     Start,
     /// Ours: no. It waits behind the other side's, because answers have no numbers.
@@ -126,7 +124,7 @@ pub(super) struct Channel {
     /// What each side calls it.
     ids: Both<u32>,
     closed: Both<bool>,
-    /// It has a terminal: what it shows is shown to the tap.
+    /// The client has asked for a terminal: what it shows is shown to the tap.
     pub(super) terminal: bool,
     /// What is to run in it has been asked for, and was not refused.
     pub(super) started: bool,
@@ -301,10 +299,10 @@ mod tests {
     fn our_no_waits_for_the_answers_before_it() {
         let mut answers = Answers::default();
         assert_eq!(answers.owe(Owed::No), Ok(true), "nothing before it");
-        for owed in [Owed::Terminal, Owed::No, Owed::No, Owed::Other, Owed::No] {
+        for owed in [Owed::Start, Owed::No, Owed::No, Owed::Other, Owed::No] {
             assert_eq!(answers.owe(owed), Ok(false));
         }
-        assert_eq!(answers.answered(), Some((Owed::Terminal, 2)));
+        assert_eq!(answers.answered(), Some((Owed::Start, 2)));
         assert_eq!(answers.answered(), Some((Owed::Other, 1)));
         assert_eq!(answers.answered(), None);
     }

@@ -237,8 +237,10 @@ impl<T: Tap> Session<T> {
         let starts = action.is_some_and(|action| action.starts());
         let mut refused = !is_session;
         if let Some(action) = action {
-            // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it.
-            let allowed = is_session && may(&self.allowed, &action) && !(starts && started);
+            // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it. Nor does
+            // that get a terminal: its recording would have begun before.
+            let is_late = started && (starts || matches!(action, SshAction::Pty { .. }));
+            let allowed = is_session && may(&self.allowed, &action) && !is_late;
             refused = self.show(Some(number), allowed, action).await?.is_some() || !allowed;
         }
         let mut state = locked(&self.state);
@@ -256,8 +258,7 @@ impl<T: Tap> Session<T> {
         }
         let mut owed = Owed::Other;
         match action {
-            Some(SshAction::Pty { .. }) if request.want_reply => owed = Owed::Terminal,
-            // Nobody will say whether there is one: what it would show is shown.
+            // Whatever the host says to it, and whether it says anything: that is the other side of what is recorded.
             Some(SshAction::Pty { .. }) => channel.terminal = true,
             Some(SshAction::Subsystem { file_copy: true, .. }) => {
                 // A host may keep what came too early for whatever is started: it would be files that nobody saw.
@@ -313,7 +314,6 @@ impl<T: Tap> Session<T> {
             let answered = channel.answers.answered();
             let (owed, follow) = answered.ok_or(Stop::Malformed(from, "an answer to no request"))?;
             let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
-            channel.terminal |= is_yes && owed == Owed::Terminal;
             if !is_yes && owed == Owed::Start {
                 // Something else may be tried: clients do, where there is no SFTP.
                 (channel.started, channel.files) = (false, None);

@@ -235,6 +235,15 @@ fn exec(recipient: u32, command: &[u8]) -> Vec<u8> {
     request(recipient, b"exec", true, &rest)
 }
 
+/// What a request for a terminal says.
+fn terminal() -> Vec<u8> {
+    let mut rest = Vec::new();
+    rest.put_string(b"xterm");
+    rest.extend([0; 16]);
+    rest.put_string(b"");
+    rest
+}
+
 fn data(recipient: u32, bytes: &[u8]) -> Vec<u8> {
     let mut packet = vec![CHANNEL_DATA];
     packet.put_u32(recipient);
@@ -534,6 +543,41 @@ async fn one_thing_is_started_in_a_channel_unless_the_host_has_refused_it() {
         wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
     }
     assert!(wire.seen.has("allowed: false, action: Exec"));
+}
+
+#[tokio::test]
+async fn what_a_terminal_shows_is_seen_whatever_the_host_says_to_its_request() {
+    let rest = terminal();
+    let answers = [None, Some(CHANNEL_SUCCESS), Some(CHANNEL_FAILURE)];
+    for (answer, want_reply) in answers.into_iter().map(|answer| (answer, true)).chain([(None, false)]) {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        wire.client.send(&request(0, b"pty-req", want_reply, &rest)).await.unwrap();
+        wire.host_hears(&request(90, b"pty-req", want_reply, &rest)).await;
+        if let Some(answer) = answer {
+            wire.host.send(&message::about(answer, 0)).await.unwrap();
+            wire.client_hears(&message::about(answer, 70)).await;
+        }
+        wire.client.send(&request(0, b"shell", false, &[])).await.unwrap();
+        wire.host_hears(&request(90, b"shell", false, &[])).await;
+        wire.host.send(&data(0, b"$ ")).await.unwrap();
+        wire.client_hears(&data(70, b"$ ")).await;
+        assert!(wire.seen.has("action: Output"), "{answer:?} {want_reply}");
+    }
+}
+
+#[tokio::test]
+async fn what_runs_without_a_terminal_does_not_get_one_later() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.client.send(&exec(0, b"sh")).await.unwrap();
+    wire.host_hears(&exec(90, b"sh")).await;
+    wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_SUCCESS, 70)).await;
+    let rest = terminal();
+    wire.client.send(&request(0, b"pty-req", true, &rest)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    assert!(wire.seen.has("allowed: false, action: Pty"));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
     listener, probe,
     session::{CancelJudge, Door},
     tls::{self, ServerCertificate},
-    upstream::{CertificateCache, Roots, Upstream},
+    upstream::{KeepFresh, Roots, Upstream},
 };
 
 /// From accept to the whole login request.
@@ -63,7 +63,7 @@ impl AnyDoor {
         }
     }
 
-    fn certificates(&self) -> Option<Arc<CertificateCache>> {
+    fn certificates(&self) -> Option<Arc<dyn KeepFresh>> {
         match self {
             Self::Postgres(door) => door.upstream.certificates(),
             Self::Mysql(door) => door.upstream.certificates(),
@@ -119,8 +119,7 @@ impl<'a> Doors<'a> {
         let doors = targets.iter().map(|target| self.make(target)).collect::<Result<Vec<_>, _>>()?;
         let certificates: Vec<_> = doors.iter().filter_map(AnyDoor::certificates).collect();
         for cache in &certificates {
-            let (cache, stop) = (Arc::clone(cache), self.core.background.clone());
-            self.core.tasks.spawn(async move { cache.keep_fresh(stop).await });
+            self.core.tasks.spawn(Arc::clone(cache).keep_fresh(self.core.background.clone()));
         }
         let _ = self.core.status.certificates.set(certificates);
         let _ = self.core.status.doors.set(doors.clone());

@@ -13,6 +13,7 @@ use super::wire::Put;
 use crate::endpoint::{Allowed, Credential, Endpoint, Socket};
 use crate::error::{DialError, UpstreamReport};
 use crate::reader::Reader;
+use crate::text::one_line;
 use crate::{Login, SshTerms};
 
 /// For the connection alone: that a host is not there is told sooner than that it takes its time.
@@ -133,9 +134,7 @@ fn failed(fault: SshFault) -> DialError {
 
 /// "No", and how else we might try.
 fn rejected(rest: &[u8]) -> DialError {
-    let methods = Reader::new(rest).string().unwrap_or_default();
-    let methods: String =
-        String::from_utf8_lossy(methods).chars().filter(|c| !c.is_control()).take(200).collect();
+    let methods = one_line(Reader::new(rest).string().unwrap_or_default(), 200);
     let message = format!("the key is not accepted; methods that can continue: {methods}");
     DialError::Rejected(UpstreamReport { sql_state: None, number: None, message })
 }

@@ -127,7 +127,7 @@ impl<T: Tap> Session<T> {
         let bytes = reader.string().map_err(cut)?;
         reader.finish().map_err(cut)?;
         let number = number(payload).map_err(cut)?;
-        let mut done = Vec::new();
+        let (mut done, mut followed) = (Vec::new(), Ok(()));
         let (id, terminal) = {
             let mut state = locked(&self.state);
             let State { table, bytes: total, .. } = &mut *state;
@@ -135,11 +135,10 @@ impl<T: Tap> Session<T> {
             *channel.bytes.of_mut(from) += bytes.len() as u64;
             *total.of_mut(from) += bytes.len() as u64;
             if let Some(view) = channel.files.as_mut().filter(|_| at == 5) {
-                let followed = match from {
+                followed = match from {
                     From::Client => view.asked(bytes),
                     From::Upstream => view.answered(bytes, &mut done),
                 };
-                followed.map_err(|lost| Stop::Malformed(from, lost.0))?;
             }
             (channel.id(from.other()), channel.terminal)
         };
@@ -151,6 +150,8 @@ impl<T: Tap> Session<T> {
         for file in &done {
             self.report(number, SshAction::Sftp(file.event())).await?;
         }
+        // After what could be followed.
+        followed.map_err(|lost| Stop::Malformed(from, lost.0))?;
         write(payload, 1, id).map_err(cut)?;
         Ok(FORWARD)
     }

@@ -272,15 +272,15 @@ impl View {
         };
         Ok(match (asked, answer) {
             (Pending::Open { operation, path }, Kind::Handle(handle)) => {
-                self.remembered += path.len() + handle.len();
-                let has_room = self.files.len() < OPEN && self.remembered <= REMEMBERED;
-                if !has_room || handle.len() > HANDLE {
-                    return Err(Lost("too many open SFTP files"));
-                }
-                let file = File { operation, path, read: 0, written: 0, failed: None };
                 // A handle that is given out twice: whoever had it has lost it.
                 let before = self.forget(&handle);
-                self.files.insert(handle, file);
+                self.remembered += path.len() + handle.len();
+                let is_too_long = handle.len() > HANDLE;
+                // One too many is the last, and is on record too.
+                self.files.insert(handle, File { operation, path, read: 0, written: 0, failed: None });
+                if self.files.len() > OPEN || self.remembered > REMEMBERED || is_too_long {
+                    return Err(Lost("too many open SFTP files"));
+                }
                 before.map(|file| file.done(SftpOutcome::Unfinished))
             }
             (Pending::Close { handle }, _) => self.forget(&handle).map(|file| file.done(outcome)),

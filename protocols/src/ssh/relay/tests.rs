@@ -522,6 +522,25 @@ async fn sftp_that_cannot_be_followed_ends_the_session() {
 }
 
 #[tokio::test]
+async fn what_could_be_followed_of_sftp_is_seen_before_the_end() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let mut rest = Vec::new();
+    rest.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
+    wire.host_hears(&request(90, b"subsystem", true, &rest)).await;
+    // REMOVE of /a, to which the host says yes, and then something else.
+    let mut remove = vec![0, 0, 0, 11, 13, 0, 0, 0, 1];
+    remove.put_string(b"/a");
+    wire.client.send(&data(0, &remove)).await.unwrap();
+    wire.host_hears(&data(90, &remove)).await;
+    let yes = [&[0, 0, 0, 9, 101, 0, 0, 0, 1, 0, 0, 0, 0][..], &[0xff; 4]].concat();
+    wire.host.send(&data(0, &yes)).await.unwrap();
+    assert_eq!(wire.goodbye().await, "the host has broken the protocol");
+    assert!(wire.seen.has("operation: Remove") && wire.seen.has("outcome: Done"));
+}
+
+#[tokio::test]
 async fn one_thing_is_started_in_a_channel_unless_the_host_has_refused_it() {
     let mut wire = Wire::new().await;
     wire.channel().await;

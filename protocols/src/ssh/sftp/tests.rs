@@ -132,6 +132,7 @@ fn neither_requests_nor_files_pile_up() {
         open(&mut view, id).unwrap();
     }
     assert!(open(&mut view, u32::MAX).is_err());
+    assert_eq!(view.end().len(), OPEN + 1, "the last one is on record too");
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod target;
 
 pub use listener::{Forwarding, ListenError, Listening};
 pub use pump::channel_stream;
-pub use target::Target;
+pub use target::{Target, Way};
 
 use super::handler::Events;
 
@@ -43,13 +43,13 @@ pub struct Local {
     pub to: Target,
 }
 
-/// `-R`: the node listens, and we connect.
+/// `-R`: the node listens, and we connect; without a destination, where each client there asks (SOCKS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// There.
     pub listen: Listen,
     /// From here.
-    pub to: Target,
+    pub to: Way,
 }
 
 /// `-D`: we listen, and the client says where the node shall connect (SOCKS).
@@ -115,8 +115,12 @@ impl FromStr for Local {
 impl FromStr for Remote {
     type Err = ForwardError;
     fn from_str(text: &str) -> Result<Self, ForwardError> {
+        // Without a destination, as -D says it.
+        if let Ok(Dynamic { listen }) = text.parse() {
+            return Ok(Self { listen, to: Way::AsTheyAsk });
+        }
         let (listen, to) = pair(text)?;
-        Ok(Self { listen, to })
+        Ok(Self { listen, to: Way::To(to) })
     }
 }
 
@@ -240,6 +244,9 @@ mod tests {
         let remote: Remote = "/run/s:localhost:22".parse().unwrap();
         assert!(remote.is_listening_at("/run/s"));
         assert!(!remote.is_listening_on(0));
+        let dynamic: Remote = "*:2222".parse().unwrap();
+        assert!(dynamic.is_listening_on(2222) && dynamic.to == Way::AsTheyAsk);
+        assert!("localhost:x".parse::<Remote>().is_err() && "/run/s".parse::<Remote>().is_err());
         let chosen: Remote = "0:localhost:22".parse().unwrap();
         assert!(!chosen.is_listening_on(0), "not before the port is known");
     }

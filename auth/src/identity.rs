@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, time::SystemTime};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::text::may_stand;
+
 /// The longest name accepted anywhere, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
@@ -58,9 +60,10 @@ fn check_name(what: &'static str, name: &str, allowed: fn(char) -> bool) -> Resu
     }
 }
 
-/// Any printable text without a comma: e-mail addresses and names of every script are fine.
+/// Any printable text without a comma: e-mail addresses and names of every script are fine. What turns the direction of
+/// writing is not: one name would read as another (Unicode TR 36, 3.7).
 fn printable(c: char) -> bool {
-    !c.is_control() && c != ',' && c != '\u{2028}' && c != '\u{2029}'
+    may_stand(c) && c != ','
 }
 
 /// What a host name may contain, so that a target's name can stand in a certificate.
@@ -294,6 +297,16 @@ mod tests {
     fn covers(protocol: Protocol, route: &Login, asked: &Login) -> bool {
         let target = TargetName::new("target").unwrap();
         Route { target, protocol, login: route.clone() }.covers(asked)
+    }
+
+    #[test]
+    fn no_name_reads_as_another() {
+        for name in ["yrrej\u{202e}", "je\u{200f}rry", "a\u{2028}b", "a\u{9b}b"] {
+            assert!(UserName::new(name).is_err() && RoleName::new(name).is_err(), "{name:?}");
+        }
+        for name in ["jerry@example.com", "Olga 用户 ü", "שלום"] {
+            assert!(UserName::new(name).is_ok(), "{name:?}");
+        }
     }
 
     #[test]

@@ -125,6 +125,7 @@ pub mod proto;
 pub mod receipt;
 pub mod replica;
 pub mod resource;
+pub mod text;
 
 #[cfg(test)]
 #[cfg(not(feature = "testing"))]

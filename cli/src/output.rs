@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use auth::text::may_stand;
 use serde::Serialize;
 
 mod table;
@@ -92,10 +93,8 @@ pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// Control characters (C0, DEL, C1), line separators, and what turns the direction of writing (Unicode TR 36, 3.7).
 fn drives_terminals(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    !may_stand(c)
 }
 
 #[cfg(test)]

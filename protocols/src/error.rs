@@ -154,6 +154,12 @@ pub enum RelayFault {
     /// The connection to the upstream failed.
     #[error("the connection to the upstream failed")]
     Upstream(#[source] io::Error),
+    /// The client kept us waiting in the middle of something; it was told so.
+    #[error("the client kept us waiting")]
+    ClientOverdue(#[source] io::Error),
+    /// The upstream kept us waiting in the middle of something; the client was told so.
+    #[error("the upstream kept us waiting")]
+    UpstreamOverdue(#[source] io::Error),
     /// The client broke the protocol after login; it was told so.
     #[error("the client broke the protocol: {0}")]
     Malformed(Malformed),

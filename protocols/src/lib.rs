@@ -116,6 +116,7 @@ pub mod relay;
 mod secret;
 pub mod ssh;
 mod starttls;
+mod text;
 
 pub use answer::{Answer, Answers, CAPTURED, Transaction};
 pub use endpoint::{Allowed, Credential, Endpoint, Setting, SshTerms, UpstreamAddress, UpstreamTls};

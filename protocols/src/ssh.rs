@@ -36,7 +36,7 @@
 //! | `packet.rs`, `cipher.rs` (HOT) | packets, opened and sealed in place |
 //! | `host.rs`, `key.rs`, `upstream.rs` | who the host is, and who we are there |
 //! | `relay.rs`, `session.rs` (HOT) | the two pumps, and what becomes of each message |
-//! | `channels.rs`, `requests.rs` | whose number is whose; what is asked, and what is allowed |
+//! | `channels.rs`, `requests.rs`, `lent.rs` | whose number is whose; what is asked, and what is allowed |
 //! | `sftp.rs` | which files are touched |
 
 mod algorithms;
@@ -50,6 +50,7 @@ pub(crate) mod fuzz;
 mod host;
 mod kex;
 mod key;
+mod lent;
 mod message;
 mod packet;
 mod relay;
@@ -86,6 +87,7 @@ use crate::{
 
 use client::Conversation;
 use front::Proved;
+use relay::Renewal;
 use transport::Transport;
 
 /// ALPN of SSH inside TLS, as `tsh proxy ssh` speaks it.
@@ -98,8 +100,6 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How long a client of TLS may take for its first byte. One that takes longer is taken for a client of SSH
 /// that waits for us.
 const SILENCE: Duration = Duration::from_millis(150);
-/// Bytes in one direction after which keys are exchanged anew (RFC 4253 §9).
-const RENEW: u64 = 1 << 30;
 
 /// The SSH front of one target.
 pub struct Ssh {
@@ -107,7 +107,7 @@ pub struct Ssh {
     tls: TlsAcceptor,
     limits: Limits,
     knows: Arc<Knows>,
-    renew: u64,
+    renewal: Renewal,
 }
 
 /// Whether an authority, whose key is here in its wire form, is one whose certificates are worth a look.
@@ -124,7 +124,13 @@ impl Ssh {
     /// has resumption switched off: for those who bring SSH inside TLS.
     #[must_use]
     pub fn new(identity: HostIdentity, tls: Arc<ServerConfig>, limits: Limits) -> Self {
-        Self { identity, tls: TlsAcceptor::from(tls), limits, knows: Arc::new(|_| true), renew: RENEW }
+        Self {
+            identity,
+            tls: TlsAcceptor::from(tls),
+            limits,
+            knows: Arc::new(|_| true),
+            renewal: Renewal::default(),
+        }
     }
 
     /// Passes over certificates of other authorities, as if they were not offered: a client may hold certificates
@@ -139,7 +145,7 @@ impl Ssh {
     /// Exchanges keys anew after so many bytes in one direction, rather than after 1 GiB.
     #[must_use]
     pub fn with_new_keys_after(mut self, bytes: u64) -> Self {
-        self.renew = bytes;
+        self.renewal.after = bytes;
         self
     }
 }
@@ -201,8 +207,8 @@ impl Ssh {
                     replication: Replication::None,
                     carried: Carried::default(),
                 };
-                let (limits, renew, conversation) = (self.limits, self.renew, Conversation::None);
-                let client = SshClient { transport, user, attempts, limits, renew, conversation };
+                let (limits, renewal, conversation) = (self.limits, self.renewal, Conversation::None);
+                let client = SshClient { transport, user, attempts, limits, renewal, conversation };
                 Ok(Some(Accepted { peer: Peer::Ssh(proof), login, client }))
             }
             Err(SshFault::Protocol(text)) => {

@@ -16,13 +16,19 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::task::spawn_blocking;
 
 mod certificate;
+mod fresh;
 mod node;
 mod verifier;
 
-pub(crate) use self::certificate::{CertificateCache, Issue, Issued};
+pub(crate) use self::certificate::{Issue, Issued};
+pub(crate) use self::fresh::KeepFresh;
 pub(crate) use self::node::{IssueSsh, IssuedSsh};
 pub(crate) use self::verifier::Roots;
-use self::{node::Node, verifier::upstream_verifier};
+use self::{
+    certificate::{CertificateCache, TlsCertificates},
+    node::Node,
+    verifier::upstream_verifier,
+};
 use crate::{
     config::{CredentialSource, TlsMode, UpstreamConfig, read_secret},
     tls::provider,
@@ -141,7 +147,8 @@ impl Upstream {
                 Source::Password { file: file.clone(), seal }
             }
             (CredentialSource::ClientCertificate, Some(tls)) => {
-                Source::Certificate(CertificateCache::new(target.clone(), issuer, tls.make.clone()))
+                let certificates = TlsCertificates::new(issuer, tls.make.clone());
+                Source::Certificate(CertificateCache::new(target.clone(), certificates))
             }
             // Refused by the configuration's own check.
             (
@@ -188,7 +195,7 @@ impl Upstream {
             }
             Source::None => (Credential::None, None),
             Source::Password { file, seal } => (seal(read_password(file.clone()).await?), None),
-            Source::Certificate(cache) => (Credential::None, Some(cache.config(whose.login).await?)),
+            Source::Certificate(cache) => (Credential::None, Some(cache.one(&whose.login.to_owned()).await?)),
         };
         let tls = self.tls.as_ref().map(|tls| {
             let anonymous = tls.anonymous();
@@ -220,11 +227,12 @@ impl Upstream {
         }
     }
 
-    /// Its client certificates, which somebody must keep fresh.
-    pub(crate) fn certificates(&self) -> Option<Arc<CertificateCache>> {
+    /// Its certificates, which somebody must keep fresh.
+    pub(crate) fn certificates(&self) -> Option<Arc<dyn KeepFresh>> {
         match &self.credential {
-            Source::Certificate(cache) => Some(Arc::clone(cache)),
-            Source::None | Source::Password { .. } | Source::Ssh(_) => None,
+            Source::Certificate(cache) => Some(Arc::clone(cache) as Arc<dyn KeepFresh>),
+            Source::Ssh(node) => node.certificates(),
+            Source::None | Source::Password { .. } => None,
         }
     }
 

@@ -17,7 +17,10 @@ use ssh_key::{
 };
 
 use super::{CertificateError, MAX_CERTIFICATE_BYTES, RejectedCertificate, VerifiedCertificate};
-use crate::identity::{ClusterName, Identity, MAX_NAME_BYTES, UserName};
+use crate::{
+    identity::{ClusterName, Identity, MAX_NAME_BYTES, UserName},
+    text::may_stand,
+};
 
 mod extensions;
 mod source_address;
@@ -131,7 +134,7 @@ fn identity(certificate: &Certificate, not_after: SystemTime) -> Result<Identity
 pub fn is_principal(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME_BYTES
-        && !name.contains(|c: char| c == ',' || c.is_control() || c.is_whitespace())
+        && !name.contains(|c: char| c == ',' || c.is_whitespace() || !may_stand(c))
 }
 
 fn check_critical_options(options: &OptionsMap, client: IpAddr) -> Result<(), CertificateError> {

@@ -3,6 +3,8 @@
 //! A terminal obeys its output: some sequences make it answer (as if the watcher had typed), retitle the window, fill the
 //! clipboard, report the mouse. A replay needs none of these. What is known to draw passes; everything else is left out.
 
+use auth::text::may_stand;
+
 /// Longest control sequence that passes.
 const MAX_SEQUENCE: usize = 128;
 
@@ -141,7 +143,7 @@ impl Shown {
 fn draws(c: char) -> bool {
     match c {
         BELL | '\x08' | '\t' | '\n' | '\x0b' | '\x0c' | '\r' | '\x0e' | '\x0f' => true,
-        c => !c.is_control(),
+        c => may_stand(c),
     }
 }
 
@@ -209,7 +211,7 @@ impl Plain {
                 match c {
                     '\r' => *returned = true,
                     '\n' | '\t' => plain.push(c),
-                    c if c.is_control() => {}
+                    c if !may_stand(c) => {}
                     c => {
                         // A line that is written over is a new line here.
                         if std::mem::take(returned) {
@@ -289,6 +291,10 @@ mod tests {
             "\x1b[?1004h",
             "\x1b[?2004h",
             "\x1b[>4;2m",
+            // What would turn the direction of what follows.
+            "\u{202e}",
+            "\u{2066}",
+            "\u{200f}",
         ] {
             assert_eq!(shown(&format!("a{text}b")), "ab", "{text:?}");
         }

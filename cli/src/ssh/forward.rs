@@ -16,7 +16,7 @@ mod target;
 
 pub use listener::{Forwarding, ListenError, Listening};
 pub use pump::channel_stream;
-pub use target::Target;
+pub use target::{Target, Way};
 
 use super::handler::Events;
 
@@ -43,13 +43,13 @@ pub struct Local {
     pub to: Target,
 }
 
-/// `-R`: the node listens, and we connect.
+/// `-R`: the node listens, and we connect; without a destination, where each client there asks (SOCKS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// There.
     pub listen: Listen,
     /// From here.
-    pub to: Target,
+    pub to: Way,
 }
 
 /// `-D`: we listen, and the client says where the node shall connect (SOCKS).
@@ -93,9 +93,8 @@ impl Remote {
         }
     }
 
-    /// True where a connection to this address and port of the host is for us. A host may name the address in its own way;
-    /// the port is what we asked for.
-    pub(super) fn is_listening_on(&self, _address: &str, port: u32) -> bool {
+    /// True where a connection to this port of the host is for us. Its address is left: a host may name it in its own way.
+    pub(super) fn is_listening_on(&self, port: u32) -> bool {
         self.address().is_some_and(|(_, ours)| ours != 0 && u32::from(ours) == port)
     }
 
@@ -116,8 +115,12 @@ impl FromStr for Local {
 impl FromStr for Remote {
     type Err = ForwardError;
     fn from_str(text: &str) -> Result<Self, ForwardError> {
+        // Without a destination, as -D says it.
+        if let Ok(Dynamic { listen }) = text.parse() {
+            return Ok(Self { listen, to: Way::AsTheyAsk });
+        }
         let (listen, to) = pair(text)?;
-        Ok(Self { listen, to })
+        Ok(Self { listen, to: Way::To(to) })
     }
 }
 
@@ -235,13 +238,16 @@ mod tests {
     #[test]
     fn a_host_may_connect_to_us_where_we_asked_it_to_listen_and_nowhere_else() {
         let remote: Remote = "2222:localhost:22".parse().unwrap();
-        assert!(remote.is_listening_on("localhost", 2222));
-        assert!(!remote.is_listening_on("localhost", 22));
+        assert!(remote.is_listening_on(2222));
+        assert!(!remote.is_listening_on(22));
         assert!(!remote.is_listening_at("/run/s"));
         let remote: Remote = "/run/s:localhost:22".parse().unwrap();
         assert!(remote.is_listening_at("/run/s"));
-        assert!(!remote.is_listening_on("/run/s", 0));
+        assert!(!remote.is_listening_on(0));
+        let dynamic: Remote = "*:2222".parse().unwrap();
+        assert!(dynamic.is_listening_on(2222) && dynamic.to == Way::AsTheyAsk);
+        assert!("localhost:x".parse::<Remote>().is_err() && "/run/s".parse::<Remote>().is_err());
         let chosen: Remote = "0:localhost:22".parse().unwrap();
-        assert!(!chosen.is_listening_on("localhost", 0), "not before the port is known");
+        assert!(!chosen.is_listening_on(0), "not before the port is known");
     }
 }

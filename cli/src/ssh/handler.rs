@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{Settings, SshError},
-    forward::{Remote, Target},
+    forward::{Remote, Target, Way},
     host::{HostAuthorities, HostError},
 };
 use crate::{output::printable_lines, report::eprint_line, session::SshCredential};
@@ -76,7 +76,7 @@ impl Told {
         self.with(|facts| facts.chosen.push((remote.clone(), port)));
     }
 
-    fn target_of_chosen(&self, port: u32) -> Option<Target> {
+    fn way_of_chosen(&self, port: u32) -> Option<Way> {
         self.with(|facts| {
             let mut chosen = facts.chosen.iter();
             chosen.find(|(_, chosen)| u32::from(*chosen) == port).map(|(remote, _)| remote.to.clone())
@@ -113,9 +113,9 @@ impl Events {
     }
 
     /// Where a connection to one of our remote ports leads.
-    fn target_of(&self, address: &str, port: u32) -> Option<Target> {
-        let asked = self.remote.iter().find(|remote| remote.is_listening_on(address, port));
-        asked.map(|remote| remote.to.clone()).or_else(|| self.told.target_of_chosen(port))
+    fn way_of(&self, port: u32) -> Option<Way> {
+        let asked = self.remote.iter().find(|remote| remote.is_listening_on(port));
+        asked.map(|remote| remote.to.clone()).or_else(|| self.told.way_of_chosen(port))
     }
 }
 
@@ -164,15 +164,15 @@ impl Handler for Events {
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
         channel: Channel<Msg>,
-        connected_address: &str,
+        _: &str,
         connected_port: u32,
         _: &str,
         _: u32,
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        match self.target_of(connected_address, connected_port) {
-            Some(target) => drop(tokio::spawn(target.serve(channel, reply))),
+        match self.way_of(connected_port) {
+            Some(way) => drop(tokio::spawn(way.serve(channel, reply))),
             None => reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await,
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! `tsh scp`: files to and from a node, by SFTP, each host with a touch of its own where policy asks for one.
+//! `tsh scp`: files to, from and between nodes, by SFTP, each host with a touch of its own where policy asks for one.
 
 use std::{
     io::IsTerminal,
@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use tokio::io::DuplexStream;
 
+mod across;
 pub(super) mod arguments;
 mod download;
 mod glob;
@@ -17,6 +18,7 @@ mod progress;
 mod upload;
 
 use self::{
+    across::Across,
     arguments::Scp,
     location::{Location, Remote},
     progress::Progress,
@@ -58,6 +60,20 @@ pub(super) async fn run(context: &Context, arguments: &Scp) -> anyhow::Result<()
                 host.connection.close().await;
             }
         }
+        Copy::Across { from, to } => {
+            let near = opening.host(&to).await?;
+            for (remote, paths) in by_host(from) {
+                let far = opening.host(&remote).await?;
+                let across = Across {
+                    from: far.sftp().await?,
+                    to: near.copying(arguments).await?,
+                    same_host: remote.is_same_host(&to),
+                };
+                failed += across.copy(&paths, &to.path).await?;
+                far.connection.close().await;
+            }
+            near.connection.close().await;
+        }
     }
     ensure!(failed == 0, "{failed} of the files could not be copied");
     Ok(())
@@ -67,6 +83,7 @@ pub(super) async fn run(context: &Context, arguments: &Scp) -> anyhow::Result<()
 enum Copy {
     Up { from: Vec<PathBuf>, to: Remote },
     Down { from: Vec<Remote>, to: PathBuf },
+    Across { from: Vec<Remote>, to: Remote },
 }
 
 impl Copy {
@@ -85,8 +102,9 @@ impl Copy {
         match (Location::parse(to)?, here.is_empty(), there.is_empty()) {
             (Location::There(to), false, true) => Ok(Self::Up { from: here, to }),
             (Location::Here(to), true, false) => Ok(Self::Down { from: there, to }),
+            (Location::There(to), true, false) => Ok(Self::Across { from: there, to }),
             (Location::There(_), ..) => {
-                bail!("files of one node cannot go straight to another: copy them here first")
+                bail!("files from here and files from a node are copied by two commands")
             }
             (Location::Here(_), ..) => bail!("no node is named: write [user@]host:path"),
         }
@@ -135,13 +153,17 @@ struct Host {
 }
 
 impl Host {
-    async fn copying(&self, arguments: &Scp) -> anyhow::Result<Copying<DuplexStream>> {
+    async fn sftp(&self) -> anyhow::Result<Sftp<DuplexStream>> {
         let channel = self.connection.subsystem("sftp").await?;
-        let sftp = match Sftp::start(channel_stream(channel)).await {
-            Ok(sftp) => sftp,
-            Err(SftpError::Connection(_)) => return Err(self.connection.ended().into()),
-            Err(error) => return Err(error.into()),
-        };
+        match Sftp::start(channel_stream(channel)).await {
+            Ok(sftp) => Ok(sftp),
+            Err(SftpError::Connection(_)) => Err(self.connection.ended().into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn copying(&self, arguments: &Scp) -> anyhow::Result<Copying<DuplexStream>> {
+        let sftp = self.sftp().await?;
         let shown = !arguments.quiet && std::io::stderr().is_terminal();
         Ok(Copying { sftp, recursive: arguments.recursive, preserve: arguments.preserve, shown, failed: 0 })
     }

@@ -68,6 +68,10 @@ struct Asked {
 
 impl Asked {
     fn of(arguments: &Ssh) -> anyhow::Result<Self> {
+        ensure!(
+            !arguments.x11 && !arguments.trusted_x11,
+            "tsh ssh does not forward X11: use ssh -X, by way of tsh config (run: tsh config >> ~/.ssh/config)"
+        );
         let options = Options::parse(&arguments.options)?;
         let Destination { login, hosts } = arguments.destination.parse()?;
         let what = match arguments.command.as_slice() {

@@ -131,6 +131,7 @@ fn connections_are_forwarded_both_ways(world: &NodeWorld, ssh: &OpenSsh) -> Resu
         asks(("127.0.0.1", port))?;
     }
     through_socks(dynamic, echo)?;
+    a_port_that_the_host_chooses_comes_and_goes(&master, echo)?;
     let mut unix = UnixStream::connect(&socket)?;
     unix.write_all(b"by a socket file")?;
     unix.shutdown(std::net::Shutdown::Write)?;
@@ -147,6 +148,25 @@ fn connections_are_forwarded_both_ways(world: &NodeWorld, ssh: &OpenSsh) -> Resu
             event["action"] == action && event["addr"] == format!("127.0.0.1:{port}")
         })?;
         assert_eq!((&event["code"], &event["success"]), (&"T3003I".into(), &true.into()));
+    }
+    Ok(())
+}
+
+/// Under all three names that OpenSSH has for where to listen.
+fn a_port_that_the_host_chooses_comes_and_goes(master: &Master, echo: u16) -> Result<()> {
+    for address in ["localhost", "*", "127.0.0.1"] {
+        let forward = |command, port| {
+            let named = format!("-R{address}:{port}:127.0.0.1:{echo}");
+            output(master.ssh.ssh(&["-O", command, &named], &[])?, b"")
+        };
+        let said = forward("forward", 0)?;
+        let chosen: u16 = String::from_utf8_lossy(&said.stdout)
+            .trim()
+            .parse()
+            .with_context(|| format!("no port for {address}: {}", String::from_utf8_lossy(&said.stderr)))?;
+        asks(("127.0.0.1", chosen))?;
+        ensure!(forward("cancel", 0)?.status.success(), "{address}:{chosen} cannot be cancelled");
+        poll("the end of it", PATIENCE, || Ok(TcpStream::connect(("127.0.0.1", chosen)).err().map(|_| ())))?;
     }
     Ok(())
 }

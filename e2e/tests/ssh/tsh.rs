@@ -54,6 +54,13 @@ fn tsh_ssh_asks_for_a_touch_where_the_roles_do_and_nowhere_else() -> Result<()> 
     touched(&mut scp)?;
     scp.succeed()?;
     ensure!(fs::read(&there)? == fs::read(&file)?);
+    // From one node to another, through here: each asks as its roles say.
+    let across = world.path().join("across");
+    let (source, target) = (target, format!("{dev}:{}", across.display()));
+    let mut scp = world.jerry.at_terminal(&["scp", &source, &target])?;
+    touched(&mut scp)?;
+    scp.succeed()?;
+    ensure!(fs::read(&across)? == fs::read(&file)?);
 
     let listed = world.jerry.run(&["ls"])?.output()?;
     ensure!(listed.contains("dev-node") && listed.contains("prod-node"), "{listed}");

@@ -188,10 +188,12 @@ pub enum Exit<'a> {
 pub struct SftpEvent<'a> {
     /// What was done.
     pub operation: SftpOperation,
-    /// The file, as the client named it.
+    /// The file, as the client named it; empty where `unknown_handle` stands for it.
     pub path: &'a [u8],
-    /// The other name, of a rename or a link.
+    /// The other name, of a rename or a link; of [`SftpOperation::Copy`], the file that is written.
     pub target: Option<&'a [u8]>,
+    /// The handle that the client named, where it has none such: nobody has seen which file that is.
+    pub unknown_handle: Option<&'a [u8]>,
     /// Bytes that were read.
     pub read: u64,
     /// Bytes that were written.

@@ -20,8 +20,9 @@ use crate::DialError;
 use crate::endpoint::{Credential, UpstreamStream};
 use crate::reader::{Reader, Short};
 use crate::secret::Secret;
+use crate::text::one_line;
 
-use super::error_packet::{self, ERR};
+use super::error_packet::ERR;
 use super::greeting::SCRAMBLE;
 use super::packet::Conversation;
 use super::upstream::{receive, rejected};
@@ -93,7 +94,7 @@ impl Method {
 
     fn named(name: &[u8]) -> Result<Self, DialError> {
         let known = Self::ALL.into_iter().find(|method| method.name() == name);
-        known.ok_or_else(|| DialError::UnknownMethod { method: error_packet::printable(name, KEPT) })
+        known.ok_or_else(|| DialError::UnknownMethod { method: one_line(name, KEPT) })
     }
 }
 

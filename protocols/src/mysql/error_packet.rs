@@ -3,6 +3,7 @@
 use crate::error::UpstreamReport;
 use crate::reader::{Reader, Short};
 use crate::refusal::{Refusal, RefusalCode, SqlState};
+use crate::text::one_line;
 
 /// Bytes of a message at most: clients keep 512 with a NUL (`MYSQL_ERRMSG_SIZE`), and cut the rest wherever it
 /// falls.
@@ -84,16 +85,7 @@ pub(super) fn parse(payload: &[u8]) -> Result<UpstreamReport, Short> {
     if reader.rest().starts_with(b"#") {
         sql_state = SqlState::parse(reader.take(6)?.get(1..).unwrap_or_default());
     }
-    Ok(UpstreamReport { sql_state, number: Some(number), message: printable(reader.rest(), KEPT) })
-}
-
-/// What may stand in a log line.
-pub(super) fn printable(text: &[u8], characters: usize) -> String {
-    String::from_utf8_lossy(text)
-        .chars()
-        .filter(|character| !character.is_control())
-        .take(characters)
-        .collect()
+    Ok(UpstreamReport { sql_state, number: Some(number), message: one_line(reader.rest(), KEPT) })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use aws_lc_rs::rand;
 
 use crate::reader::{Reader, Short};
+use crate::text::may_stand;
 
 use super::capabilities::Capabilities;
 
@@ -65,7 +66,7 @@ impl Greeting {
     /// Control characters are left out, and whatever is beyond 100 bytes; nothing at all is no version.
     #[must_use]
     pub fn with_version(mut self, version: &str) -> Self {
-        let shown: String = version.chars().filter(|character| !character.is_control()).collect();
+        let shown: String = version.chars().filter(|c| may_stand(*c)).collect();
         let shown = shown.get(..shown.floor_char_boundary(MAX_VERSION)).unwrap_or_default();
         self.version = Some(shown.into()).filter(|shown: &Arc<str>| !shown.is_empty());
         self

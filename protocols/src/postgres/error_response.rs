@@ -7,6 +7,7 @@ use pgwire::messages::response::ErrorResponse;
 use crate::error::UpstreamReport;
 use crate::reader::{Reader, Short};
 use crate::refusal::{Refusal, RefusalCode, SqlState};
+use crate::text::one_line;
 
 /// Characters of an upstream's message that are kept for the log.
 const KEPT: usize = 1_000;
@@ -70,7 +71,7 @@ pub(crate) fn parse(content: &[u8]) -> Result<UpstreamReport, Short> {
         match reader.u8()? {
             0 => break,
             b'C' => report.sql_state = SqlState::parse(reader.text()?),
-            b'M' => report.message = printable(reader.text()?),
+            b'M' => report.message = one_line(reader.text()?, KEPT),
             _ => {
                 reader.text()?;
             }
@@ -90,11 +91,6 @@ pub(crate) fn sql_state_in(content: &[u8]) -> Option<SqlState> {
             _ => reader.text().ok()?,
         };
     }
-}
-
-/// What may stand in a log line.
-fn printable(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).chars().filter(|character| !character.is_control()).take(KEPT).collect()
 }
 
 #[cfg(test)]

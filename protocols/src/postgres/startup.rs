@@ -9,6 +9,7 @@
 
 use crate::reader::{Reader, Short};
 use crate::refusal::{Refusal, RefusalCode, SqlState};
+use crate::text::may_stand;
 use crate::{Carried, Login, Replication, Setting};
 
 /// Bytes of a start-up packet at most, its length included (PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`).
@@ -204,7 +205,7 @@ fn replication(value: Option<&str>) -> Result<Replication, Refusal> {
     } else if is("false", 1) || is("no", 1) || is("off", 2) || is("0", 1) {
         Ok(Replication::None)
     } else {
-        let value: String = value.chars().filter(|character| !character.is_control()).collect();
+        let value: String = value.chars().filter(|c| may_stand(*c)).collect();
         // invalid_parameter_value
         Err(violation(&format!("invalid value for parameter \"replication\": \"{value}\""))
             .with_hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")

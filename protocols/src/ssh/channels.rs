@@ -9,6 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::CHANNELS;
+use super::lent::Listening;
 use super::sftp::View;
 use crate::event::ssh::Exit;
 
@@ -57,12 +58,12 @@ impl<T> Both<T> {
 }
 
 /// An answer that the client waits for; for the whole connection, the upstream may wait for one too, of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owed {
     /// The other side's, whatever it will be.
     Other,
-    /// The upstream's, to the request for a terminal.
-    Terminal,
+    /// The upstream's, to the request to listen there. Boxed, as it is rare and the others are small.
+    Listening(Box<Listening>),
     /// The other side's, to the request for what is to run in the channel.
     Start,
     /// Ours: no. It waits behind the other side's, because answers have no numbers.
@@ -90,6 +91,20 @@ impl Answers {
         Ok(false)
     }
 
+    /// Listeners that the upstream has not said yes or no to.
+    pub(super) fn listeners(&self) -> usize {
+        self.0.iter().filter(|owed| matches!(owed, Owed::Listening(_))).count()
+    }
+
+    /// The client does not want a listener any more, though the upstream may still say yes to it.
+    pub(super) fn cancel(&mut self, listening: &Listening) {
+        for owed in &mut self.0 {
+            if matches!(owed, Owed::Listening(asked) if **asked == *listening) {
+                *owed = Owed::Other;
+            }
+        }
+    }
+
     /// The other side answers: to what, and how many answers of ours follow. `None`: nothing was asked.
     pub(super) fn answered(&mut self) -> Option<(Owed, usize)> {
         let owed = self.0.pop_front()?;
@@ -109,10 +124,12 @@ pub(super) struct Channel {
     /// What each side calls it.
     ids: Both<u32>,
     closed: Both<bool>,
-    /// It has a terminal: what it shows is shown to the tap.
+    /// The client has asked for a terminal: what it shows is shown to the tap.
     pub(super) terminal: bool,
     /// What is to run in it has been asked for, and was not refused.
     pub(super) started: bool,
+    /// It lends the display for one connection, which has not come yet.
+    pub(super) display: bool,
     /// It carries SFTP.
     pub(super) files: Option<Box<View>>,
     exit: Option<Ended>,
@@ -175,6 +192,13 @@ impl Table {
         self.channels.values().filter(|channel| channel.is_session).count()
     }
 
+    /// Whether a channel lends the display for one connection: whoever hears yes has taken it.
+    pub(super) fn take_display(&mut self) -> bool {
+        let is_lent = |channel: &&mut Channel| channel.display && !channel.closed.of(From::Client);
+        let lent = self.channels.values_mut().find(is_lent);
+        lent.is_some_and(|channel| std::mem::take(&mut channel.display))
+    }
+
     /// The number that the next channel gets; none is used twice, unless 2^32 were.
     pub(super) fn number(&mut self) -> u32 {
         while self.channels.contains_key(&self.next) {
@@ -197,6 +221,7 @@ impl Table {
             closed: Both::default(),
             terminal: false,
             started: false,
+            display: false,
             files: None,
             exit: None,
             bytes: Both::default(),
@@ -274,10 +299,10 @@ mod tests {
     fn our_no_waits_for_the_answers_before_it() {
         let mut answers = Answers::default();
         assert_eq!(answers.owe(Owed::No), Ok(true), "nothing before it");
-        for owed in [Owed::Terminal, Owed::No, Owed::No, Owed::Other, Owed::No] {
+        for owed in [Owed::Start, Owed::No, Owed::No, Owed::Other, Owed::No] {
             assert_eq!(answers.owe(owed), Ok(false));
         }
-        assert_eq!(answers.answered(), Some((Owed::Terminal, 2)));
+        assert_eq!(answers.answered(), Some((Owed::Start, 2)));
         assert_eq!(answers.answered(), Some((Owed::Other, 1)));
         assert_eq!(answers.answered(), None);
     }

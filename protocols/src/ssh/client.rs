@@ -14,7 +14,7 @@ use super::fault::SshFault;
 use super::front::{Attempts, Request};
 use super::message::{self, reason};
 use super::packet::{Incoming, Outgoing};
-use super::relay::{self, Terms};
+use super::relay::{self, Renewal, Terms};
 use super::transport::Transport;
 use super::upstream::SshUpstream;
 use super::wire::Put;
@@ -38,8 +38,7 @@ pub struct SshClient<S = ClientSocket> {
     pub(super) user: String,
     pub(super) attempts: Attempts,
     pub(super) limits: Limits,
-    /// Bytes after which keys are exchanged anew.
-    pub(super) renew: u64,
+    pub(super) renewal: Renewal,
     pub(super) conversation: Conversation,
 }
 
@@ -145,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Client for SshClient<S> {
         tap: impl Tap,
         ended: impl Future<Output = Refusal> + Send,
     ) -> Result<Transferred, RelayError> {
-        let terms = Terms { allowed: upstream.allowed, limits: self.limits, renew: self.renew };
+        let terms = Terms { allowed: upstream.allowed, limits: self.limits, renewal: self.renewal };
         relay::run(self.transport, upstream, tap, ended, terms).await
     }
 }

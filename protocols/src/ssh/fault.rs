@@ -1,6 +1,7 @@
 //! What can go wrong between two ends of an SSH connection.
 
 use std::io;
+use std::time::Duration;
 
 use super::host::UnknownHost;
 use crate::reader::Short;
@@ -31,6 +32,9 @@ pub enum SshFault {
     /// The key exchange failed.
     #[error("the key exchange failed: {0}")]
     KeyExchange(&'static str),
+    /// A key exchange of a live session took longer than it may.
+    #[error("a key exchange was not over within {0:?}")]
+    Overdue(Duration),
     /// A packet was not made by the other side, or not for here.
     #[error("a packet has a wrong authentication code")]
     Forged,
@@ -65,6 +69,7 @@ impl From<SshFault> for io::Error {
         match fault {
             SshFault::Io(error) => error,
             SshFault::Closed => Self::new(io::ErrorKind::UnexpectedEof, fault),
+            SshFault::Overdue(_) => Self::new(io::ErrorKind::TimedOut, fault),
             fault => Self::new(io::ErrorKind::InvalidData, fault),
         }
     }

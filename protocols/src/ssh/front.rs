@@ -15,6 +15,7 @@ use super::transport::Transport;
 use super::wire::Put;
 use super::{Knows, SshProof};
 use crate::reader::Reader;
+use crate::text::may_stand;
 
 /// Attempts that may fail, as with OpenSSH.
 const FAILURES: u32 = 6;
@@ -80,7 +81,7 @@ impl<'a> Request<'a> {
 
     /// Whether the name may be anybody's.
     fn has_name(&self) -> bool {
-        (1..=LONGEST_NAME).contains(&self.user.len()) && !self.user.chars().any(char::is_control)
+        (1..=LONGEST_NAME).contains(&self.user.len()) && self.user.chars().all(may_stand)
     }
 }
 

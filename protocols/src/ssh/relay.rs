@@ -9,10 +9,11 @@ use std::future::Future;
 use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::channels::From;
 use super::client::{farewell, say_goodbye};
@@ -32,8 +33,25 @@ use crate::{End, Event, Limits, Malformed, Tap, Transferred};
 pub(super) struct Terms {
     pub(super) allowed: Allowed,
     pub(super) limits: Limits,
-    /// Bytes after which keys are exchanged anew.
-    pub(super) renew: u64,
+    pub(super) renewal: Renewal,
+}
+
+/// When keys are exchanged anew, whoever begins it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Renewal {
+    /// After so many bytes in one direction, by us.
+    pub(super) after: u64,
+    /// What it may take, from the first word to the last. Until it is over, nothing but it comes through to that side,
+    /// and the other side waits.
+    pub(super) within: Duration,
+}
+
+impl Default for Renewal {
+    /// 1 GiB (RFC 4253 §9). Two minutes are what OpenSSH gives a whole login (LoginGraceTime), a key exchange
+    /// included: enough for our half to get through behind what waits on the slowest line.
+    fn default() -> Self {
+        Self { after: 1 << 30, within: Duration::from_secs(120) }
+    }
 }
 
 /// Why a session ends.
@@ -59,13 +77,21 @@ struct Pump<'a, R, W, O, T> {
     other: &'a Mutex<Outgoing<O>>,
     session: &'a Session<T>,
     renewing: &'a AtomicBool,
-    renew: u64,
-    /// Our half of an exchange that we have begun. Nothing else is sent to that side until it is over.
-    begun: Option<(MutexGuard<'a, Outgoing<W>>, Vec<u8>)>,
-    /// Bytes under the old keys at which a side that does not answer is not waited for any more.
-    patience: u64,
+    renewal: Renewal,
+    /// A key exchange that we have begun.
+    begun: Option<Begun<'a, W>>,
     /// What waits until then.
     held: Vec<Vec<u8>>,
+}
+
+/// A key exchange whose other half is still to come.
+struct Begun<'a, W> {
+    /// The way to that side: nothing else is sent until it is over.
+    own: MutexGuard<'a, Outgoing<W>>,
+    /// Our half.
+    ours: Vec<u8>,
+    /// Bytes under the old keys, and the moment, at which a side that does not answer is not waited for any more.
+    patience: (u64, Instant),
 }
 
 /// Bytes that a side may send at least after our half of a key exchange: they may have been on their way before it
@@ -76,7 +102,7 @@ const ON_THE_WAY: u64 = 64 * 1024 * 1024;
 /// side heard of it.
 const HELD: usize = 1_024;
 
-impl<R, W, O, T> Pump<'_, R, W, O, T>
+impl<'a, R, W, O, T> Pump<'a, R, W, O, T>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -96,21 +122,37 @@ where
 
     async fn go(&mut self) -> Result<Infallible, Stop> {
         loop {
-            if !self.incoming.step().map_err(|fault| self.fault(fault))? {
-                self.flush().await?;
-                self.renew_when_due().await?;
-                self.incoming.fill().await.map_err(|fault| Stop::Side(self.from, fault))?;
-                continue;
-            }
-            let is_overdue = self.begun.is_some() && self.incoming.bytes() > self.patience;
-            match self.incoming.payload() {
-                [message::KEXINIT, ..] => self.exchange().await?,
-                _ if is_overdue => {
-                    return Err(Stop::Malformed(self.from, "no answer to a key exchange"));
-                }
-                _ => self.pass().await?,
+            match self.begun.as_ref().map(|begun| begun.patience.1) {
+                Some(until) => timeout_at(until, self.next()).await.map_err(|_| self.overdue())??,
+                None => self.next().await?,
             }
         }
+    }
+
+    /// The next message, or more of it.
+    async fn next(&mut self) -> Result<(), Stop> {
+        if !self.incoming.step().map_err(|fault| self.fault(fault))? {
+            self.flush().await?;
+            if self.renew_when_due().await? {
+                // From here on there is a deadline, also for the wait that follows.
+                return Ok(());
+            }
+            return self.incoming.fill().await.map_err(|fault| Stop::Side(self.from, fault));
+        }
+        let has_said_too_much = |begun: &Begun<'_, W>| self.incoming.bytes() > begun.patience.0;
+        let is_overdue = self.begun.as_ref().is_some_and(has_said_too_much);
+        match self.incoming.payload() {
+            [message::KEXINIT, ..] => {
+                let over = timeout(self.renewal.within, self.exchange()).await;
+                over.map_err(|_| self.overdue())?
+            }
+            _ if is_overdue => Err(Stop::Malformed(self.from, "no answer to a key exchange")),
+            _ => self.pass().await,
+        }
+    }
+
+    fn overdue(&self) -> Stop {
+        self.fault(SshFault::Overdue(self.renewal.within))
     }
 
     fn fault(&self, fault: SshFault) -> Stop {
@@ -170,21 +212,21 @@ where
 
     /// Begins a key exchange after so many bytes in one direction. Never with both sides at once: while one is
     /// under way, what still comes from that side must find its way to the other.
-    async fn renew_when_due(&mut self) -> Result<(), Stop> {
+    /// Whether it does.
+    async fn renew_when_due(&mut self) -> Result<bool, Stop> {
         let sent = self.own.try_lock().map_or(0, |own| own.bytes());
-        let is_due = self.begun.is_none() && self.incoming.bytes().max(sent) >= self.renew;
+        let is_due = self.begun.is_none() && self.incoming.bytes().max(sent) >= self.renewal.after;
         if !is_due || self.renewing.swap(true, Ordering::Relaxed) {
-            return Ok(());
+            return Ok(false);
         }
-        let from = self.from;
-        let fault = |fault| Stop::Side(from, fault);
-        let ours = self.side.proposal().map_err(fault)?;
+        // A side that does not read holds this up for as long as it holds up everything else.
         let mut own = self.own.lock().await;
-        own.put(&ours).map_err(fault)?;
-        own.flush().await.map_err(fault)?;
-        self.patience = self.incoming.bytes().saturating_add(self.renew.max(ON_THE_WAY));
-        self.begun = Some((own, ours));
-        Ok(())
+        let until = Instant::now() + self.renewal.within;
+        let proposed = timeout_at(until, propose(&mut *own, &self.side)).await;
+        let ours = proposed.map_err(|_| self.overdue())?.map_err(|fault| self.fault(fault))?;
+        let bytes = self.incoming.bytes().saturating_add(self.renewal.after.max(ON_THE_WAY));
+        self.begun = Some(Begun { own, ours, patience: (bytes, until) });
+        Ok(true)
     }
 
     /// The current message begins a key exchange, or answers the one that we have begun.
@@ -193,15 +235,13 @@ where
         let fault = |fault| Stop::Side(from, fault);
         let theirs = self.incoming.payload().to_vec();
         let (mut own, ours) = match self.begun.take() {
-            Some(begun) => {
+            Some(Begun { own, ours, .. }) => {
                 self.renewing.store(false, Ordering::Relaxed);
-                begun
+                (own, ours)
             }
             None => {
-                let ours = self.side.proposal().map_err(fault)?;
                 let mut own = self.own.lock().await;
-                own.put(&ours).map_err(fault)?;
-                own.flush().await.map_err(fault)?;
+                let ours = propose(&mut *own, &self.side).await.map_err(fault)?;
                 (own, ours)
             }
         };
@@ -211,6 +251,14 @@ where
         }
         own.flush().await.map_err(fault)
     }
+}
+
+/// Sends our half of a key exchange's negotiation.
+async fn propose<W: AsyncWrite + Unpin>(own: &mut Outgoing<W>, side: &Side) -> Result<Vec<u8>, SshFault> {
+    let ours = side.proposal()?;
+    own.put(&ours)?;
+    own.flush().await?;
+    Ok(ours)
 }
 
 /// Says "you are logged in", then carries the session until it ends.
@@ -227,7 +275,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         upstream.transport;
     let (to_client, to_upstream) = (Mutex::new(to_client), Mutex::new(to_upstream));
     let session = Session::new(terms.allowed, tap);
-    let (renewing, renew) = (AtomicBool::new(false), terms.renew);
+    let (renewing, renewal) = (AtomicBool::new(false), terms.renewal);
     let mut up = Pump {
         from: From::Client,
         incoming: from_client,
@@ -236,9 +284,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         other: &to_upstream,
         session: &session,
         renewing: &renewing,
-        renew,
+        renewal,
         begun: None,
-        patience: 0,
         held: Vec::new(),
     };
     let mut down = Pump {
@@ -249,9 +296,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         other: &to_client,
         session: &session,
         renewing: &renewing,
-        renew,
+        renewal,
         begun: None,
-        patience: 0,
         held: Vec::new(),
     };
     let carried = async {
@@ -323,6 +369,15 @@ fn judge(stop: Stop) -> Outcome {
     match stop {
         Stop::Side(From::Client, SshFault::Closed | SshFault::Disconnected { .. }) => {
             plain(Ok(End::Client), None)
+        }
+        Stop::Side(From::Client, fault @ SshFault::Overdue(_)) => {
+            let text = "the session ended: the client did not agree to new keys in time";
+            let say = Refusal::new(RefusalCode::ProtocolViolation, text);
+            plain(Err(RelayFault::ClientOverdue(fault.into())), Some(say))
+        }
+        Stop::Side(From::Upstream, fault @ SshFault::Overdue(_)) => {
+            let text = "the session ended: the host did not agree to new keys in time";
+            plain(Err(RelayFault::UpstreamOverdue(fault.into())), upstream(text))
         }
         Stop::Side(From::Client, fault) => {
             let text = "the connection cannot go on";

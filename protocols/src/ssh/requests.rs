@@ -48,14 +48,6 @@ impl<'a> Open<'a> {
     }
 }
 
-/// What the client has asked for that lets the upstream open channels.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lent {
-    pub(super) agent: bool,
-    pub(super) display: bool,
-    pub(super) listener: bool,
-}
-
 /// Whether the client may open such a channel.
 pub(super) fn client_may_open(allowed: &Allowed, kind: &ChannelKind<'_>) -> bool {
     match kind {
@@ -65,21 +57,6 @@ pub(super) fn client_may_open(allowed: &Allowed, kind: &ChannelKind<'_>) -> bool
         | ChannelKind::ForwardedStreamlocal { .. }
         | ChannelKind::Agent
         | ChannelKind::X11
-        | ChannelKind::Unknown { .. } => false,
-    }
-}
-
-/// Whether the upstream may open such a channel: only where the client has asked for it.
-pub(super) fn upstream_may_open(allowed: &Allowed, lent: Lent, kind: &ChannelKind<'_>) -> bool {
-    match kind {
-        ChannelKind::ForwardedTcpip(_) | ChannelKind::ForwardedStreamlocal { .. } => {
-            allowed.port_forwarding && lent.listener
-        }
-        ChannelKind::Agent => allowed.agent && lent.agent,
-        ChannelKind::X11 => allowed.x11 && lent.display,
-        ChannelKind::Session
-        | ChannelKind::DirectTcpip(_)
-        | ChannelKind::DirectStreamlocal { .. }
         | ChannelKind::Unknown { .. } => false,
     }
 }
@@ -239,17 +216,11 @@ mod tests {
     }
 
     #[test]
-    fn the_upstream_opens_only_what_the_client_has_asked_for() {
+    fn a_client_opens_nothing_that_is_the_hosts_to_open() {
         let all = Allowed::everything();
         let tcp = TcpForward { host: b"h", port: 1, origin_host: b"o", origin_port: 2 };
-        for kind in
-            [ChannelKind::Agent, ChannelKind::X11, ChannelKind::ForwardedTcpip(tcp), ChannelKind::Session]
-        {
-            assert!(!upstream_may_open(&all, Lent::default(), &kind), "{kind:?}");
-            assert!(!client_may_open(&all, &kind) || kind == ChannelKind::Session, "{kind:?}");
+        for kind in [ChannelKind::Agent, ChannelKind::X11, ChannelKind::ForwardedTcpip(tcp)] {
+            assert!(!client_may_open(&all, &kind), "{kind:?}");
         }
-        let lent = Lent { agent: true, display: true, listener: true };
-        assert!(upstream_may_open(&all, lent, &ChannelKind::Agent));
-        assert!(!upstream_may_open(&Allowed::default(), lent, &ChannelKind::Agent));
     }
 }

@@ -5,15 +5,18 @@ use std::sync::Mutex as Lock;
 use tokio::sync::Mutex;
 
 use super::channels::{Answers, Both, Channel, Ended, From, Owed, Table, TooMany};
+use super::lent::Lent;
 use super::message::{self, about, open, open_failure};
 use super::relay::{Stop, locked};
-use super::requests::{Lent, Open, Request, client_may_open, may, upstream_may_open};
+use super::requests::{Open, Request, client_may_open, may};
 use super::sftp::View;
 use crate::endpoint::Allowed;
 use crate::event::ssh::{ChannelKind, SshAction, SshEvent};
 use crate::reader::{Reader, Short};
 use crate::refusal::Refusal;
 use crate::{Event, Tap, Transferred, Verdict};
+
+mod global;
 
 /// What becomes of a message.
 #[derive(Debug)]
@@ -50,6 +53,14 @@ struct State {
     bytes: Both<u64>,
 }
 
+impl State {
+    /// Whether the upstream may open such a channel. What was lent for one connection is taken.
+    fn lends(&mut self, allowed: &Allowed, kind: &ChannelKind<'_>) -> bool {
+        let single = *kind == ChannelKind::X11 && !self.lent.display && self.table.take_display();
+        self.lent.may_open(allowed, single, kind)
+    }
+}
+
 impl<T: Tap> Session<T> {
     pub(super) fn new(allowed: Allowed, tap: T) -> Self {
         Self { allowed, tap: Mutex::new(tap), state: Lock::default() }
@@ -72,7 +83,7 @@ impl<T: Tap> Session<T> {
             message::CHANNEL_OPEN_FAILURE => self.disagreed(from, payload).await,
             message::CHANNEL_CLOSE => self.close(from, payload).await,
             message::GLOBAL_REQUEST => self.global(from, payload).await,
-            message::REQUEST_SUCCESS | message::REQUEST_FAILURE => self.global_answer(from),
+            message::REQUEST_SUCCESS | message::REQUEST_FAILURE => self.global_answer(from, payload),
             message::IGNORE | message::DEBUG | message::UNIMPLEMENTED | message::EXT_INFO => {
                 Ok(Next::Nothing)
             }
@@ -116,7 +127,7 @@ impl<T: Tap> Session<T> {
         let bytes = reader.string().map_err(cut)?;
         reader.finish().map_err(cut)?;
         let number = number(payload).map_err(cut)?;
-        let mut done = Vec::new();
+        let (mut done, mut followed) = (Vec::new(), Ok(()));
         let (id, terminal) = {
             let mut state = locked(&self.state);
             let State { table, bytes: total, .. } = &mut *state;
@@ -124,11 +135,10 @@ impl<T: Tap> Session<T> {
             *channel.bytes.of_mut(from) += bytes.len() as u64;
             *total.of_mut(from) += bytes.len() as u64;
             if let Some(view) = channel.files.as_mut().filter(|_| at == 5) {
-                let followed = match from {
+                followed = match from {
                     From::Client => view.asked(bytes),
                     From::Upstream => view.answered(bytes, &mut done),
                 };
-                followed.map_err(|lost| Stop::Malformed(from, lost.0))?;
             }
             (channel.id(from.other()), channel.terminal)
         };
@@ -140,6 +150,8 @@ impl<T: Tap> Session<T> {
         for file in &done {
             self.report(number, SshAction::Sftp(file.event())).await?;
         }
+        // After what could be followed.
+        followed.map_err(|lost| Stop::Malformed(from, lost.0))?;
         write(payload, 1, id).map_err(cut)?;
         Ok(FORWARD)
     }
@@ -162,7 +174,7 @@ impl<T: Tap> Session<T> {
             let mut state = locked(&self.state);
             let may = match from {
                 From::Client => client_may_open(&self.allowed, &asked.kind),
-                From::Upstream => upstream_may_open(&self.allowed, state.lent, &asked.kind),
+                From::Upstream => state.lends(&self.allowed, &asked.kind),
             };
             let seats = usize::try_from(self.allowed.max_channels).unwrap_or(usize::MAX);
             let room = state.table.has_room() && (!is_session || state.table.sessions() < seats);
@@ -226,8 +238,10 @@ impl<T: Tap> Session<T> {
         let starts = action.is_some_and(|action| action.starts());
         let mut refused = !is_session;
         if let Some(action) = action {
-            // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it.
-            let allowed = is_session && may(&self.allowed, &action) && !(starts && started);
+            // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it. Nor does
+            // that get a terminal: its recording would have begun before.
+            let is_late = started && (starts || matches!(action, SshAction::Pty { .. }));
+            let allowed = is_session && may(&self.allowed, &action) && !is_late;
             refused = self.show(Some(number), allowed, action).await?.is_some() || !allowed;
         }
         let mut state = locked(&self.state);
@@ -245,8 +259,7 @@ impl<T: Tap> Session<T> {
         }
         let mut owed = Owed::Other;
         match action {
-            Some(SshAction::Pty { .. }) if request.want_reply => owed = Owed::Terminal,
-            // Nobody will say whether there is one: what it would show is shown.
+            // Whatever the host says to it, and whether it says anything: that is the other side of what is recorded.
             Some(SshAction::Pty { .. }) => channel.terminal = true,
             Some(SshAction::Subsystem { file_copy: true, .. }) => {
                 // A host may keep what came too early for whatever is started: it would be files that nobody saw.
@@ -256,7 +269,8 @@ impl<T: Tap> Session<T> {
                 channel.files.get_or_insert_with(|| Box::new(View::default()));
             }
             Some(SshAction::Agent) => lent.agent = true,
-            Some(SshAction::X11 { .. }) => lent.display = true,
+            Some(SshAction::X11 { single: true }) => channel.display = true,
+            Some(SshAction::X11 { single: false }) => lent.display = true,
             _ => {}
         }
         if starts {
@@ -301,7 +315,6 @@ impl<T: Tap> Session<T> {
             let answered = channel.answers.answered();
             let (owed, follow) = answered.ok_or(Stop::Malformed(from, "an answer to no request"))?;
             let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
-            channel.terminal |= is_yes && owed == Owed::Terminal;
             if !is_yes && owed == Owed::Start {
                 // Something else may be tried: clients do, where there is no SFTP.
                 (channel.started, channel.files) = (false, None);
@@ -339,55 +352,6 @@ impl<T: Tap> Session<T> {
             from_upstream: *channel.bytes.of(From::Upstream),
         };
         self.report(number, close).await
-    }
-
-    /// A side asks for something for the whole connection.
-    async fn global(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
-        let cut = |_: Short| Stop::Malformed(from, CUT);
-        let mut reader = Reader::new(payload);
-        reader.u8().map_err(cut)?;
-        let request = Request::parse(reader).map_err(cut)?;
-        let failure = vec![message::REQUEST_FAILURE];
-        if from == From::Upstream {
-            // Its host keys, above all, are not ours.
-            let (passes, owed) = match request.name {
-                b"keepalive@openssh.com" => (FORWARD, Owed::Other),
-                _ => (Next::Nothing, Owed::No),
-            };
-            let too_many = |_: TooMany| Stop::Malformed(from, "too many requests at once");
-            let at_once =
-                request.want_reply && locked(&self.state).upstream_answers.owe(owed).map_err(too_many)?;
-            return Ok(if at_once { Next::Answer(failure) } else { passes });
-        }
-        let action = request.global_action().map_err(cut)?;
-        let mut refused = false;
-        if let Some(action) = action {
-            let allowed = may(&self.allowed, &action);
-            refused = self.show(None, allowed, action).await?.is_some() || !allowed;
-        }
-        let mut state = locked(&self.state);
-        if refused {
-            let at_once = request.want_reply && state.answers.owe(Owed::No).map_err(too_many)?;
-            return Ok(if at_once { Next::Answer(failure) } else { Next::Nothing });
-        }
-        if let Some(SshAction::Listen(_)) = action {
-            state.lent.listener = true;
-        }
-        if request.want_reply {
-            state.answers.owe(Owed::Other).map_err(too_many)?;
-        }
-        Ok(FORWARD)
-    }
-
-    /// A side answers a request for the whole connection.
-    fn global_answer(&self, from: From) -> Result<Next, Stop> {
-        let mut state = locked(&self.state);
-        let answers = match from {
-            From::Client => &mut state.upstream_answers,
-            From::Upstream => &mut state.answers,
-        };
-        let (_, times) = answers.answered().ok_or(Stop::Malformed(from, "an answer to no request"))?;
-        Ok(Next::Forward { then: vec![message::REQUEST_FAILURE], times })
     }
 
     /// A message that ended the session.

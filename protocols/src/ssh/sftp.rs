@@ -9,14 +9,17 @@ use std::collections::HashMap;
 use crate::event::ssh::{SftpEvent, SftpOperation, SftpOutcome};
 use crate::reader::Reader;
 
-/// A message may have at most (OpenSSH `SFTP_MAX_MSG_LENGTH`).
-const LONGEST: u32 = 256 * 1024;
-/// Bytes of a message that are looked at: two paths.
-const HEAD: usize = 16 * 1024;
+mod heads;
+
+use self::heads::{Head, Heads};
+
 /// Requests that may be on their way. OpenSSH's client sends 64, sshfs some hundred.
 const PENDING: usize = 8 * 1024;
 /// Files that may be open. OpenSSH's server allows a few hundred.
 const OPEN: usize = 4 * 1024;
+/// Bytes of names, of requests on their way and of open files together, that are remembered. Clients need some kilobytes:
+/// who asks for more has all of it unanswered.
+const REMEMBERED: usize = 1024 * 1024;
 /// Bytes of a path that are kept.
 const PATH: usize = 4 * 1024;
 /// Bytes of a handle (draft §3: at most 256).
@@ -51,6 +54,8 @@ pub(super) struct View {
     answers: Heads,
     pending: HashMap<u32, Pending>,
     files: HashMap<Vec<u8>, File>,
+    /// Bytes of names in both.
+    remembered: usize,
 }
 
 /// A message that cannot be followed.
@@ -63,17 +68,29 @@ pub(super) struct Done {
     operation: SftpOperation,
     path: Vec<u8>,
     target: Option<Vec<u8>>,
+    unknown_handle: Option<Vec<u8>>,
     read: u64,
     written: u64,
     outcome: SftpOutcome,
 }
 
 impl Done {
+    /// Something that is not a file that was read or written.
+    fn change(
+        operation: SftpOperation,
+        path: Vec<u8>,
+        target: Option<Vec<u8>>,
+        outcome: SftpOutcome,
+    ) -> Self {
+        Self { operation, path, target, unknown_handle: None, read: 0, written: 0, outcome }
+    }
+
     pub(super) fn event(&self) -> SftpEvent<'_> {
         SftpEvent {
             operation: self.operation,
             path: &self.path,
             target: self.target.as_deref(),
+            unknown_handle: self.unknown_handle.as_deref(),
             read: self.read,
             written: self.written,
             outcome: self.outcome,
@@ -99,7 +116,40 @@ impl File {
             Some(code) if outcome == SftpOutcome::Done => SftpOutcome::Failed { code },
             _ => outcome,
         };
-        Done { operation, path, target: None, read, written, outcome }
+        Done { read, written, ..Done::change(operation, path, None, outcome) }
+    }
+}
+
+/// A file, by its path or by a handle that it may get until the answer comes: clients need not wait for the handle that
+/// they know they will be given.
+#[derive(Debug)]
+enum Named {
+    Path(Vec<u8>),
+    Handle(Vec<u8>),
+}
+
+impl Named {
+    /// By the path where the handle is known already.
+    fn by(mut handle: Vec<u8>, files: &HashMap<Vec<u8>, File>) -> Self {
+        if let Some(file) = files.get(&handle) {
+            return Self::Path(file.path.clone());
+        }
+        // Still longer than any that is given out.
+        handle.truncate(HANDLE + 1);
+        Self::Handle(handle)
+    }
+
+    /// The path, or the handle that nobody knows.
+    fn path(self, files: &HashMap<Vec<u8>, File>) -> Result<Vec<u8>, Vec<u8>> {
+        match self {
+            Self::Path(path) => Ok(path),
+            Self::Handle(handle) => files.get(&handle).map(|file| file.path.clone()).ok_or(handle),
+        }
+    }
+
+    fn len(&self) -> usize {
+        let (Self::Path(name) | Self::Handle(name)) = self;
+        name.len()
     }
 }
 
@@ -122,11 +172,46 @@ enum Pending {
     },
     Change {
         operation: SftpOperation,
-        path: Vec<u8>,
-        target: Option<Vec<u8>>,
+        file: Named,
+        target: Option<Named>,
     },
     /// Only looks.
     Look,
+}
+
+impl Pending {
+    fn change(operation: SftpOperation, path: Vec<u8>, target: Option<Vec<u8>>) -> Self {
+        Self::Change { operation, file: Named::Path(path), target: target.map(Named::Path) }
+    }
+
+    /// Bytes of names.
+    fn len(&self) -> usize {
+        match self {
+            Self::Open { path: name, .. }
+            | Self::Close { handle: name }
+            | Self::Read { handle: name }
+            | Self::Write { handle: name, .. } => name.len(),
+            Self::Change { file, target, .. } => file.len() + target.as_ref().map_or(0, Named::len),
+            Self::Look => 0,
+        }
+    }
+
+    /// What is on record of it when its answer, where there is one, is no handle.
+    fn done(self, files: &HashMap<Vec<u8>, File>, outcome: SftpOutcome) -> Option<Done> {
+        match self {
+            Self::Open { operation, path } => Some(Done::change(operation, path, None, outcome)),
+            Self::Change { operation, file, target } => {
+                let mut done = Done::change(operation, Vec::new(), None, outcome);
+                let mut unknown = |handle| {
+                    done.unknown_handle.get_or_insert(handle);
+                };
+                let path = file.path(files).map_err(&mut unknown).ok();
+                let target = target.and_then(|target| target.path(files).map_err(unknown).ok());
+                Some(Done { path: path.unwrap_or_default(), target, ..done })
+            }
+            Self::Close { .. } | Self::Read { .. } | Self::Write { .. } | Self::Look => None,
+        }
+    }
 }
 
 const OK: u32 = 0;
@@ -135,13 +220,14 @@ const END_OF_FILE: u32 = 1;
 impl View {
     /// Bytes from the client, before they are forwarded.
     pub(super) fn asked(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
-        let Self { requests, pending, files, .. } = self;
+        let Self { requests, pending, files, remembered, .. } = self;
         while let Some(head) = requests.next(&mut bytes)? {
             if head.number == number::INIT {
                 continue;
             }
             let (id, asked) = request(head, files).ok_or(Lost("an SFTP request that cannot be read"))?;
-            if pending.len() >= PENDING {
+            *remembered += asked.len();
+            if pending.len() >= PENDING || *remembered > REMEMBERED {
                 return Err(Lost("too many SFTP requests at once"));
             }
             if pending.insert(id, asked).is_some() {
@@ -160,6 +246,7 @@ impl View {
             }
             let answer = answer(head).ok_or(Lost("an SFTP answer that cannot be read"))?;
             let asked = self.pending.remove(&answer.id).ok_or(Lost("an SFTP answer to no request"))?;
+            self.remembered -= asked.len();
             if let Some(over) = self.pair(asked, answer.kind)? {
                 done.push(over);
             }
@@ -168,20 +255,12 @@ impl View {
 
     /// The channel ends: what is not over never will be.
     pub(super) fn end(&mut self) -> Vec<Done> {
-        let pending = std::mem::take(&mut self.pending).into_values().filter_map(|asked| match asked {
-            Pending::Open { operation, path } => Some((operation, path, None)),
-            Pending::Change { operation, path, target } => Some((operation, path, target)),
-            Pending::Close { .. } | Pending::Read { .. } | Pending::Write { .. } | Pending::Look => None,
-        });
-        let pending = pending.map(|(operation, path, target)| Done {
-            operation,
-            path,
-            target,
-            read: 0,
-            written: 0,
-            outcome: SftpOutcome::Unfinished,
-        });
-        let files = std::mem::take(&mut self.files).into_values();
+        let files = std::mem::take(&mut self.files);
+        let pending = std::mem::take(&mut self.pending).into_values();
+        let pending: Vec<_> =
+            pending.filter_map(|asked| asked.done(&files, SftpOutcome::Unfinished)).collect();
+        self.remembered = 0;
+        let files = files.into_values();
         files.map(|file| file.done(SftpOutcome::Unfinished)).chain(pending).collect()
     }
 
@@ -193,17 +272,18 @@ impl View {
         };
         Ok(match (asked, answer) {
             (Pending::Open { operation, path }, Kind::Handle(handle)) => {
-                if self.files.len() >= OPEN || handle.len() > HANDLE {
+                // A handle that is given out twice: whoever had it has lost it.
+                let before = self.forget(&handle);
+                self.remembered += path.len() + handle.len();
+                let is_too_long = handle.len() > HANDLE;
+                // One too many is the last, and is on record too.
+                self.files.insert(handle, File { operation, path, read: 0, written: 0, failed: None });
+                if self.files.len() > OPEN || self.remembered > REMEMBERED || is_too_long {
                     return Err(Lost("too many open SFTP files"));
                 }
-                let file = File { operation, path, read: 0, written: 0, failed: None };
-                // A handle that is given out twice: whoever had it has lost it.
-                self.files.insert(handle, file).map(|file| file.done(SftpOutcome::Unfinished))
+                before.map(|file| file.done(SftpOutcome::Unfinished))
             }
-            (Pending::Open { operation, path }, _) => {
-                Some(Done { operation, path, target: None, read: 0, written: 0, outcome })
-            }
-            (Pending::Close { handle }, _) => self.files.remove(&handle).map(|file| file.done(outcome)),
+            (Pending::Close { handle }, _) => self.forget(&handle).map(|file| file.done(outcome)),
             (Pending::Read { handle }, Kind::Data(length)) => {
                 if let Some(file) = self.files.get_mut(&handle) {
                     file.read += u64::from(length);
@@ -223,11 +303,15 @@ impl View {
                 }
                 None
             }
-            (Pending::Change { operation, path, target }, _) => {
-                Some(Done { operation, path, target, read: 0, written: 0, outcome })
-            }
-            (Pending::Read { .. } | Pending::Write { .. } | Pending::Look, _) => None,
+            (asked, _) => asked.done(&self.files, outcome),
         })
+    }
+
+    /// A file is closed.
+    fn forget(&mut self, handle: &[u8]) -> Option<File> {
+        let file = self.files.remove(handle)?;
+        self.remembered -= file.path.len() + handle.len();
+        Some(file)
     }
 }
 
@@ -235,39 +319,36 @@ impl View {
 fn request(head: Head<'_>, files: &HashMap<Vec<u8>, File>) -> Option<(u32, Pending)> {
     let mut reader = Reader::new(head.bytes);
     let id = reader.u32().ok()?;
-    let mut text =
-        || reader.string().ok().map(|text| text.get(..text.len().min(PATH)).unwrap_or(text).to_vec());
-    let change = |operation, path, target| Pending::Change { operation, path, target };
     let asked = match head.number {
-        number::OPEN => Pending::Open { operation: SftpOperation::File, path: text()? },
-        number::OPENDIR => Pending::Open { operation: SftpOperation::List, path: text()? },
-        number::CLOSE => Pending::Close { handle: text()? },
-        number::READ => Pending::Read { handle: text()? },
+        number::OPEN => Pending::Open { operation: SftpOperation::File, path: text(&mut reader)? },
+        number::OPENDIR => Pending::Open { operation: SftpOperation::List, path: text(&mut reader)? },
+        number::CLOSE => Pending::Close { handle: text(&mut reader)? },
+        number::READ => Pending::Read { handle: text(&mut reader)? },
         number::WRITE => {
-            let handle = text()?;
+            let handle = text(&mut reader)?;
             reader.take(8).ok()?;
             Pending::Write { handle, length: reader.u32().ok()? }
         }
-        number::SETSTAT => change(SftpOperation::SetAttributes, text()?, None),
+        number::SETSTAT => Pending::change(SftpOperation::SetAttributes, text(&mut reader)?, None),
         number::FSETSTAT => {
-            let handle = text()?;
-            change(SftpOperation::SetAttributes, path_of(files, handle), None)
+            let file = Named::by(text(&mut reader)?, files);
+            Pending::Change { operation: SftpOperation::SetAttributes, file, target: None }
         }
-        number::REMOVE => change(SftpOperation::Remove, text()?, None),
-        number::MKDIR => change(SftpOperation::MakeDirectory, text()?, None),
-        number::RMDIR => change(SftpOperation::RemoveDirectory, text()?, None),
+        number::REMOVE => Pending::change(SftpOperation::Remove, text(&mut reader)?, None),
+        number::MKDIR => Pending::change(SftpOperation::MakeDirectory, text(&mut reader)?, None),
+        number::RMDIR => Pending::change(SftpOperation::RemoveDirectory, text(&mut reader)?, None),
         number::RENAME => {
-            let from = text()?;
-            change(SftpOperation::Rename, from, Some(text()?))
+            let from = text(&mut reader)?;
+            Pending::change(SftpOperation::Rename, from, Some(text(&mut reader)?))
         }
         // OpenSSH's client and server have these two the other way round than the draft (PROTOCOL 4.1).
         number::SYMLINK => {
-            let target = text()?;
-            change(SftpOperation::Symlink, text()?, Some(target))
+            let target = text(&mut reader)?;
+            Pending::change(SftpOperation::Symlink, text(&mut reader)?, Some(target))
         }
         number::EXTENDED => {
-            let name = text()?;
-            extended(&name, &mut text, files)?
+            let name = text(&mut reader)?;
+            extended(&name, &mut reader, files)?
         }
         7 | 8 | 12 | 16 | 17 | 19 => Pending::Look,
         _ => return None,
@@ -276,22 +357,17 @@ fn request(head: Head<'_>, files: &HashMap<Vec<u8>, File>) -> Option<(u32, Pendi
 }
 
 /// OpenSSH's extensions, and those that are not known: by their names.
-fn extended(
-    name: &[u8],
-    text: &mut impl FnMut() -> Option<Vec<u8>>,
-    files: &HashMap<Vec<u8>, File>,
-) -> Option<Pending> {
-    let change = |operation, path, target| Pending::Change { operation, path, target };
+fn extended(name: &[u8], reader: &mut Reader<'_>, files: &HashMap<Vec<u8>, File>) -> Option<Pending> {
     Some(match name {
         b"posix-rename@openssh.com" => {
-            let from = text()?;
-            change(SftpOperation::Rename, from, Some(text()?))
+            let from = text(reader)?;
+            Pending::change(SftpOperation::Rename, from, Some(text(reader)?))
         }
         b"hardlink@openssh.com" => {
-            let from = text()?;
-            change(SftpOperation::Hardlink, from, Some(text()?))
+            let from = text(reader)?;
+            Pending::change(SftpOperation::Hardlink, from, Some(text(reader)?))
         }
-        b"lsetstat@openssh.com" => change(SftpOperation::SetAttributes, text()?, None),
+        b"lsetstat@openssh.com" => Pending::change(SftpOperation::SetAttributes, text(reader)?, None),
         b"statvfs@openssh.com"
         | b"fstatvfs@openssh.com"
         | b"fsync@openssh.com"
@@ -300,16 +376,20 @@ fn extended(
         | b"home-directory"
         | b"users-groups-by-id@openssh.com" => Pending::Look,
         b"copy-data" => {
-            let from = path_of(files, text()?);
-            change(SftpOperation::Copy, from, None)
+            // draft-ietf-secsh-filexfer-extensions-00 §7: a handle, where and how much to read; a handle, where to write.
+            let file = Named::by(text(reader)?, files);
+            reader.take(16).ok()?;
+            let target = Some(Named::by(text(reader)?, files));
+            Pending::Change { operation: SftpOperation::Copy, file, target }
         }
-        name => change(SftpOperation::Extended, name.to_vec(), None),
+        name => Pending::change(SftpOperation::Extended, name.to_vec(), None),
     })
 }
 
-/// The path behind a handle; empty for one that is not open.
-fn path_of(files: &HashMap<Vec<u8>, File>, handle: Vec<u8>) -> Vec<u8> {
-    files.get(&handle).map(|file| file.path.clone()).unwrap_or_default()
+/// A name, of which so much is kept.
+fn text(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let text = reader.string().ok()?;
+    Some(text.get(..PATH).unwrap_or(text).to_vec())
 }
 
 struct Answered {
@@ -335,70 +415,6 @@ fn answer(head: Head<'_>) -> Option<Answered> {
         _ => return None,
     };
     Some(Answered { id, kind })
-}
-
-/// A message's number, and as much of what follows as is looked at.
-struct Head<'a> {
-    number: u8,
-    bytes: &'a [u8],
-}
-
-/// Cuts one direction into messages, whose heads alone are kept.
-#[derive(Debug, Default)]
-struct Heads {
-    /// Length field, number and head of the message that is coming in.
-    head: Vec<u8>,
-    /// Bytes of the message that are still to come, once its length is known.
-    rest: Option<usize>,
-    /// The head is complete, and was handed out.
-    told: bool,
-}
-
-impl Heads {
-    /// The next message's head, taken from the front of `bytes`; `None` when it is not complete yet.
-    fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Head<'_>>, Lost> {
-        loop {
-            if self.told {
-                let rest = self.rest.unwrap_or_default();
-                let skipped = rest.min(bytes.len());
-                *bytes = bytes.get(skipped..).unwrap_or_default();
-                if skipped < rest {
-                    self.rest = Some(rest - skipped);
-                    return Ok(None);
-                }
-                (self.told, self.rest) = (false, None);
-                self.head.clear();
-            }
-            let Some(rest) = self.rest else {
-                self.take(4, bytes);
-                let Some(field) = self.head.first_chunk::<4>() else { return Ok(None) };
-                let length = u32::from_be_bytes(*field);
-                if !(5..=LONGEST).contains(&length) {
-                    return Err(Lost("an SFTP message of an impossible length"));
-                }
-                self.rest = Some(length as usize);
-                continue;
-            };
-            let wanted = 4 + rest.min(HEAD);
-            self.take(wanted, bytes);
-            if self.head.len() < wanted {
-                return Ok(None);
-            }
-            self.told = true;
-            self.rest = Some(rest - (wanted - 4));
-            let (number, head) =
-                self.head.get(4..).and_then(<[u8]>::split_first).ok_or(Lost("an empty SFTP message"))?;
-            return Ok(Some(Head { number: *number, bytes: head }));
-        }
-    }
-
-    /// Fills the head up to so many bytes, as far as there are any.
-    fn take(&mut self, wanted: usize, bytes: &mut &[u8]) {
-        let missing = wanted.saturating_sub(self.head.len()).min(bytes.len());
-        let (now, later) = bytes.split_at(missing);
-        self.head.extend_from_slice(now);
-        *bytes = later;
-    }
 }
 
 #[cfg(test)]

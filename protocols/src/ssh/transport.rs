@@ -15,6 +15,7 @@ use super::message;
 use super::packet::{Incoming, Outgoing};
 use super::wire::Put;
 use crate::reader::Reader;
+use crate::text::one_line;
 
 /// What we say first. The version is nobody's business.
 const IDENTIFICATION: &str = "SSH-2.0-Touchstone";
@@ -168,8 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
 pub(super) fn disconnected(rest: &[u8]) -> SshFault {
     let mut reader = Reader::new(rest);
     let reason = reader.u32().unwrap_or_default();
-    let text = String::from_utf8_lossy(reader.string().unwrap_or_default());
-    let text = text.chars().filter(|c| !c.is_control()).take(200).collect();
+    let text = one_line(reader.string().unwrap_or_default(), 200);
     SshFault::Disconnected { reason, text }
 }
 

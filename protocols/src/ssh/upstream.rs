@@ -13,8 +13,11 @@ use super::wire::Put;
 use crate::endpoint::{Allowed, Credential, Endpoint, Socket};
 use crate::error::{DialError, UpstreamReport};
 use crate::reader::Reader;
+use crate::text::one_line;
 use crate::{Login, SshTerms};
 
+/// For the connection alone: that a host is not there is told sooner than that it takes its time.
+const CONNECT: Duration = Duration::from_secs(15);
 /// Banners that are kept for the client, and bytes of them all.
 const BANNERS: usize = 8;
 const BANNER_BYTES: usize = 16 * 1024;
@@ -44,7 +47,8 @@ pub(super) async fn dial(
         return Err(DialError::NoCredential { method: "publickey" });
     };
     let connected = async {
-        let socket = endpoint.address.connect().await.map_err(DialError::Connect)?;
+        let socket = timeout(CONNECT, endpoint.address.connect()).await;
+        let socket = socket.map_err(|_| DialError::Deadline(CONNECT))?.map_err(DialError::Connect)?;
         log_in(socket, terms, &login.user, key, certificate.as_deref()).await
     };
     timeout(deadline, connected).await.map_err(|_| DialError::Deadline(deadline))?
@@ -130,9 +134,41 @@ fn failed(fault: SshFault) -> DialError {
 
 /// "No", and how else we might try.
 fn rejected(rest: &[u8]) -> DialError {
-    let methods = Reader::new(rest).string().unwrap_or_default();
-    let methods: String =
-        String::from_utf8_lossy(methods).chars().filter(|c| !c.is_control()).take(200).collect();
+    let methods = one_line(Reader::new(rest).string().unwrap_or_default(), 200);
     let message = format!("the key is not accepted; methods that can continue: {methods}");
     DialError::Rejected(UpstreamReport { sql_state: None, number: None, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::UpstreamAddress;
+    use crate::ssh::HostKeys;
+
+    #[tokio::test]
+    async fn a_silent_host_meets_the_deadline() {
+        // It is connected to by the kernel, and nobody ever answers.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint {
+            address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port },
+            tls: None,
+            credential: Credential::Ssh { key: SshKey::generate().unwrap(), certificate: None },
+            settings: Vec::new(),
+            replication_allowed: false,
+            local_infile_allowed: false,
+            ssh: Some(SshTerms { host_keys: HostKeys::default(), allowed: Allowed::default() }),
+        };
+        let login = Login {
+            user: "alice".into(),
+            database: None,
+            replication: crate::Replication::None,
+            carried: crate::Carried::default(),
+        };
+        let limit = Duration::from_millis(100);
+        let error = dial(&endpoint, &login, limit).await.unwrap_err();
+        assert!(matches!(error, DialError::Deadline(met) if met == limit), "{error:?}");
+    }
 }

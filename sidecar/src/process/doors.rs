@@ -27,13 +27,16 @@ use crate::{
     listener, probe,
     session::{CancelJudge, Door},
     tls::{self, ServerCertificate},
-    upstream::{CertificateCache, Roots, Upstream},
+    upstream::{KeepFresh, Roots, Upstream},
 };
 
 /// From accept to the whole login request.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// The same for SSH, whose client may have to ask its user for the passphrase of a key, or to unlock an agent.
+/// The same for SSH, whose client may have to ask its user for the passphrase of a key, or to unlock an agent. How many
+/// may take so long at once is for [`Admission`] to say. Codes have time of their own.
 const SSH_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+/// For the login at a host, which may look up names and ask its own directory before it answers.
+const SSH_DIAL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A door, by what is spoken there.
 #[derive(Clone)]
@@ -60,7 +63,7 @@ impl AnyDoor {
         }
     }
 
-    fn certificates(&self) -> Option<Arc<CertificateCache>> {
+    fn certificates(&self) -> Option<Arc<dyn KeepFresh>> {
         match self {
             Self::Postgres(door) => door.upstream.certificates(),
             Self::Mysql(door) => door.upstream.certificates(),
@@ -116,8 +119,7 @@ impl<'a> Doors<'a> {
         let doors = targets.iter().map(|target| self.make(target)).collect::<Result<Vec<_>, _>>()?;
         let certificates: Vec<_> = doors.iter().filter_map(AnyDoor::certificates).collect();
         for cache in &certificates {
-            let (cache, stop) = (Arc::clone(cache), self.core.background.clone());
-            self.core.tasks.spawn(async move { cache.keep_fresh(stop).await });
+            self.core.tasks.spawn(Arc::clone(cache).keep_fresh(self.core.background.clone()));
         }
         let _ = self.core.status.certificates.set(certificates);
         let _ = self.core.status.doors.set(doors.clone());
@@ -154,7 +156,7 @@ impl<'a> Doors<'a> {
     }
 
     fn make(&self, target: &TargetConfig) -> Result<AnyDoor, StartError> {
-        let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
+        let limits = limits(target.protocol);
         Ok(match target.protocol {
             Protocol::Postgres => {
                 let judge = self.judge(target);
@@ -174,7 +176,6 @@ impl<'a> Doors<'a> {
             }
             Protocol::Ssh => {
                 let host = self.host.clone().ok_or(StartError::NoHostKey)?;
-                let limits = Limits { handshake: SSH_HANDSHAKE_DEADLINE, ..limits };
                 let replica = Arc::clone(&self.core.replica);
                 let protocol = Ssh::new(host, Arc::clone(&self.ssh), limits)
                     .with_known_authorities(move |authority| is_ours(&replica, authority));
@@ -236,10 +237,34 @@ impl<'a> Doors<'a> {
     }
 }
 
+/// How long peers may keep us waiting.
+fn limits(protocol: Protocol) -> Limits {
+    let limits = Limits { handshake: HANDSHAKE_DEADLINE, ..Limits::default() };
+    match protocol {
+        Protocol::Postgres | Protocol::Mysql => limits,
+        Protocol::Ssh => Limits { handshake: SSH_HANDSHAKE_DEADLINE, dial: SSH_DIAL_DEADLINE, ..limits },
+    }
+}
+
 /// Does this authority, in its wire form, vouch for users of this cluster?
 fn is_ours(replica: &Replica, authority: &[u8]) -> bool {
     let snapshot = replica.snapshot();
     let mut known = snapshot.ssh_user_authorities().iter();
     // Before the replica is complete nobody is known, and whoever comes is told so rather than passed over.
     !snapshot.is_ready() || known.any(|key| key.to_bytes().is_ok_and(|key| key == authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_and_hosts_of_ssh_have_a_minute_and_programs_do_not() {
+        let minute = Duration::from_secs(60);
+        let ssh = limits(Protocol::Ssh);
+        assert_eq!((ssh.handshake, ssh.dial), (minute, minute));
+        for protocol in [Protocol::Postgres, Protocol::Mysql] {
+            assert!(limits(protocol).handshake < minute && limits(protocol).dial < minute);
+        }
+    }
 }

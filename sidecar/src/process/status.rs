@@ -11,7 +11,7 @@ use crate::{
     health::{NotReady, Watched},
     metrics::Metrics,
     recording::Recordings,
-    upstream::CertificateCache,
+    upstream::KeepFresh,
 };
 
 /// What the health page looks at.
@@ -21,7 +21,7 @@ pub(super) struct Status {
     pub(super) recordings: Arc<Recordings>,
     pub(super) draining: CancellationToken,
     pub(super) shipped: Arc<Shipped>,
-    pub(super) certificates: OnceLock<Vec<Arc<CertificateCache>>>,
+    pub(super) certificates: OnceLock<Vec<Arc<dyn KeepFresh>>>,
     pub(super) doors: OnceLock<Vec<AnyDoor>>,
 }
 

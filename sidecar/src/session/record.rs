@@ -18,7 +18,10 @@ impl Whom {
 }
 
 pub(super) fn ending(outcome: &Result<Transferred, RelayError>, closed: Option<&'static str>) -> Ending {
-    let by_itself = !matches!(outcome, Ok(Transferred { end: End::Refused(_), .. }));
+    let by_itself = match outcome {
+        Ok(transferred) => !matches!(transferred.end, End::Refused(_)),
+        Err(error) => !matches!(error.fault, RelayFault::ClientOverdue(_) | RelayFault::UpstreamOverdue(_)),
+    };
     let (transferred, reason) = match outcome {
         Ok(transferred) => {
             let reason = match transferred.end {
@@ -32,6 +35,8 @@ pub(super) fn ending(outcome: &Result<Transferred, RelayError>, closed: Option<&
             let reason = match error.fault {
                 RelayFault::Client(_) => "client_failed",
                 RelayFault::Upstream(_) => "upstream_failed",
+                RelayFault::ClientOverdue(_) => "client_overdue",
+                RelayFault::UpstreamOverdue(_) => "upstream_overdue",
                 RelayFault::Malformed(_) => "malformed",
                 RelayFault::TapClosed => "audit_failed",
             };
@@ -56,5 +61,25 @@ impl<'a> Active<'a> {
 impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.0.active.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_side_that_kept_us_waiting_was_left_by_us() {
+        let late = || io::Error::from(io::ErrorKind::TimedOut);
+        for (fault, reason, by_itself) in [
+            (RelayFault::ClientOverdue(late()), "client_overdue", false),
+            (RelayFault::UpstreamOverdue(late()), "upstream_overdue", false),
+            (RelayFault::Client(late()), "client_failed", true),
+        ] {
+            let ending = ending(&Err(RelayError { transferred: Transferred::default(), fault }), None);
+            assert_eq!((ending.reason, ending.by_itself), (reason, by_itself));
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The way to a host's sshd: what proves that it is the right one, what we prove to it, and what a session there may do.
 //!
-//! A certificate is made for each account and person, so that the host's own log names the person; it is kept for as long as
-//! it is good, so that after a person's first session no call to authd lies on the way in.
+//! A certificate is made for each account and person, so that the host's own log names the person.
 
 use std::{error::Error, fs, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
 
@@ -9,16 +8,15 @@ use auth::{
     identity::{TargetName, UserName},
     policy::SessionOptions,
 };
-use moka::future::Cache;
 use protocols::{
     Allowed, Credential, SshTerms, UpstreamAddress,
     ssh::{HostKeys, SshKey},
 };
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::task::spawn_blocking;
 
 use super::{
-    CredentialError, UpstreamError, Whose,
-    certificate::{ISSUE_DEADLINE, MARGIN, MAX_USERS, shared},
+    CredentialError, KeepFresh, UpstreamError, Whose,
+    fresh::{Fresh, Make},
 };
 use crate::config::{CredentialSource, SshUpstream, UpstreamConfig, read_secret};
 
@@ -51,17 +49,33 @@ pub(super) struct Node {
 
 enum Credentials {
     Key(PathBuf),
-    Certificates { target: TargetName, issuer: Arc<dyn IssueSsh>, ready: Cache<(String, String), Arc<Ready>> },
+    Certificates(Arc<Fresh<SshCertificates>>),
 }
 
-struct Ready {
-    key: SshKey,
-    issued: IssuedSsh,
+/// SSH certificates, each with its key.
+struct SshCertificates(Arc<dyn IssueSsh>);
+
+/// For whom a certificate is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Account {
+    login: String,
+    user: UserName,
 }
 
-impl Ready {
-    fn is_usable(&self, now: SystemTime) -> bool {
-        self.issued.not_after.checked_sub(MARGIN).is_some_and(|end| now < end)
+impl Make for SshCertificates {
+    type Whose = Account;
+    type Made = Arc<(SshKey, Vec<u8>)>;
+
+    async fn make(
+        &self,
+        target: &TargetName,
+        Account { login, user }: &Account,
+    ) -> Result<(Self::Made, SystemTime), CredentialError> {
+        let key = SshKey::generate().map_err(|error| CredentialError::SshKey(Arc::new(error)))?;
+        let issued = self.0.issue_ssh(target, login, user, key.public().to_vec()).await;
+        let IssuedSsh { certificate, not_after } =
+            issued.map_err(|error| CredentialError::Issue(error.into()))?;
+        Ok((Arc::new((key, certificate)), not_after))
     }
 }
 
@@ -74,7 +88,7 @@ impl Node {
         let credentials = match &config.credential {
             CredentialSource::SshKeyFile(path) => Credentials::Key(path.clone()),
             // The configuration's own check leaves the certificate.
-            _ => Credentials::Certificates { target: target.clone(), issuer, ready: Cache::new(MAX_USERS) },
+            _ => Credentials::Certificates(Fresh::new(target.clone(), SshCertificates(issuer))),
         };
         Ok(Self { host_keys: host_keys(&config.ssh, &config.address)?, credentials })
     }
@@ -90,33 +104,22 @@ impl Node {
             Credentials::Key(path) => {
                 Ok(Credential::Ssh { key: read_key(path.clone()).await?, certificate: None })
             }
-            Credentials::Certificates { target, issuer, ready } => {
-                let (name, now) = ((whose.login.to_owned(), whose.user.to_string()), SystemTime::now());
-                if ready.get(&name).await.is_some_and(|ready| !ready.is_usable(now)) {
-                    ready.invalidate(&name).await;
-                }
-                let ready = ready.try_get_with(name, issue(target, &**issuer, whose)).await;
-                let ready = ready.map_err(|error| shared(&error))?;
-                let certificate = Some(ready.issued.certificate.clone());
-                Ok(Credential::Ssh { key: ready.key.clone(), certificate })
+            Credentials::Certificates(certificates) => {
+                let account = Account { login: whose.login.to_owned(), user: whose.user.clone() };
+                let ready = certificates.one(&account).await?;
+                let (key, certificate) = (*ready).clone();
+                Ok(Credential::Ssh { key, certificate: Some(certificate) })
             }
         }
     }
-}
 
-/// Sessions that wait for the same wait for one call.
-async fn issue(
-    target: &TargetName,
-    issuer: &dyn IssueSsh,
-    whose: Whose<'_>,
-) -> Result<Arc<Ready>, CredentialError> {
-    let key = SshKey::generate().map_err(|error| CredentialError::SshKey(Arc::new(error)))?;
-    let issued = issuer.issue_ssh(target, whose.login, whose.user, key.public().to_vec());
-    let issued = timeout(ISSUE_DEADLINE, issued)
-        .await
-        .map_err(|_| CredentialError::Deadline)?
-        .map_err(|error| CredentialError::Issue(error.into()))?;
-    Ok(Arc::new(Ready { key, issued }))
+    /// Its certificates, which somebody must keep fresh.
+    pub(super) fn certificates(&self) -> Option<Arc<dyn KeepFresh>> {
+        match &self.credentials {
+            Credentials::Key(_) => None,
+            Credentials::Certificates(certificates) => Some(Arc::clone(certificates) as Arc<dyn KeepFresh>),
+        }
+    }
 }
 
 async fn read_key(path: PathBuf) -> Result<SshKey, CredentialError> {
@@ -165,3 +168,6 @@ fn allowed(options: &SessionOptions) -> Allowed {
         max_channels: options.max_sessions.unwrap_or(u32::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests;

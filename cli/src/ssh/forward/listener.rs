@@ -10,11 +10,9 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Dynamic, Listen, Local, Target, pump::pump, socks};
+use super::{Dynamic, Listen, Local, Target, Way, pump::pump, socks};
 use crate::{report::eprint_line, ssh::SshConnection};
 
-/// A SOCKS client that has not said where it wants to go after this long does not want to go anywhere.
-const SOCKS_DEADLINE: Duration = Duration::from_secs(30);
 /// Connections at the same time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 1000;
 /// A pause after a failed accept (no file descriptors left), so that the loop does not spin.
@@ -26,13 +24,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ListenError {
     listen: String,
     source: io::Error,
-}
-
-/// Where the connections of one listener lead.
-#[derive(Clone, Debug)]
-enum Way {
-    To(Target),
-    AsTheyAsk,
 }
 
 /// A port or socket that is taken; nothing comes through yet.
@@ -203,7 +194,7 @@ where
         Way::To(Target::Tcp { host, port }) => connection.direct_tcpip(host, *port, origin).await,
         Way::To(Target::Unix(path)) => connection.direct_streamlocal(&path.to_string_lossy()).await,
         Way::AsTheyAsk => {
-            let Ok(Ok(request)) = timeout(SOCKS_DEADLINE, socks::accept(&mut client)).await else { return };
+            let Ok(Ok(request)) = timeout(socks::DEADLINE, socks::accept(&mut client)).await else { return };
             let opened = connection.direct_tcpip(&request.host, request.port, origin).await;
             if socks::answer(&mut client, &request, opened.is_ok()).await.is_err() {
                 return;

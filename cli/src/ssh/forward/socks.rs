@@ -1,12 +1,15 @@
-//! `-D`: a client says where it wants to go, in SOCKS 5 (RFC 1928) or SOCKS 4 and 4a. CONNECT, and no passwords.
+//! `-D`, and `-R` without a destination: a client says where it wants to go, in SOCKS 5 (RFC 1928) or SOCKS 4 and 4a. CONNECT, and no passwords.
 
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// A client that has not said where it wants to go after this long does not want to go anywhere.
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 const SOCKS4: u8 = 4;
 const SOCKS5: u8 = 5;
 const CONNECT: u8 = 1;

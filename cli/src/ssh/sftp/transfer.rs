@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, path::Path};
 
-use tokio::{
-    fs::File,
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter},
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 
 use super::{
     Open, Sftp, SftpError,
@@ -20,33 +17,33 @@ const IN_FLIGHT: usize = 64;
 const DISK_BYTES: usize = 1 << 20;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sftp<S> {
-    /// Copies a file of the node into one of ours, as long as it was (`size`), or to its end where it says 0, as those of
+    /// Copies a file of the node to where it shall go, as long as it was (`size`), or to its end where it says 0, as those of
     /// /proc do; `progress` hears how many bytes have come.
     ///
     /// # Errors
     /// [`SftpError`].
-    pub async fn download(
+    pub async fn download<W: AsyncWrite + Unpin>(
         &mut self,
         from: &Open,
         size: u64,
-        to: File,
+        to: W,
         here: &Path,
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<File, SftpError> {
+    ) -> Result<W, SftpError> {
         let mut waiting = VecDeque::new();
         let copied = self.take_all(from, size, to, here, &mut waiting, progress).await;
         self.settle(waiting, copied).await
     }
 
-    async fn take_all(
+    async fn take_all<W: AsyncWrite + Unpin>(
         &mut self,
         from: &Open,
         size: u64,
-        to: File,
+        to: W,
         here: &Path,
         waiting: &mut VecDeque<(u32, u64)>,
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<File, SftpError> {
+    ) -> Result<W, SftpError> {
         let wrong = |source| SftpError::Here { path: here.to_owned(), source };
         let mut to = BufWriter::with_capacity(DISK_BYTES, to);
         // More at once as more comes: a small file is asked for once.
@@ -121,13 +118,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sftp<S> {
         }
     }
 
-    /// Copies a file of ours into one of the node; `progress` hears how many bytes have been taken there.
+    /// Copies what comes from here into a file of the node; `progress` hears how many bytes have been taken there.
     ///
     /// # Errors
     /// [`SftpError`].
     pub async fn upload(
         &mut self,
-        from: File,
+        from: impl AsyncRead + Unpin,
         here: &Path,
         to: &Open,
         progress: &mut (dyn FnMut(u64) + Send),
@@ -139,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sftp<S> {
 
     async fn give_all(
         &mut self,
-        from: File,
+        from: impl AsyncRead + Unpin,
         here: &Path,
         to: &Open,
         waiting: &mut VecDeque<(u32, u64)>,

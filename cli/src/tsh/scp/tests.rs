@@ -148,6 +148,64 @@ async fn what_cannot_be_copied_is_counted_and_the_rest_is_copied() {
     assert!(copying(there.path(), false, false).await.up(&several, Path::new("x")).await.is_err());
 }
 
+/// From the node with the one home to that with the other.
+async fn across(
+    from: &Path,
+    to: &Path,
+    recursive: bool,
+    preserve: bool,
+) -> Across<Join<ChildStdout, ChildStdin>> {
+    let same_host = from == to;
+    let from = copying(from, recursive, preserve).await.sftp;
+    Across { from, to: copying(to, recursive, preserve).await, same_host }
+}
+
+#[tokio::test]
+async fn a_tree_goes_from_one_node_to_another() {
+    let Places { here: one, there: other } = places();
+    tree(one.path());
+    let copy = across(one.path(), other.path(), true, false).await;
+    assert_eq!(copy.copy(&["d".into()], Path::new("new")).await.unwrap(), 0);
+    same(&one.path().join("d"), &other.path().join("new"));
+    // Into what is there, by a pattern, with times and modes.
+    let copy = across(one.path(), other.path(), true, true).await;
+    assert_eq!(copy.copy(&["?".into()], Path::new("new")).await.unwrap(), 0);
+    same(&one.path().join("d"), &other.path().join("new/d"));
+    let times = |path: &Path| fs::metadata(path).unwrap().mtime();
+    let (from, to) = (one.path().join("d/a"), other.path().join("new/d/a"));
+    assert_eq!((mode(&from), times(&from)), (mode(&to), times(&to)));
+}
+
+#[tokio::test]
+async fn what_one_of_two_nodes_refuses_is_told_and_the_rest_goes_on() {
+    let Places { here: one, there: other } = places();
+    for name in ["a", "b", "c"] {
+        fs::write(one.path().join(name), vec![7; 300_000]).unwrap();
+    }
+    // A directory is in the way of one of them.
+    fs::create_dir_all(other.path().join("to/b")).unwrap();
+    let copy = across(one.path(), other.path(), false, false).await;
+    let paths: Vec<PathBuf> = ["a", "b", "missing", "c"].map(Into::into).into();
+    assert_eq!(copy.copy(&paths, Path::new("to")).await.unwrap(), 2);
+    for name in ["a", "c"] {
+        assert_eq!(fs::read(other.path().join("to").join(name)).unwrap(), vec![7; 300_000]);
+    }
+    let copy = across(one.path(), other.path(), false, false).await;
+    assert!(copy.copy(&paths, Path::new("nowhere")).await.is_err(), "several files, and no directory");
+}
+
+#[tokio::test]
+async fn a_file_that_would_be_copied_onto_itself_is_kept() {
+    let Places { here: one, .. } = places();
+    fs::write(one.path().join("a"), "kept").unwrap();
+    let copy = across(one.path(), one.path(), false, false).await;
+    assert_eq!(copy.copy(&["a".into()], Path::new("./a")).await.unwrap(), 1);
+    assert_eq!(fs::read(one.path().join("a")).unwrap(), b"kept");
+    let copy = across(one.path(), one.path(), false, false).await;
+    assert_eq!(copy.copy(&["a".into()], Path::new("b")).await.unwrap(), 0);
+    assert_eq!(fs::read(one.path().join("b")).unwrap(), b"kept");
+}
+
 #[tokio::test]
 async fn a_loop_of_links_has_an_end() {
     let Places { here, there } = places();
@@ -176,7 +234,8 @@ fn what_makes_no_sense_is_told() {
     };
     assert!(copy(&["a", "h:b"]).is_none());
     assert!(copy(&["h:a", "b"]).is_none());
-    for wrong in [&["a", "b"][..], &["h:a", "h:b"], &["a", "h:b", "c"]] {
+    assert!(copy(&["h:a", "i:b", "j:c"]).is_none());
+    for wrong in [&["a", "b"][..], &["a", "h:b", "i:c"], &["a", "h:b", "c"]] {
         assert!(copy(wrong).is_some(), "{wrong:?}");
     }
 }

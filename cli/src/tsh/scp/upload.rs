@@ -73,26 +73,35 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
         depth: usize,
     ) -> Result<(), SftpError> {
         let here = |source| SftpError::Here { path: from.to_owned(), source };
-        let mode = permissions(metadata);
-        let made = match self.sftp.make_directory(to, mode | 0o700).await {
-            Ok(()) => true,
-            Err(error) if error.is_final() => return Err(error),
-            // Servers do not say why: it is there already, or it cannot be made.
-            Err(error) => match self.sftp.stat(to).await {
-                Ok(attributes) if attributes.kind() == FileKind::Directory => false,
-                _ => return Err(error),
-            },
-        };
+        let made = self.enter(to, permissions(metadata)).await?;
         let mut entries = fs::read_dir(from).map_err(here)?.collect::<Result<Vec<_>, _>>().map_err(here)?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let copied = self.put(entry.path(), to.join(entry.file_name()), depth + 1).await;
             self.passed(copied)?;
         }
+        self.leave(to, made, kept(metadata)).await
+    }
+
+    /// Makes a directory of the node that can be written to for now. Whether it was not there before.
+    pub(super) async fn enter(&mut self, to: &Path, mode: u32) -> Result<bool, SftpError> {
+        match self.sftp.make_directory(to, mode | 0o700).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_final() => Err(error),
+            // Servers do not say why: it is there already, or it cannot be made.
+            Err(error) => match self.sftp.stat(to).await {
+                Ok(attributes) if attributes.kind() == FileKind::Directory => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Nothing more goes into it: from now on it is as it shall be.
+    pub(super) async fn leave(&mut self, to: &Path, made: bool, kept: Attributes) -> Result<(), SftpError> {
         if self.preserve {
-            self.sftp.set(to, kept(metadata)).await?;
-        } else if made && mode & 0o700 != 0o700 {
-            self.sftp.set(to, Attributes { mode: Some(mode), ..Attributes::default() }).await?;
+            self.sftp.set(to, kept).await?;
+        } else if made && kept.mode.is_some_and(|mode| mode & 0o700 != 0o700) {
+            self.sftp.set(to, Attributes { mode: kept.mode, ..Attributes::default() }).await?;
         }
         Ok(())
     }

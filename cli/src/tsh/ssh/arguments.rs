@@ -16,12 +16,19 @@ pub(in crate::tsh) struct Ssh {
     /// Forward a port here to an address as the node reaches it: `[bind:]port:host:hostport`
     #[arg(short = 'L', long = "forward", value_name = "SPEC")]
     pub(super) local: Vec<String>,
-    /// Forward a port at the node to an address as this machine reaches it: `[bind:]port:host:hostport`
+    /// Forward a port at the node to an address as this machine reaches it: `[bind:]port:host:hostport`; without the
+    /// address, to wherever SOCKS clients there ask
     #[arg(short = 'R', long = "remote-forward", value_name = "SPEC")]
     pub(super) remote: Vec<String>,
     /// Forward whatever SOCKS clients ask for: `[bind:]port`
     #[arg(short = 'D', long = "dynamic-forward", value_name = "SPEC")]
     pub(super) dynamic: Vec<String>,
+    /// X11 is not forwarded here
+    #[arg(short = 'X', hide = true)]
+    pub(super) x11: bool,
+    /// X11 is not forwarded here
+    #[arg(short = 'Y', hide = true)]
+    pub(super) trusted_x11: bool,
     /// Run nothing: for forwarded ports
     #[arg(short = 'N', long)]
     pub(super) no_command: bool,

@@ -52,6 +52,15 @@ fn a_terminal_is_for_shells_unless_it_is_asked_for() {
 }
 
 #[test]
+fn what_tsh_does_not_forward_is_refused_with_what_does() {
+    for flag in ["-X", "-Y"] {
+        let refused = asked(&[flag, "h"]).err().unwrap().to_string();
+        assert!(refused.contains("ssh -X") && refused.contains("tsh config"), "{refused}");
+    }
+    assert_eq!(asked(&["-R", "8080", "h"]).unwrap().remote.len(), 1, "wherever SOCKS clients ask");
+}
+
+#[test]
 fn flags_are_ssh_s_and_what_is_unknown_is_a_mistake() {
     let asked_for =
         asked(&["-A", "-p", "22", "-L", "1:a:2", "-R", "3:b:4", "-D", "5", "-o", "Port=9", "h"]).unwrap();

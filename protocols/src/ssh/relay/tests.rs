@@ -17,6 +17,9 @@ use crate::endpoint::UpstreamAddress;
 use crate::ssh::{HostIdentity, HostKeys, SshKey, upstream};
 use crate::{Credential, Endpoint, Login, SshTerms, TapClosed, Verdict};
 
+mod lent;
+mod new_keys;
+
 /// A tap that remembers, and can be closed.
 #[derive(Clone, Default)]
 struct Seen(Arc<Lock<Vec<String>>>, Arc<AtomicBool>);
@@ -85,7 +88,7 @@ async fn begin<S>(plan: Plan, near: DuplexStream, far: S) -> Begun
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Plan { allowed, banner, renew } = plan;
+    let Plan { allowed, banner, renewal } = plan;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (upstream_identity, host_keys) = identity();
@@ -113,7 +116,7 @@ where
     let (client, front) = tokio::join!(Transport::connect(near, &known), Transport::accept(far, &identity));
     let (client, front) = (client.unwrap(), front.unwrap().unwrap());
     let limits = Limits { close: Duration::from_millis(200), ..Limits::default() };
-    let terms = Terms { allowed, limits, renew };
+    let terms = Terms { allowed, limits, renewal };
     let seen = Seen::default();
     let (end, ended) = oneshot::channel();
     let ended = async move {
@@ -130,12 +133,12 @@ where
 struct Plan {
     allowed: Allowed,
     banner: Vec<u8>,
-    renew: u64,
+    renewal: Renewal,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { allowed: Allowed::everything(), banner: Vec::new(), renew: 1 << 30 }
+        Self { allowed: Allowed::everything(), banner: Vec::new(), renewal: Renewal::default() }
     }
 }
 
@@ -230,6 +233,15 @@ fn exec(recipient: u32, command: &[u8]) -> Vec<u8> {
     let mut rest = Vec::new();
     rest.put_string(command);
     request(recipient, b"exec", true, &rest)
+}
+
+/// What a request for a terminal says.
+fn terminal() -> Vec<u8> {
+    let mut rest = Vec::new();
+    rest.put_string(b"xterm");
+    rest.extend([0; 16]);
+    rest.put_string(b"");
+    rest
 }
 
 fn data(recipient: u32, bytes: &[u8]) -> Vec<u8> {
@@ -510,6 +522,25 @@ async fn sftp_that_cannot_be_followed_ends_the_session() {
 }
 
 #[tokio::test]
+async fn what_could_be_followed_of_sftp_is_seen_before_the_end() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let mut rest = Vec::new();
+    rest.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
+    wire.host_hears(&request(90, b"subsystem", true, &rest)).await;
+    // REMOVE of /a, to which the host says yes, and then something else.
+    let mut remove = vec![0, 0, 0, 11, 13, 0, 0, 0, 1];
+    remove.put_string(b"/a");
+    wire.client.send(&data(0, &remove)).await.unwrap();
+    wire.host_hears(&data(90, &remove)).await;
+    let yes = [&[0, 0, 0, 9, 101, 0, 0, 0, 1, 0, 0, 0, 0][..], &[0xff; 4]].concat();
+    wire.host.send(&data(0, &yes)).await.unwrap();
+    assert_eq!(wire.goodbye().await, "the host has broken the protocol");
+    assert!(wire.seen.has("operation: Remove") && wire.seen.has("outcome: Done"));
+}
+
+#[tokio::test]
 async fn one_thing_is_started_in_a_channel_unless_the_host_has_refused_it() {
     let mut wire = Wire::new().await;
     wire.channel().await;
@@ -531,6 +562,41 @@ async fn one_thing_is_started_in_a_channel_unless_the_host_has_refused_it() {
         wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
     }
     assert!(wire.seen.has("allowed: false, action: Exec"));
+}
+
+#[tokio::test]
+async fn what_a_terminal_shows_is_seen_whatever_the_host_says_to_its_request() {
+    let rest = terminal();
+    let answers = [None, Some(CHANNEL_SUCCESS), Some(CHANNEL_FAILURE)];
+    for (answer, want_reply) in answers.into_iter().map(|answer| (answer, true)).chain([(None, false)]) {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        wire.client.send(&request(0, b"pty-req", want_reply, &rest)).await.unwrap();
+        wire.host_hears(&request(90, b"pty-req", want_reply, &rest)).await;
+        if let Some(answer) = answer {
+            wire.host.send(&message::about(answer, 0)).await.unwrap();
+            wire.client_hears(&message::about(answer, 70)).await;
+        }
+        wire.client.send(&request(0, b"shell", false, &[])).await.unwrap();
+        wire.host_hears(&request(90, b"shell", false, &[])).await;
+        wire.host.send(&data(0, b"$ ")).await.unwrap();
+        wire.client_hears(&data(70, b"$ ")).await;
+        assert!(wire.seen.has("action: Output"), "{answer:?} {want_reply}");
+    }
+}
+
+#[tokio::test]
+async fn what_runs_without_a_terminal_does_not_get_one_later() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    wire.client.send(&exec(0, b"sh")).await.unwrap();
+    wire.host_hears(&exec(90, b"sh")).await;
+    wire.host.send(&message::about(CHANNEL_SUCCESS, 0)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_SUCCESS, 70)).await;
+    let rest = terminal();
+    wire.client.send(&request(0, b"pty-req", true, &rest)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    assert!(wire.seen.has("allowed: false, action: Pty"));
 }
 
 #[tokio::test]
@@ -616,33 +682,6 @@ impl AsyncWrite for Clinging {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
-}
-
-#[tokio::test]
-async fn a_client_that_never_agrees_to_new_keys_does_not_go_on_under_the_old_ones() {
-    let mut wire = Wire::planned(Plan { renew: 64 * 1024, ..Plan::default() }).await;
-    wire.channel().await;
-    let much = {
-        let mut packet = vec![message::IGNORE];
-        packet.put_string(&[7; 200_000]);
-        packet
-    };
-    let Wire { client: Transport { mut incoming, mut outgoing, .. }, host, session, .. } = wire;
-    let sending = async {
-        loop {
-            outgoing.put(&much)?;
-            outgoing.flush().await?;
-        }
-    };
-    let stopped: Result<(), SshFault> = timeout(LONG, sending).await.expect("it is stopped");
-    assert!(stopped.is_err());
-    incoming.receive().await.unwrap();
-    assert_eq!(incoming.payload().first(), Some(&message::KEXINIT));
-    incoming.receive().await.unwrap();
-    let [message::DISCONNECT, rest @ ..] = incoming.payload() else { panic!("no goodbye") };
-    assert!(disconnected(rest).to_string().contains("no answer to a key exchange"));
-    drop((incoming, outgoing, host));
-    assert!(matches!(session.await.unwrap().unwrap_err().fault, RelayFault::Malformed(_)));
 }
 
 #[tokio::test]

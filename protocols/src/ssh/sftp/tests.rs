@@ -1,3 +1,4 @@
+use super::heads::HEAD;
 use super::*;
 use crate::ssh::wire::Put;
 
@@ -52,7 +53,7 @@ fn conversation() -> (Vec<u8>, Vec<u8>) {
 }
 
 fn done(operation: SftpOperation, path: &[u8], target: Option<&[u8]>, outcome: SftpOutcome) -> Done {
-    Done { operation, path: path.to_vec(), target: target.map(<[u8]>::to_vec), read: 0, written: 0, outcome }
+    Done::change(operation, path.to_vec(), target.map(<[u8]>::to_vec), outcome)
 }
 
 fn expected() -> Vec<Done> {
@@ -131,6 +132,7 @@ fn neither_requests_nor_files_pile_up() {
         open(&mut view, id).unwrap();
     }
     assert!(open(&mut view, u32::MAX).is_err());
+    assert_eq!(view.end().len(), OPEN + 1, "the last one is on record too");
 }
 
 #[test]
@@ -140,4 +142,94 @@ fn long_paths_are_cut_and_long_messages_take_no_memory() {
     view.asked(&write(2, b"h", 200_000)).unwrap();
     assert!(view.requests.head.capacity() <= 2 * HEAD, "{}", view.requests.head.capacity());
     assert_eq!(view.end(), [done(SftpOperation::Remove, &[b'p'; PATH], None, SftpOutcome::Unfinished)]);
+}
+
+#[test]
+fn names_that_nobody_has_answered_to_are_bounded_by_their_bytes() {
+    let mut view = View::default();
+    let remove = |id| message(number::REMOVE, id, &[&[b'p'; PATH]], &[]);
+    let most = (REMEMBERED / PATH) as u32;
+    for id in 0..most {
+        view.asked(&remove(id)).unwrap();
+    }
+    view.answered(&status(0, OK), &mut Vec::new()).unwrap();
+    view.asked(&remove(most)).unwrap();
+    assert_eq!(view.asked(&remove(most + 1)), Err(Lost("too many SFTP requests at once")));
+    assert_eq!(view.end().len(), most as usize, "none that went on is off the record");
+}
+
+#[test]
+fn names_of_open_files_are_bounded_by_their_bytes_until_they_are_closed() {
+    let mut view = View::default();
+    let open = |view: &mut View, id: u32| {
+        view.asked(&message(number::OPEN, id, &[&[b'p'; 4_000]], &[0; 8]))?;
+        view.answered(&message(number::HANDLE, id, &[&id.to_be_bytes()], &[]), &mut Vec::new())
+    };
+    let opened = (0..).take_while(|id| open(&mut view, *id).is_ok()).count();
+    assert_eq!(opened, REMEMBERED / 4_004);
+    let mut view = View::default();
+    for id in 0..2 * opened as u32 {
+        open(&mut view, 2 * id).unwrap();
+        view.asked(&message(number::CLOSE, 2 * id + 1, &[&(2 * id).to_be_bytes()], &[])).unwrap();
+        view.answered(&status(2 * id + 1, OK), &mut Vec::new()).unwrap();
+    }
+    assert_eq!(view.remembered, 0);
+}
+
+/// Opens `/a` and `/b` as `h` and `i`.
+fn two_open_files() -> View {
+    let mut view = View::default();
+    for (id, path, handle) in [(1, b"/a", b"h"), (2, b"/b", b"i")] {
+        view.asked(&message(number::OPEN, id, &[path], &[0; 8])).unwrap();
+        view.answered(&message(number::HANDLE, id, &[handle], &[]), &mut Vec::new()).unwrap();
+    }
+    view
+}
+
+#[test]
+fn a_handle_that_nobody_has_is_told_as_such() {
+    let mut view = two_open_files();
+    let mut over = Vec::new();
+    view.asked(&message(number::FSETSTAT, 3, &[b"guess"], &[0; 4])).unwrap();
+    view.asked(&copy(4, b"h", b"guess")).unwrap();
+    view.asked(&message(number::FSETSTAT, 5, &[&[b'x'; 1_000]], &[0; 4])).unwrap();
+    view.answered(&[status(3, 4), status(4, OK), status(5, 4)].concat(), &mut over).unwrap();
+    let unknown = |done: Done, handle: &[u8]| Done { unknown_handle: Some(handle.to_vec()), ..done };
+    let failed = SftpOutcome::Failed { code: 4 };
+    assert_eq!(
+        over,
+        [
+            unknown(done(SftpOperation::SetAttributes, b"", None, failed), b"guess"),
+            unknown(done(SftpOperation::Copy, b"/a", None, SftpOutcome::Done), b"guess"),
+            unknown(done(SftpOperation::SetAttributes, b"", None, failed), &[b'x'; HANDLE + 1]),
+        ]
+    );
+}
+
+#[test]
+fn a_handle_that_is_used_before_it_is_known_is_known_when_it_matters() {
+    let mut view = View::default();
+    view.asked(&message(number::OPEN, 1, &[b"/a"], &[0; 8])).unwrap();
+    view.asked(&message(number::FSETSTAT, 2, &[b"h"], &[0; 4])).unwrap();
+    let mut over = Vec::new();
+    view.answered(&message(number::HANDLE, 1, &[b"h"], &[]), &mut over).unwrap();
+    view.answered(&status(2, OK), &mut over).unwrap();
+    assert_eq!(over, [done(SftpOperation::SetAttributes, b"/a", None, SftpOutcome::Done)]);
+}
+
+/// `copy-data` from one open file to another.
+fn copy(id: u32, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut rest = vec![0; 16];
+    rest.put_string(to);
+    rest.extend([0; 8]);
+    message(number::EXTENDED, id, &[b"copy-data", from], &rest)
+}
+
+#[test]
+fn a_copy_on_the_host_names_both_files() {
+    let mut view = two_open_files();
+    let mut over = Vec::new();
+    view.asked(&copy(3, b"h", b"i")).unwrap();
+    view.answered(&status(3, OK), &mut over).unwrap();
+    assert_eq!(over, [done(SftpOperation::Copy, b"/a", Some(b"/b"), SftpOutcome::Done)]);
 }

@@ -225,6 +225,7 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
     stage.forwards(3, SshAction::Signal { name: b"TERM" }).await;
     stage.refuses(4, SshAction::Open(ChannelKind::Session)).await;
     stage.refuses(5, SshAction::Open(ChannelKind::Unknown { name: b"tun@openssh.com" })).await;
+    stage.refuses(6, SshAction::Open(ChannelKind::ForwardedTcpip(forward))).await;
     let (events, _data) = stage.ends().await;
     let seen: Vec<_> = events[1..events.len() - 2]
         .iter()
@@ -243,6 +244,7 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
         ("session.signal", "TTS23I", None),
         ("session.rejected", "T1006W", None),
         ("session.request.refused", "TTS24W", Some(false)),
+        ("port", "T3003E", Some(false)),
     ];
     assert_eq!(seen, expected);
     assert_eq!((&events[1]["addr"], &events[1]["origin"]), (&"[::1]:80".into(), &"127.0.0.1:5".into()));
@@ -258,6 +260,7 @@ async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
             operation: SftpOperation::File,
             path: b"/etc/passwd",
             target: None,
+            unknown_handle: None,
             read,
             written,
             outcome,
@@ -267,7 +270,18 @@ async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
     stage.forwards(0, file(0, 20, SftpOutcome::Done)).await;
     stage.forwards(0, file(0, 0, SftpOutcome::Failed { code: 3 })).await;
     stage.forwards(0, file(5, 0, SftpOutcome::Unfinished)).await;
+    let guessed = SftpEvent {
+        operation: SftpOperation::SetAttributes,
+        path: b"",
+        target: None,
+        unknown_handle: Some(b"guess"),
+        read: 0,
+        written: 0,
+        outcome: SftpOutcome::Failed { code: 4 },
+    };
+    stage.forwards(0, SshAction::Sftp(guessed)).await;
     let (events, _data) = stage.ends().await;
+    assert_eq!((&events[5]["unknown_handle"], &events[5]["code"]), (&"Z3Vlc3M=".into(), &"TS007E".into()));
     let seen: Vec<_> = events[1..5]
         .iter()
         .map(|event| {

@@ -33,6 +33,8 @@ const MAX_NAME_BYTES: usize = 4 * 1024;
 
 /// The words of a refusal by the roles.
 pub(crate) const NOT_ALLOWED: &str = "not allowed by your roles";
+/// Those for a host that opens what nobody has asked it for.
+const NOT_LENT: &str = "the client has not asked the host to listen there, or its roles do not allow it";
 
 /// The part of an event that says what.
 #[derive(Serialize)]
@@ -136,6 +138,9 @@ struct Sftp {
     path_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_path: Option<String>,
+    /// In base64: what stood in the place of a path, and is no open file's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_handle: Option<String>,
     #[serde(skip_serializing_if = "is_zero")]
     bytes_read: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -240,7 +245,9 @@ impl SshBody {
     }
 
     fn port(channel: Option<u32>, allowed: bool, port: Port) -> Self {
-        Self::asked("port", ("T3003I", "T3003E"), channel, allowed, What::Port(port))
+        let no = if port.action == "accept" { NOT_LENT } else { NOT_ALLOWED };
+        let body = Self::asked("port", ("T3003I", "T3003E"), channel, allowed, What::Port(port));
+        Self { error: (!allowed).then_some(no), ..body }
     }
 
     pub(crate) fn sftp(channel: Option<u32>, event: &SftpEvent<'_>) -> Self {
@@ -257,6 +264,7 @@ impl SshBody {
             path: lossy(shown),
             path_base64,
             target_path: event.target.map(text),
+            unknown_handle: event.unknown_handle.map(|handle| STANDARD.encode(handle)),
             bytes_read: event.read,
             bytes_written: event.written,
             status,

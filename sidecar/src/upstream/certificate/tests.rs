@@ -1,4 +1,9 @@
-use std::sync::atomic::AtomicUsize;
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tokio::time::sleep;
 
 use super::*;
 use crate::{
@@ -40,7 +45,8 @@ fn cache(not_after: SystemTime) -> (Arc<CertificateCache>, Arc<Issuer>) {
     let (issued, away) = (AtomicUsize::new(0), AtomicBool::new(false));
     let issuer = Arc::new(Issuer { world, issued, away, not_after });
     let target = TargetName::new("prod-pg").unwrap();
-    (CertificateCache::new(target, Arc::clone(&issuer) as Arc<dyn Issue>, tls), issuer)
+    let certificates = TlsCertificates::new(Arc::clone(&issuer) as Arc<dyn Issue>, tls);
+    (CertificateCache::new(target, certificates), issuer)
 }
 
 fn count(issuer: &Issuer) -> usize {
@@ -53,27 +59,27 @@ async fn sessions_of_one_user_share_one_certificate() {
     let sessions: Vec<_> = (0..50)
         .map(|_| {
             let cache = Arc::clone(&cache);
-            tokio::spawn(async move { cache.config("app").await.unwrap() })
+            tokio::spawn(async move { cache.one(&"app".to_owned()).await.unwrap() })
         })
         .collect();
     for session in sessions {
         session.await.unwrap();
     }
-    cache.config("app").await.unwrap();
+    cache.one(&"app".to_owned()).await.unwrap();
     assert_eq!(count(&issuer), 1);
-    cache.config("other").await.unwrap();
+    cache.one(&"other".to_owned()).await.unwrap();
     assert_eq!(count(&issuer), 2, "another user has another certificate");
 }
 
 #[tokio::test]
 async fn a_used_certificate_is_renewed_in_its_last_third_and_no_session_waits() {
     let (cache, issuer) = cache(in_an_hour());
-    let first = cache.config("app").await.unwrap();
+    let first = cache.one(&"app".to_owned()).await.unwrap();
     cache.renew_due(SystemTime::now() + 30 * MINUTE).await;
     assert_eq!(count(&issuer), 1, "too early");
     cache.renew_due(SystemTime::now() + 41 * MINUTE).await;
     assert_eq!(count(&issuer), 2);
-    let second = cache.config("app").await.unwrap();
+    let second = cache.one(&"app".to_owned()).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
     assert_eq!(count(&issuer), 2, "the session found it ready");
 }
@@ -81,7 +87,7 @@ async fn a_used_certificate_is_renewed_in_its_last_third_and_no_session_waits() 
 #[tokio::test]
 async fn a_certificate_that_nobody_used_since_is_left_to_expire() {
     let (cache, issuer) = cache(in_an_hour());
-    cache.config("app").await.unwrap();
+    cache.one(&"app".to_owned()).await.unwrap();
     cache.renew_due(SystemTime::now() + 41 * MINUTE).await;
     cache.renew_due(SystemTime::now() + 50 * MINUTE).await;
     assert_eq!(count(&issuer), 2);
@@ -90,20 +96,20 @@ async fn a_certificate_that_nobody_used_since_is_left_to_expire() {
 #[tokio::test]
 async fn an_almost_expired_certificate_is_never_used() {
     let (cache, issuer) = cache(SystemTime::now() + MINUTE / 2);
-    cache.config("app").await.unwrap();
-    cache.config("app").await.unwrap();
+    cache.one(&"app".to_owned()).await.unwrap();
+    cache.one(&"app".to_owned()).await.unwrap();
     assert_eq!(count(&issuer), 2);
 }
 
 #[tokio::test]
 async fn when_authd_is_away_the_cached_certificate_still_opens_and_a_new_user_is_refused() {
     let (cache, issuer) = cache(in_an_hour());
-    cache.config("app").await.unwrap();
+    cache.one(&"app".to_owned()).await.unwrap();
     issuer.away.store(true, Ordering::SeqCst);
     cache.renew_due(SystemTime::now() + 41 * MINUTE).await;
-    cache.config("app").await.unwrap();
-    assert!(matches!(cache.config("other").await, Err(CredentialError::Issue(_))));
+    cache.one(&"app".to_owned()).await.unwrap();
+    assert!(matches!(cache.one(&"other".to_owned()).await, Err(CredentialError::Issue(_))));
     // An error is not remembered.
     issuer.away.store(false, Ordering::SeqCst);
-    cache.config("other").await.unwrap();
+    cache.one(&"other".to_owned()).await.unwrap();
 }

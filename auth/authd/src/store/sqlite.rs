@@ -1,8 +1,10 @@
 //! The embedded store: one SQLite file in WAL mode.
 //!
 //! One thread owns the writing connection. It takes what has queued up, commits it in one transaction (`synchronous =
-//! FULL`: the answer means that it is on disk), then tells watchers, so their order is the order of commits. Reads use a
-//! connection of their own and see a consistent moment.
+//! FULL`: the answer means that it is on disk), then tells watchers, so their order is the order of commits. Reads see a
+//! consistent moment. Ranges, which may be long, are read by a thread of their own; single items at once, where they are
+//! asked for: a session certificate takes some twenty of them, each of a few microseconds, and two changes of threads would
+//! cost more.
 
 use std::{
     path::Path,
@@ -44,7 +46,10 @@ enum Command {
 /// The store in one file.
 pub struct Sqlite {
     commands: mpsc::Sender<Command>,
+    /// For ranges.
     reader: Arc<Mutex<Connection>>,
+    /// For single items: never held for long.
+    points: Mutex<Connection>,
     changes: broadcast::Sender<Change>,
     clock: Clock,
 }
@@ -57,7 +62,7 @@ impl Sqlite {
     pub fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
         let writer = connect(path)?;
         writer.execute_batch(SCHEMA)?;
-        let reader = connect(path)?;
+        let (reader, points) = (connect(path)?, connect(path)?);
         let (commands, queue) = mpsc::channel(QUEUE);
         let (changes, _) = broadcast::channel(WATCH_BACKLOG);
         let thread = Writer { connection: writer, changes: changes.clone(), clock: clock.clone() };
@@ -65,7 +70,13 @@ impl Sqlite {
             .name("store-writer".to_owned())
             .spawn(move || thread.run(queue))
             .map_err(|_| StoreError::Closed)?;
-        Ok(Self { commands, reader: Arc::new(Mutex::new(reader)), changes, clock })
+        Ok(Self {
+            commands,
+            reader: Arc::new(Mutex::new(reader)),
+            points: Mutex::new(points),
+            changes,
+            clock,
+        })
     }
 
     /// Removes what has expired; called every [`super::SWEEP_INTERVAL`].
@@ -90,8 +101,10 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
-        let (key, now) = (key.to_owned(), millis(self.clock.now()));
-        self.reading(move |connection| Ok(live_item(connection, &key, now)?))
+        Box::pin(async move {
+            let points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(live_item(&points, key, millis(self.clock.now()))?)
+        })
     }
 
     fn range<'a>(&'a self, prefixes: &'a [String]) -> BoxFuture<'a, Result<Range, StoreError>> {

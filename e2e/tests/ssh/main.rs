@@ -9,6 +9,7 @@ mod mfa;
 mod recordings;
 mod roles;
 mod session;
+mod sshfs;
 mod stage;
 mod trail;
 mod tsh;

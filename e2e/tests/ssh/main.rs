@@ -13,3 +13,4 @@ mod sshfs;
 mod stage;
 mod trail;
 mod tsh;
+mod x11;

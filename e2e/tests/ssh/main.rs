@@ -13,4 +13,5 @@ mod sshfs;
 mod stage;
 mod trail;
 mod tsh;
+mod upstream;
 mod x11;

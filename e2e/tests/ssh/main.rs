@@ -7,6 +7,7 @@ mod forwards;
 mod live;
 mod mfa;
 mod recordings;
+mod renewal;
 mod roles;
 mod session;
 mod sshfs;

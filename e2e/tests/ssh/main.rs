@@ -3,6 +3,7 @@
 
 mod clients;
 mod copies;
+mod exact;
 mod forwards;
 mod live;
 mod mfa;

@@ -3,6 +3,7 @@
 
 mod clients;
 mod copies;
+mod editors;
 mod exact;
 mod forwards;
 mod live;

@@ -154,6 +154,8 @@ fn a_key_from_a_file_logs_in_where_the_host_takes_it_and_can_be_changed_in_place
     world.sshd.authorize(&key(&file)?)?;
     assert_eq!(world.ssh(&sidecar)?.run("echo again")?.output()?, "again\n");
 
+    fs::write(&file, "no key")?;
+    does_not(&world, stand(&world, options("damaged"))?, NO_LOGIN, "no_key", "cannot read a key from")?;
     fs::remove_file(&file)?;
-    does_not(&world, stand(&world, options("without"))?, NO_LOGIN, "no_password", "cannot read the file")
+    does_not(&world, stand(&world, options("without"))?, NO_LOGIN, "no_key", "cannot read a key from")
 }

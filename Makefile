@@ -22,7 +22,7 @@ build: ## Build everything, tests included
 	cargo build $(SELECTION) --all-targets
 
 test: build ## Run every test: units, documentation, and whole stories with the built programs
-	@scripts/install.sh cc postgresql mariadb openssh browser clients nextest
+	@scripts/install.sh cc postgresql mariadb openssh ssh-clients browser clients nextest
 	cargo test $(SELECTION) --doc --quiet
 	cargo nextest run $(SELECTION)
 

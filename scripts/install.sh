@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh browser clients nextest`. Nothing is done for
-# what is there already.
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh ssh-clients browser clients nextest`. Nothing
+# is done for what is there already.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -62,6 +62,11 @@ has_openssh() {
     done
 }
 
+# Clients that are not OpenSSH's: a file system by SFTP, and the C library that others are built on.
+has_ssh_clients() {
+    command -v sshfs >/dev/null && command -v fusermount3 >/dev/null && pkg-config --exists libssh 2>/dev/null
+}
+
 # Clients in other languages, the databases' and SSH's, pinned below e2e/clients, installed below target/clients. A stamp
 # names what was installed: another version in a pinned list installs anew.
 clients() {
@@ -98,6 +103,7 @@ for wanted in "$@"; do
     mariadb) has_mariadb || apt "MariaDB" mariadb-server mariadb-client ;;
     browser) has_browser || apt "Chromium with its driver" chromium chromium-driver ;;
     mmdebstrap) command -v mmdebstrap >/dev/null || apt "mmdebstrap" mmdebstrap ;;
+    ssh-clients) has_ssh_clients || apt "sshfs, or libssh's headers," sshfs libssh-dev pkg-config ;;
     openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client xauth rsync git ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;

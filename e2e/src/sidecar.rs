@@ -38,6 +38,10 @@ pub struct SidecarOptions {
     pub mysql_server_version: Option<String>,
     /// The host key of an upstream that speaks SSH.
     pub host_key: Option<String>,
+    /// In its place, or beside it: the authority of such an upstream's certificate.
+    pub host_authority: Option<String>,
+    /// The name that this certificate must be for, where the host in `uri` is not it.
+    pub host_name: Option<String>,
     /// A file with a private key for such an upstream, in place of a certificate.
     pub key_file: Option<PathBuf>,
 }
@@ -58,6 +62,8 @@ impl SidecarOptions {
         flags.extend(password_file.iter().map(|file| format!("--upstream-password-file={}", file.display())));
         flags.extend(mysql_server_version.iter().map(|version| format!("--mysql-server-version={version}")));
         flags.extend(self.host_key.iter().map(|key| format!("--upstream-host-key={key}")));
+        flags.extend(self.host_authority.iter().map(|key| format!("--upstream-host-ca={key}")));
+        flags.extend(self.host_name.iter().map(|name| format!("--upstream-host-name={name}")));
         flags.extend(self.key_file.iter().map(|file| format!("--upstream-key-file={}", file.display())));
         flags
     }
@@ -151,6 +157,8 @@ pub fn guard<D: Guarded>(name: &str, labels: &str, database: &D) -> SidecarOptio
         parameter_values: true,
         mysql_server_version: None,
         host_key: database.host_key(),
+        host_authority: None,
+        host_name: None,
         key_file: None,
     }
 }
@@ -172,7 +180,15 @@ impl Sidecar {
     /// # Errors
     /// When it does not get there.
     pub fn start(data_dir: &Path, authd: &Authd, tctl: &Tctl, options: SidecarOptions) -> Result<Self> {
-        let sidecar = Self::start_unready(data_dir, authd, tctl, options)?;
+        Self::join(data_dir, &authd.public_addr(), tctl, options)
+    }
+
+    /// The same with an authd of whatever kind at this address.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn join(data_dir: &Path, auth_server: &str, tctl: &Tctl, options: SidecarOptions) -> Result<Self> {
+        let sidecar = Self::join_unready(data_dir, auth_server, tctl, options)?;
         sidecar.wait_until_ready()?;
         Ok(sidecar)
     }
@@ -187,10 +203,18 @@ impl Sidecar {
         tctl: &Tctl,
         options: SidecarOptions,
     ) -> Result<Self> {
+        Self::join_unready(data_dir, &authd.public_addr(), tctl, options)
+    }
+
+    fn join_unready(
+        data_dir: &Path,
+        auth_server: &str,
+        tctl: &Tctl,
+        options: SidecarOptions,
+    ) -> Result<Self> {
         let kind = if options.protocol == Sshd::PROTOCOL { "node" } else { "db" };
         let (token, ca_pin) = (tctl.join_token_for(kind)?, tctl.ca_pin()?);
-        let sidecar =
-            Self::launch(data_dir, &authd.public_addr(), &ca_pin, Some(&token), options, "127.0.0.1:0")?;
+        let sidecar = Self::launch(data_dir, auth_server, &ca_pin, Some(&token), options, "127.0.0.1:0")?;
         sidecar
             .daemon
             .wait_for("the sidecar to announce itself", STARTING, |line| logged(line, "announced"))?;

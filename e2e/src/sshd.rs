@@ -1,9 +1,16 @@
 //! A real sshd: keys of its own in the world's directory, on a loopback port of its own, for the account that runs the test.
 //!
-//! It believes the cluster's openssh authority and nobody else: no password, no key file. An sshd that is not root lets in
-//! its own account alone, so that is the login of every story; where the test runs as root, that is root.
+//! It believes the cluster's openssh authority and, where a story puts them there, the keys in its `authorized_keys`; no
+//! password. An sshd that is not root lets in its own account alone, so that is the login of every story; where the test
+//! runs as root, that is root.
 
-use std::{fs, net::TcpListener, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{User, geteuid};
@@ -20,6 +27,7 @@ const EMPTY: &str = "/run/sshd";
 /// A running sshd. Stopped when dropped.
 pub struct Sshd {
     server: Daemon,
+    dir: PathBuf,
     port: u16,
     host_key: String,
     account: String,
@@ -39,6 +47,24 @@ impl Sshd {
     /// # Errors
     /// When OpenSSH is not installed or does not start.
     pub fn start_with(dir: &Path, tctl: &Tctl, options: &str) -> Result<Self> {
+        Self::launch(dir, tctl, options, |_| Ok(()))
+    }
+
+    /// The same after something was done with its directory, where its `host_key.pub` lies: a `host_key-cert.pub` beside
+    /// it is shown to clients.
+    ///
+    /// # Errors
+    /// As [`Sshd::start`]; what `prepare` says.
+    pub fn prepared(dir: &Path, tctl: &Tctl, prepare: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        Self::launch(dir, tctl, "", prepare)
+    }
+
+    fn launch(
+        dir: &Path,
+        tctl: &Tctl,
+        options: &str,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         fs::create_dir(dir).context("directory of sshd")?;
         fs::write(dir.join("authorities.pub"), tctl.export("openssh")?)?;
         let key = dir.join("host_key");
@@ -46,6 +72,7 @@ impl Sshd {
         keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key);
         process::run(keygen, "", STARTING)?.output()?;
         let host_key = fs::read_to_string(dir.join("host_key.pub"))?.trim().to_owned();
+        prepare(dir)?;
         if geteuid().is_root() && !Path::new(EMPTY).exists() {
             fs::create_dir_all(EMPTY).with_context(|| format!("make {EMPTY} for sshd"))?;
         }
@@ -64,7 +91,7 @@ impl Sshd {
                 (ready || failed).then_some(ready)
             };
             if server.wait_for("sshd to start", STARTING, ready)? {
-                return Ok(Self { server, port, host_key, account: account()? });
+                return Ok(Self { server, dir: dir.to_owned(), port, host_key, account: account()? });
             }
         }
         bail!("no free port for sshd")
@@ -80,6 +107,14 @@ impl Sshd {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.server.id()
+    }
+
+    /// Lets this key in, a line of its own form: by the key itself, without any certificate.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn authorize(&self, key: &str) -> Result<()> {
+        fs::write(self.dir.join("authorized_keys"), key).context("authorized_keys")
     }
 
     /// Its host key, as a sidecar pins it.
@@ -116,14 +151,18 @@ pub fn account() -> Result<String> {
 }
 
 fn configuration(dir: &Path, port: u16) -> String {
+    let certificate = match dir.join("host_key-cert.pub") {
+        file if file.exists() => format!("HostCertificate {}\n", file.display()),
+        _ => String::new(),
+    };
     let dir = dir.display();
     format!(
-        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host_key\nPidFile none\n\
-         TrustedUserCAKeys {dir}/authorities.pub\nAuthorizedKeysFile none\nPermitRootLogin yes\n\
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host_key\n{certificate}PidFile none\n\
+         TrustedUserCAKeys {dir}/authorities.pub\nAuthorizedKeysFile {dir}/authorized_keys\nPermitRootLogin yes\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n\
          Subsystem sftp internal-sftp\nAcceptEnv LANG LC_* TOUCHSTONE_*\n\
          AllowAgentForwarding yes\nAllowTcpForwarding yes\nAllowStreamLocalForwarding yes\n\
-         StreamLocalBindUnlink yes\nX11Forwarding yes\nMaxSessions 100\nMaxStartups 100\n\
+         StreamLocalBindUnlink yes\nX11Forwarding yes\nSetEnv XAUTHORITY={dir}/xauthority\nMaxSessions 100\nMaxStartups 100\n\
          PrintMotd no\nPrintLastLog no\nLogLevel VERBOSE\n"
     )
 }

@@ -139,6 +139,15 @@ impl Terminal {
         self.keyboard.write_all(b"\x03").context("press Ctrl-C")
     }
 
+    /// Pulls the window to another size, in characters.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.keyboard, size).context("change the window's size")
+    }
+
     /// Everything that was shown so far.
     #[must_use]
     pub fn text(&self) -> String {

@@ -234,6 +234,8 @@ impl Stage {
             parameter_values: true,
             mysql_server_version: None,
             host_key,
+            host_authority: None,
+            host_name: None,
             key_file: None,
         };
         let data_dir = self.dir.path().join(target);

@@ -119,6 +119,7 @@ pub(crate) fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
                 | CredentialError::SshKey(_) => "no_certificate",
                 CredentialError::Tls(_) => "no_tls",
                 CredentialError::Password { .. } => "no_password",
+                CredentialError::KeyFile { .. } => "no_key",
             };
             plain(RefusalCode::UpstreamUnavailable, reason, &no_login(asked))
         }

@@ -49,12 +49,20 @@ pub(crate) enum CredentialError {
     /// What authd issued does not fit the key, or rustls refuses it.
     #[error("the upstream certificate cannot be used")]
     Tls(#[source] rustls::Error),
-    /// No SSH key could be made, or the one of the file cannot be used.
+    /// No SSH key could be made.
     #[error("no SSH key for the upstream")]
     SshKey(#[source] Arc<protocols::ssh::BadKey>),
-    /// The password file, or the SSH key file, cannot be read.
+    /// The password file cannot be read.
     #[error("cannot read the file {}", path.display())]
     Password {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The SSH key file cannot be read, or what is in it is no key.
+    #[error("cannot read a key from {}", path.display())]
+    KeyFile {
         /// Which file.
         path: PathBuf,
         /// Why.

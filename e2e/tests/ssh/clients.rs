@@ -1,4 +1,4 @@
-//! Clients that others wrote: paramiko, asyncssh, Ansible; and what a scanner says of us.
+//! Clients that others wrote: paramiko, asyncssh, libssh, Ansible; and what a scanner says of us.
 
 use std::{
     fs,
@@ -26,11 +26,31 @@ fn host_key(sidecar: &Sidecar) -> Result<String> {
     succeeds(keygen)
 }
 
-/// A script with everything in its environment that it needs to reach the development host.
-fn script(world: &NodeWorld, name: &str) -> Result<String> {
+/// Puts everything into a client's environment that it needs to reach the development host.
+fn introduced(world: &NodeWorld, mut command: Command) -> Result<Command> {
     let scratch = world.path().join("scratch");
     fs::create_dir_all(&scratch)?;
     let (key, certificate) = world.jerry.ssh_login_files(&world.authd.public_addr())?;
+    let (port, host_key) = (world.dev.address().port(), host_key(&world.dev)?);
+    // For those that know no host certificates.
+    let plain = world.path().join("plain_known_hosts");
+    fs::write(&plain, format!("[127.0.0.1]:{port} {host_key}"))?;
+    world.ssh(&world.dev)?.plain(&mut command);
+    command
+        .env("SSH_HOST", "127.0.0.1")
+        .env("SSH_PORT", port.to_string())
+        .env("SSH_LOGIN", world.sshd.account())
+        .env("SSH_KEY", key)
+        .env("SSH_CERTIFICATE", certificate)
+        .env("SSH_HOST_KEY", host_key.trim())
+        .env("SSH_PLAIN_KNOWN_HOSTS", plain)
+        .env("SSH_KNOWN_HOSTS", world.jerry.known_hosts())
+        .env("SSH_HOST_ALIAS", "dev-node.main")
+        .env("SSH_SCRATCH", scratch);
+    Ok(command)
+}
+
+fn script(world: &NodeWorld, name: &str) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let echo = listener.local_addr()?.port();
     thread::spawn(move || {
@@ -42,19 +62,8 @@ fn script(world: &NodeWorld, name: &str) -> Result<String> {
     });
     let mut command = Command::new(python()?.join("python"));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python").join(name));
-    world.ssh(&world.dev)?.plain(&mut command);
-    command
-        .env("SSH_HOST", "127.0.0.1")
-        .env("SSH_PORT", world.dev.address().port().to_string())
-        .env("SSH_LOGIN", world.sshd.account())
-        .env("SSH_KEY", key)
-        .env("SSH_CERTIFICATE", certificate)
-        .env("SSH_HOST_KEY", host_key(&world.dev)?.trim())
-        .env("SSH_KNOWN_HOSTS", world.jerry.known_hosts())
-        .env("SSH_HOST_ALIAS", "dev-node.main")
-        .env("SSH_SCRATCH", scratch)
-        .env("SSH_ECHO_PORT", echo.to_string());
-    succeeds(command)
+    command.env("SSH_ECHO_PORT", echo.to_string());
+    succeeds(introduced(world, command)?)
 }
 
 #[test]
@@ -82,6 +91,34 @@ fn paramiko_asyncssh_and_ansible_work_with_a_login_certificate() -> Result<()> {
         ensure!(said.contains(line), "{line:?} is not in:\n{said}");
     }
     ansible(&world)
+}
+
+/// The C library under many a client. Its own program is built here.
+#[test]
+fn libssh_works_with_a_login_certificate() -> Result<()> {
+    let world = NodeWorld::jerry_and_olga()?;
+    let program = world.path().join("with_libssh");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-Wall", "-Wextra", "-Werror", "-o"]).arg(&program);
+    compiler.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/c/with_libssh.c")).arg("-lssh");
+    succeeds(compiler).context("libssh is not installed: run `scripts/install.sh cc ssh-clients` first")?;
+    let said = succeeds(introduced(&world, Command::new(program))?)?;
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            "bare key denied",
+            "logged in",
+            "command 7 3000000 err",
+            "sftp 3000000 same",
+            "room known",
+            "moved away"
+        ]
+    );
+    let written = world.tctl.wait_for_audit("sftp", |event| {
+        event["action"] == "write" && event["path"].as_str().is_some_and(|path| path.ends_with("/libssh"))
+    })?;
+    assert_eq!(written["bytes_written"], 3_000_000);
+    Ok(())
 }
 
 /// With its ControlMaster, SFTP for files, and many commands over one connection: one session for the whole play.

@@ -80,7 +80,7 @@ fn a_master_carries_many_sessions_at_once(world: &NodeWorld, ssh: &OpenSsh) -> R
 }
 
 /// Answers each connection with what it sent, until it is closed on that side.
-fn echo() -> Result<u16> {
+pub(crate) fn echo() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || {
@@ -171,19 +171,24 @@ fn a_port_that_the_host_chooses_comes_and_goes(master: &Master, echo: u16) -> Re
     Ok(())
 }
 
-/// SOCKS 5, without a name or password (RFC 1928).
-fn through_socks(port: u16, target: u16) -> Result<()> {
+/// A connection by SOCKS 5, without a name or password (RFC 1928).
+pub(crate) fn socks(port: u16, target: u16) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[5, 1, 0])?;
     let mut method = [0; 2];
     stream.read_exact(&mut method)?;
-    assert_eq!(method, [5, 0]);
+    ensure!(method == [5, 0], "SOCKS offers {method:?}");
     let [high, low] = target.to_be_bytes();
     stream.write_all(&[5, 1, 0, 1, 127, 0, 0, 1, high, low])?;
     let mut connected = [0; 10];
     stream.read_exact(&mut connected)?;
-    assert_eq!(connected[1], 0, "connected");
+    ensure!(connected[1] == 0, "SOCKS says {}", connected[1]);
+    Ok(stream)
+}
+
+fn through_socks(port: u16, target: u16) -> Result<()> {
+    let mut stream = socks(port, target)?;
     stream.write_all(b"by socks")?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut got = String::new();

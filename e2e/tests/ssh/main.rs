@@ -3,12 +3,18 @@
 
 mod clients;
 mod copies;
+mod editors;
+mod exact;
 mod forwards;
 mod live;
 mod mfa;
 mod recordings;
+mod renewal;
 mod roles;
 mod session;
+mod sshfs;
 mod stage;
 mod trail;
 mod tsh;
+mod upstream;
+mod x11;

@@ -92,6 +92,39 @@ fn a_terminal_is_recorded_shipped_while_it_grows_and_its_end_names_it() -> Resul
 }
 
 #[test]
+fn a_window_that_is_pulled_larger_is_larger_at_the_host_and_in_the_recording() -> Result<()> {
+    let world = NodeWorld::jerry_and_olga()?;
+    let mut shell = shell(&world)?;
+    shell.send("stty size")?;
+    shell.expect("50 200")?;
+    for (rows, columns) in [(33, 120), (61, 233)] {
+        shell.resize(rows, columns)?;
+        // ssh hears of it by a signal, and of what is typed by its input: whichever it looks at first.
+        let size = format!("\n{rows} {columns}\n");
+        poll("the host to know", PATIENCE, || {
+            shell.send("stty size; echo as''ked")?;
+            let (_, before) = shell.expect_any(&["asked"])?;
+            Ok(before.contains(&size).then_some(()))
+        })?;
+    }
+    shell.send("exit")?;
+    shell.finish()?;
+    let ended = world.tctl.wait_for_audit("session.upload", |_| true)?;
+    let (_, cast) = kept(&world)?.into_iter().find(|(id, _)| ended["sid"] == **id).context("no recording")?;
+    let header: Value = serde_json::from_str(cast.lines().next().context("a header")?)?;
+    assert_eq!((&header["width"], &header["height"]), (&200.into(), &50.into()));
+    let mut sizes = Vec::new();
+    for line in cast.lines().skip(1) {
+        let event: Value = serde_json::from_str(line)?;
+        if event[1] == "r" {
+            sizes.push(event[2].as_str().context("a size")?.to_owned());
+        }
+    }
+    assert_eq!(sizes, ["120x33", "233x61"]);
+    Ok(())
+}
+
+#[test]
 fn a_killed_sidecar_loses_nothing_that_was_shown() -> Result<()> {
     let mut world = NodeWorld::jerry_and_olga()?;
     let mut shell = shell(&world)?;

@@ -1,7 +1,9 @@
 //! What the tests have in common.
 
 use std::{
+    fs,
     io::Write,
+    path::Path,
     process::{Command, Output, Stdio},
     thread,
     time::Duration,
@@ -55,6 +57,14 @@ pub(crate) fn fails(command: Command) -> Result<String> {
         bail!("`{line}` succeeded, and should not have:\n{out}{err}");
     }
     Ok(format!("{out}{err}"))
+}
+
+/// Makes a key for SSH in `file`: its public half.
+pub(crate) fn key(file: &Path) -> Result<String> {
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(file);
+    succeeds(keygen)?;
+    Ok(fs::read_to_string(file.with_extension("pub"))?.trim().to_owned())
 }
 
 /// A file of this many bytes that compress badly and are the same each time.

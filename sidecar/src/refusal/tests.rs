@@ -238,12 +238,13 @@ fn an_upstreams_own_error_is_passed_on_only_where_it_names_what_the_client_asked
 #[test]
 fn failures_behind_the_sidecar_carry_no_inner_text() {
     let inner = || io::Error::other("inner detail");
-    let path = "/inner detail".into();
+    let path = || "/inner detail".into();
     for stop in [
         Stop::Audit(AuditError::NotWritten),
         Stop::Audit(AuditError::Full { bytes: 4711, bound: 42 }),
         Stop::Audit(AuditError::WriterStopped),
-        Stop::Credential(CredentialError::Password { path, source: inner() }),
+        Stop::Credential(CredentialError::Password { path: path(), source: inner() }),
+        Stop::Credential(CredentialError::KeyFile { path: path(), source: inner() }),
         Stop::Credential(CredentialError::Deadline),
         Stop::Dial(DialError::Connect(inner())),
         Stop::Dial(DialError::Tls(inner())),

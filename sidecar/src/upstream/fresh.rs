@@ -158,9 +158,12 @@ fn shared(error: &Arc<CredentialError>) -> CredentialError {
         CredentialError::Key(source) => CredentialError::Key(*source),
         CredentialError::Tls(source) => CredentialError::Tls(source.clone()),
         CredentialError::SshKey(source) => CredentialError::SshKey(Arc::clone(source)),
-        // Passwords do not come from here.
+        // Neither passwords nor keys of files come from here.
         CredentialError::Password { path, source } => {
             CredentialError::Password { path: path.clone(), source: source.kind().into() }
+        }
+        CredentialError::KeyFile { path, source } => {
+            CredentialError::KeyFile { path: path.clone(), source: source.kind().into() }
         }
     }
 }

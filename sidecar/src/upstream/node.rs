@@ -2,7 +2,7 @@
 //!
 //! A certificate is made for each account and person, so that the host's own log names the person.
 
-use std::{error::Error, fs, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
+use std::{error::Error, fs, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
 
 use auth::{
     identity::{TargetName, UserName},
@@ -124,9 +124,13 @@ impl Node {
 
 async fn read_key(path: PathBuf) -> Result<SshKey, CredentialError> {
     let file = path.clone();
-    let read = spawn_blocking(move || read_secret(&file)).await.map_err(std::io::Error::other).flatten();
-    let text = read.map_err(|source| CredentialError::Password { path, source })?;
-    SshKey::from_openssh(&text).map_err(|error| CredentialError::SshKey(Arc::new(error)))
+    let read = spawn_blocking(move || read_secret(&file)).await.map_err(io::Error::other).flatten();
+    let failed = |source| CredentialError::KeyFile { path, source };
+    match read.map(|text| SshKey::from_openssh(&text)) {
+        Ok(Ok(key)) => Ok(key),
+        Ok(Err(error)) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, error))),
+        Err(source) => Err(failed(source)),
+    }
 }
 
 /// By what the host is known. A certificate must be for one of the configured names, else for the address's host.

@@ -15,6 +15,7 @@
 //! | `null.rs`, `relay.rs` | this program in other roles: an upstream that does nothing, a relay that decides nothing |
 //! | `fanout.rs` | what many sidecars ask of one authd |
 //! | `benches.rs` | criterion's figures as ratios, against recorded ones |
+//! | `accounting.rs`, `trace.rs` | what a process costs, as the kernel counts it |
 //! | `spread.rs`, `report.rs`, `target.rs` | what came of it, and what was wanted |
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -45,6 +46,7 @@ mod spread;
 mod ssh;
 mod stage;
 mod target;
+mod trace;
 mod way;
 
 use door::Protocol;

@@ -102,7 +102,7 @@ pub(crate) struct Idle {
     pub(crate) after_close_kib: u64,
 }
 
-/// What strace counted.
+/// System calls that were counted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Syscalls {
     pub(crate) protocol: Protocol,
@@ -112,6 +112,8 @@ pub(crate) struct Syscalls {
     pub(crate) per_query: f64,
     /// Of the threads that carry sessions alone.
     pub(crate) per_query_relay: f64,
+    /// The tool: what perf and strace count is not to be compared.
+    pub(crate) counted_by: String,
     pub(crate) by_name: Vec<(String, u64)>,
 }
 

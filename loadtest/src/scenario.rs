@@ -38,7 +38,7 @@ pub(crate) enum Scenario {
     OpenLoop,
     /// Many silent connections: memory of each.
     Idle,
-    /// System calls of a small query, counted by strace.
+    /// System calls of a small query, counted by perf or strace.
     Syscalls,
     /// Session certificates from authd.
     Issue,

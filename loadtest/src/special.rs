@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::{
-    accounting::{Process, Threads},
+    accounting::Process,
     door::Protocol,
     load::{self, Sample, histogram},
     report::{Idle, Syscalls},
     session::{self, Keys, Mode, Session},
     stage::{Stage, route},
+    trace::Threads,
     way::{self, Way},
 };
 
@@ -58,11 +59,11 @@ fn settle(process: Process) -> Result<()> {
     })
 }
 
-/// Counts the system calls of simple queries; `None` where strace cannot.
+/// Counts the system calls of simple queries; `None` where nothing can.
 pub(crate) fn syscalls(way: &Way, clients: usize) -> Result<Option<Syscalls>> {
-    let Some((queries, by_name)) = counted(way, clients, Threads::All)? else { return Ok(None) };
-    let per_query = |by_name: &[(String, u64)]| {
-        by_name.iter().map(|(_, calls)| calls).sum::<u64>() as f64 / queries as f64
+    let Some(all) = counted(way, clients, Threads::All)? else { return Ok(None) };
+    let per_query = |counted: &Counted| {
+        counted.by_name.iter().map(|(_, calls)| calls).sum::<u64>() as f64 / counted.queries as f64
     };
     let of_relay = match way.name {
         way::SIDECAR | way::SIDECAR_UNIX => counted(way, clients, Threads::Relay)?,
@@ -72,15 +73,19 @@ pub(crate) fn syscalls(way: &Way, clients: usize) -> Result<Option<Syscalls>> {
         protocol: way.door.protocol,
         way: way.name.to_owned(),
         clients,
-        queries,
-        per_query: per_query(&by_name),
-        per_query_relay: of_relay.map_or_else(|| per_query(&by_name), |(_, calls)| per_query(&calls)),
-        by_name,
+        queries: all.queries,
+        per_query: per_query(&all),
+        per_query_relay: per_query(of_relay.as_ref().unwrap_or(&all)),
+        counted_by: all.tool.to_owned(),
+        by_name: all.by_name,
     }))
 }
 
-/// Queries, and system calls by name.
-type Counted = (u64, Vec<(String, u64)>);
+struct Counted {
+    queries: u64,
+    by_name: Vec<(String, u64)>,
+    tool: &'static str,
+}
 
 fn counted(way: &Way, clients: usize, threads: Threads) -> Result<Option<Counted>> {
     let process = way.process.context("nothing stands in between")?;
@@ -89,12 +94,8 @@ fn counted(way: &Way, clients: usize, threads: Threads) -> Result<Option<Counted
     for session in &mut sessions {
         session.query(Mode::Simple, 1)?;
     }
-    let Some(trace) = process.trace(threads, &directory.path().join("calls")) else { return Ok(None) };
-    let attached =
-        e2e::poll("strace to attach", Duration::from_secs(5), || Ok(trace.attached().then_some(())));
-    if attached.is_err() {
-        return Ok(None);
-    }
+    let Some(trace) = process.trace(threads, directory.path())? else { return Ok(None) };
+    let tool = trace.tool();
     let each = COUNTED / u32::try_from(clients)?;
     let asking = |(number, mut session): (usize, Box<dyn Session>)| -> Result<Box<dyn Session>> {
         let mut keys = Keys::new(number);
@@ -111,7 +112,7 @@ fn counted(way: &Way, clients: usize, threads: Threads) -> Result<Option<Counted
     });
     let by_name = trace.finish()?;
     sessions?.into_iter().for_each(|session| session.close());
-    Ok(Some((u64::from(each) * clients as u64, by_name)))
+    Ok(Some(Counted { queries: u64::from(each) * clients as u64, by_name, tool }))
 }
 
 /// Sessions from their beginning, one after another: challenge, touch, certificate, connection, one query. On the way

@@ -50,7 +50,8 @@ pub(crate) fn print(report: &Report) {
     }
     if !report.syscalls.is_empty() {
         println!("\nSystem calls per query");
-        let mut table = Table::new(&["protocol", "way", "clients", "per query", "relay threads", "which"]);
+        let mut table =
+            Table::new(&["protocol", "way", "clients", "per query", "relay threads", "counted by", "which"]);
         for calls in &report.syscalls {
             let which = calls.by_name.iter().filter(|(_, count)| *count * 50 > calls.queries);
             let each =
@@ -61,6 +62,7 @@ pub(crate) fn print(report: &Report) {
                 calls.clients.to_string(),
                 format!("{:.2}", calls.per_query),
                 format!("{:.2}", calls.per_query_relay),
+                calls.counted_by.clone(),
                 which.map(each).collect::<Vec<_>>().join(", "),
             ]);
         }

@@ -34,7 +34,7 @@ suites: build ## Run what is too heavy for every day: a real MySQL 9 (450 MB fro
 lint: arrows ## Formatting, clippy, documentation, dependency rules
 	@scripts/install.sh cc
 	cargo fmt --all --check
-	cargo clippy $(SELECTION) --all-targets -- --deny warnings
+	cargo clippy $(SELECTION),protocols/bench --all-targets -- --deny warnings
 	RUSTDOCFLAGS='$(DOC_LINTS)' cargo doc $(SELECTION) --no-deps --document-private-items
 
 arrows: ## Check that no crate depends on what it must not know

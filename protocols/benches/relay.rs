@@ -111,6 +111,7 @@ async fn session() -> TlsStream<TcpStream> {
             settings: Vec::new(),
             replication_allowed: false,
             local_infile_allowed: false,
+            ssh: None,
         };
         let upstream = protocol.dial(&endpoint, &accepted.login).await.unwrap();
         accepted.client.relay(upstream, Nobody, std::future::pending()).await

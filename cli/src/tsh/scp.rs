@@ -30,12 +30,15 @@ use crate::{
     report, session,
     ssh::{
         Hosts, Settings, SshConnection, channel_stream,
-        sftp::{Sftp, SftpError},
+        sftp::{FileKind, Sftp, SftpError},
     },
 };
 
 /// Deeper trees are loops of links, or a host that makes them up.
 const MAX_DEPTH: usize = 64;
+/// Mode of what a host tells no mode of.
+const FILE: u32 = 0o644;
+const DIRECTORY: u32 = 0o755;
 
 pub(super) async fn run(context: &Context, arguments: &Scp) -> anyhow::Result<()> {
     let copy = Copy::of(arguments)?;
@@ -191,6 +194,16 @@ impl<S> Copying<S> {
                 Ok(())
             }
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether what a host has there is a directory; an error where it is not to be copied.
+    fn is_directory(&self, from: &Path, kind: FileKind, depth: usize) -> Result<bool, SftpError> {
+        match kind {
+            FileKind::Directory if self.recursive && depth < MAX_DEPTH => Ok(true),
+            FileKind::Directory if self.recursive => Err(SftpError::of(from, "too deep")),
+            FileKind::Regular => Ok(false),
+            FileKind::Directory | FileKind::Other => Err(SftpError::of(from, "not a regular file")),
         }
     }
 

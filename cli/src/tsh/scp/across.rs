@@ -8,12 +8,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 
-use super::{Copying, MAX_DEPTH, glob};
+use super::{Copying, DIRECTORY, FILE, glob};
 use crate::ssh::sftp::{Attributes, FileKind, Sftp, SftpError};
 
-/// Mode of what a host tells no mode of.
-const FILE: u32 = 0o644;
-const DIRECTORY: u32 = 0o755;
 /// Bytes on their way from one node to the other.
 const BETWEEN: usize = 1 << 20;
 
@@ -74,12 +71,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Across<S> {
     ) -> Pin<Box<dyn Future<Output = Result<(), SftpError>> + Send + '_>> {
         Box::pin(async move {
             let attributes = self.from.stat(&from).await?;
-            match attributes.kind() {
-                FileKind::Directory if !self.to.recursive => Err(SftpError::of(&from, "not a regular file")),
-                FileKind::Directory if depth == MAX_DEPTH => Err(SftpError::of(&from, "too deep")),
-                FileKind::Directory => self.put_directory(&from, &to, attributes, depth).await,
-                FileKind::Regular => self.put_file(&from, &to, attributes).await,
-                FileKind::Other => Err(SftpError::of(&from, "not a regular file")),
+            if self.to.is_directory(&from, attributes.kind(), depth)? {
+                self.put_directory(&from, &to, attributes, depth).await
+            } else {
+                self.put_file(&from, &to, attributes).await
             }
         })
     }

@@ -12,12 +12,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Copying, MAX_DEPTH, glob};
-use crate::ssh::sftp::{Attributes, FileKind, SftpError};
-
-/// Mode of what a host tells no mode of.
-const FILE: u32 = 0o644;
-const DIRECTORY: u32 = 0o755;
+use super::{Copying, DIRECTORY, FILE, glob};
+use crate::ssh::sftp::{Attributes, SftpError};
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
     /// Copies paths of the node, which may be patterns. Answers with how many files could not be copied.
@@ -62,12 +58,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Copying<S> {
     ) -> Pin<Box<dyn Future<Output = Result<(), SftpError>> + Send + '_>> {
         Box::pin(async move {
             let attributes = self.sftp.stat(&from).await?;
-            match attributes.kind() {
-                FileKind::Directory if !self.recursive => Err(SftpError::of(&from, "not a regular file")),
-                FileKind::Directory if depth == MAX_DEPTH => Err(SftpError::of(&from, "too deep")),
-                FileKind::Directory => self.get_directory(&from, &to, attributes, depth).await,
-                FileKind::Regular => self.get_file(&from, &to, attributes).await,
-                FileKind::Other => Err(SftpError::of(&from, "not a regular file")),
+            if self.is_directory(&from, attributes.kind(), depth)? {
+                self.get_directory(&from, &to, attributes, depth).await
+            } else {
+                self.get_file(&from, &to, attributes).await
             }
         })
     }

@@ -147,6 +147,14 @@ impl Wire {
         Self::with(Allowed::everything()).await
     }
 
+    /// SFTP is asked for in the first channel, and the host hears of it.
+    async fn sftp(&mut self) {
+        let mut name = Vec::new();
+        name.put_string(b"sftp");
+        self.client.send(&request(0, b"subsystem", true, &name)).await.unwrap();
+        self.host_hears(&request(90, b"subsystem", true, &name)).await;
+    }
+
     async fn with(allowed: Allowed) -> Self {
         Self::planned(Plan { allowed, ..Plan::default() }).await
     }
@@ -513,10 +521,7 @@ async fn sftp_under_a_name_that_the_host_would_shorten_is_refused() {
 async fn sftp_that_cannot_be_followed_ends_the_session() {
     let mut wire = Wire::new().await;
     wire.channel().await;
-    let mut rest = Vec::new();
-    rest.put_string(b"sftp");
-    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
-    wire.host_hears(&request(90, b"subsystem", true, &rest)).await;
+    wire.sftp().await;
     wire.client.send(&data(0, &[0xff; 16])).await.unwrap();
     assert_eq!(wire.goodbye().await, "an SFTP message of an impossible length");
 }
@@ -525,10 +530,7 @@ async fn sftp_that_cannot_be_followed_ends_the_session() {
 async fn what_could_be_followed_of_sftp_is_seen_before_the_end() {
     let mut wire = Wire::new().await;
     wire.channel().await;
-    let mut rest = Vec::new();
-    rest.put_string(b"sftp");
-    wire.client.send(&request(0, b"subsystem", true, &rest)).await.unwrap();
-    wire.host_hears(&request(90, b"subsystem", true, &rest)).await;
+    wire.sftp().await;
     // REMOVE of /a, to which the host says yes, and then something else.
     let mut remove = vec![0, 0, 0, 11, 13, 0, 0, 0, 1];
     remove.put_string(b"/a");

@@ -7,6 +7,24 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 
+/// How a client reaches a database. It must not be able to tell one from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The database's own Unix socket, past everything: the baseline.
+    Plain,
+    /// The sidecar, with TLS and a client certificate of the client's own making.
+    Native,
+    /// The sidecar, through `tsh proxy db --tunnel`.
+    Tunnel,
+}
+
+impl Way {
+    /// All of them, the baseline first.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Native, Self::Tunnel];
+    /// Those that lead through a sidecar.
+    pub const PROXIED: [Self; 2] = [Self::Native, Self::Tunnel];
+}
+
 /// The command that runs a script of `e2e/clients` with the pinned versions of its libraries.
 ///
 /// # Errors

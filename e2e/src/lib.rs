@@ -46,7 +46,7 @@ mod world;
 
 pub use authd::{Authd, CLUSTER};
 pub use browser::{Browser, ENTER, ESCAPE, Key, KeyOptions, TAB};
-pub use clients::{interpreted, same_transcript};
+pub use clients::{Way, interpreted, same_transcript};
 pub use mariadb::Mariadb;
 pub use mariadb_client::MariadbClient;
 pub use mariadb_world::MariadbWorld;

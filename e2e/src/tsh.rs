@@ -81,6 +81,18 @@ impl Tsh {
         Terminal::start(&self.command(args)?, self.echo)
     }
 
+    /// Runs `tsh proxy db --tunnel` for a database that asks for no touch, and waits until it listens: answers with its port.
+    /// It runs for as long as the terminal is there.
+    ///
+    /// # Errors
+    /// When it does not come to listen.
+    pub fn tunnel(&self, database: &str) -> Result<(Terminal, u16)> {
+        let mut tunnel = self.at_terminal(&["proxy", "db", "--tunnel", database])?;
+        tunnel.expect("on 127.0.0.1:")?;
+        let port = tunnel.expect(".\n")?.trim().parse().context("port of the tunnel")?;
+        Ok((tunnel, port))
+    }
+
     /// Runs tsh to its end without any terminal, as a script would.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! Replicas: the binary log as the database writes it, where a role lets it out.
 
 use anyhow::{Result, ensure};
+use e2e::Way;
 
-use crate::stage::{Stage, Way};
+use crate::stage::Stage;
 
 #[test]
 fn the_binary_log_is_the_same_bytes_every_way() -> Result<()> {

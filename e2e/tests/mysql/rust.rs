@@ -1,13 +1,14 @@
 //! mysql_async: prepared statements, and commands that only a driver sends.
 
 use anyhow::{Context, Result, ensure};
+use e2e::Way;
 use mysql_async::{
     ClientIdentity, Conn, Opts, OptsBuilder, Params, SslOpts, Value,
     prelude::{BatchQuery, Query, Queryable, WithParams},
 };
 use tokio::time::timeout;
 
-use crate::stage::{PATIENCE, Stage, Way};
+use crate::stage::{PATIENCE, Stage};
 
 #[test]
 fn mysql_async_sees_no_difference() -> Result<()> {

@@ -9,26 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use e2e::{ACCESS_DEV, Finished, MariadbClient, MariadbWorld, Terminal, run, same_transcript};
+use e2e::{ACCESS_DEV, Finished, MariadbClient, MariadbWorld, Terminal, Way, run, same_transcript};
 
 /// Longest that one client may take for everything it does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
-
-/// How a client reaches the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// MariaDB's own Unix socket, past everything: the baseline.
-    Plain,
-    /// The sidecar, with TLS and a client certificate of the client's own making.
-    Native,
-    /// The sidecar, through `tsh proxy db --tunnel`.
-    Tunnel,
-}
-
-impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Native, Self::Tunnel];
-    pub(crate) const PROXIED: [Self; 2] = [Self::Native, Self::Tunnel];
-}
 
 /// A world, and in it a tunnel and a login for the development database, which asks for no touch.
 pub(crate) struct Stage {
@@ -55,9 +39,7 @@ impl Stage {
         ];
         let world = MariadbWorld::with(&[&role], &server)?;
         world.mariadb.admin("app", PROCEDURES)?;
-        let mut tunnel = world.jerry.at_terminal(&["proxy", "db", "--tunnel", "dev-mysql-instance"])?;
-        tunnel.expect("on 127.0.0.1:")?;
-        let tunnel_port = tunnel.expect(".\n")?.trim().parse().context("port of the tunnel")?;
+        let (tunnel, tunnel_port) = world.jerry.tunnel("dev-mysql-instance")?;
         fs::write(world.path().join("lines.tsv"), lines())?;
         Ok(Self { world, tunnel_port, tunnel })
     }

@@ -1,8 +1,9 @@
 //! MariaDB's own programs, and sysbench.
 
 use anyhow::{Result, ensure};
+use e2e::Way;
 
-use crate::stage::{Stage, Way};
+use crate::stage::Stage;
 
 #[test]
 fn mariadbs_programs_say_the_same_every_way() -> Result<()> {

@@ -3,9 +3,9 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
-use e2e::run;
+use e2e::{Way, run};
 
-use crate::stage::{PATIENCE, Stage, Way};
+use crate::stage::{PATIENCE, Stage};
 
 /// 200,000 lines of 1,000 bytes and a line feed.
 const LINES: &str = "SELECT rpad(repeat(md5(i::text), 31), 1000, '.') FROM generate_series(1, 200000) AS i";

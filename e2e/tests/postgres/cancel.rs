@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use e2e::{Daemon, Terminal};
+use e2e::{Daemon, Terminal, Way};
 use nix::sys::signal::Signal;
 
-use crate::stage::{Stage, Way};
+use crate::stage::Stage;
 
 /// A person who pressed Ctrl-C should not have to wonder.
 const QUICKLY: Duration = Duration::from_secs(1);

@@ -3,8 +3,9 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
+use e2e::Way;
 
-use crate::stage::{Stage, Way};
+use crate::stage::Stage;
 
 #[test]
 fn pgbench_processes_every_transaction_in_every_mode() -> Result<()> {

@@ -1,9 +1,9 @@
 //! psql: what one person sees.
 
 use anyhow::{Result, ensure};
-use e2e::Terminal;
+use e2e::{Terminal, Way};
 
-use crate::stage::{Stage, Way};
+use crate::stage::Stage;
 
 #[test]
 fn psql_shows_the_same_for_everything_one_session_can_do() -> Result<()> {

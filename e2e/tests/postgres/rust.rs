@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::Way;
 use futures_util::{
     SinkExt, StreamExt, TryStreamExt,
     future::{join_all, poll_fn},
@@ -30,7 +31,7 @@ use tokio_postgres::{
     tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
 };
 
-use crate::stage::{PATIENCE, Stage, Way};
+use crate::stage::{PATIENCE, Stage};
 
 #[test]
 fn tokio_postgres_sees_no_difference_with_many_statements_in_flight() -> Result<()> {

@@ -8,26 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use e2e::{Finished, Psql, Terminal, World, run, same_transcript};
+use e2e::{Finished, Psql, Terminal, Way, World, run, same_transcript};
 
 /// Longest that one client may take for everything it does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How a client reaches the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// PostgreSQL's own Unix socket, past everything: the baseline.
-    Plain,
-    /// The sidecar, with TLS and a client certificate of the client's own making.
-    Native,
-    /// The sidecar, through `tsh proxy db --tunnel`.
-    Tunnel,
-}
-
-impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Native, Self::Tunnel];
-    pub(crate) const PROXIED: [Self; 2] = [Self::Native, Self::Tunnel];
-}
 
 /// A world, and in it a tunnel and a login for the development database, which asks for no touch.
 pub(crate) struct Stage {
@@ -40,9 +24,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new() -> Result<Self> {
         let world = World::jerry_and_olga()?;
-        let mut tunnel = world.jerry.at_terminal(&["proxy", "db", "--tunnel", "dev-pg"])?;
-        tunnel.expect("on 127.0.0.1:")?;
-        let tunnel_port = tunnel.expect(".\n")?.trim().parse().context("port of the tunnel")?;
+        let (tunnel, tunnel_port) = world.jerry.tunnel("dev-pg")?;
         Ok(Self { world, tunnel_port, tunnel })
     }
 

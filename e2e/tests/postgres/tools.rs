@@ -1,8 +1,9 @@
 //! Dump and restore: what comes back is what was there.
 
 use anyhow::{Result, ensure};
+use e2e::Way;
 
-use crate::stage::{Stage, Way};
+use crate::stage::Stage;
 
 #[test]
 fn a_dump_through_the_sidecar_restores_the_same_database() -> Result<()> {

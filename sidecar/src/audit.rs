@@ -3,6 +3,7 @@
 //! ```text
 //! session ── Trail ──▶ queue, bounded in bytes ──▶ writer thread ──▶ spool on disk ──▶ shipper ──▶ authd
 //!              waits here while it is full      gathers, fdatasync    survives kill -9    retries for ever
+//!                                                     └── what is on disk since a moment ago ──▶┘
 //! ```
 //!
 //! - `db.session.start` is on disk before the upstream is dialled; when it cannot be written there is no session.
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 mod channels;
 mod event;
+mod fresh;
 mod queue;
 mod rejected;
 mod shipper;
@@ -271,7 +273,8 @@ pub(crate) fn on_disk(data_dir: &Path) -> Vec<String> {
         let spool = root.spool(id);
         for first in spool::segments(&spool).unwrap() {
             let batch = spool::read_batch(&spool::segment_path(&spool, first), 0, None).unwrap();
-            events.extend(batch.records.into_iter().map(|record| record.json));
+            let json = batch.records.iter().map(|record| String::from_utf8(record.json.to_vec()).unwrap());
+            events.extend(json);
         }
     }
     events

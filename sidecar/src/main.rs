@@ -18,7 +18,9 @@ use sidecar::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 use zeroize::Zeroizing;
 
 /// Lets nobody in who does not hold a short-lived certificate for this very session.
@@ -275,10 +277,16 @@ impl Start {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("TOUCHSTONE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    let directives = std::env::var("TOUCHSTONE_LOG").unwrap_or_else(|_| "info".to_owned());
+    let lines = match format {
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
+    };
+    // A filter that asks for levels alone costs nothing where a session's task goes on, as it does with each message; one that
+    // asks for spans looks them up each time.
+    let filter = match directives.parse::<Targets>() {
+        Ok(levels) => levels.boxed(),
+        Err(_) => EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info")).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }

@@ -1,10 +1,12 @@
 //! The audit trail: one JSON object a line, a file a day, on disk before anybody is told.
 //!
 //! One thread writes. It takes what has queued up, appends it, calls `fsync` once, remembers how far each sidecar's spool
-//! has come, then answers. A crash between `fsync` and remembering loses nothing and doubles nothing: on the next start
-//! the lines after the last checkpoint are read again, and each line of a sidecar says where in its spool it was.
+//! has come, then answers; a moment later it puts that into the store. A crash before that loses nothing and doubles
+//! nothing: on the next start the lines after the last checkpoint are read again, and each line of a sidecar says where in
+//! its spool it was.
 
 mod file;
+mod lines;
 
 use std::{
     path::{Path, PathBuf},
@@ -12,13 +14,14 @@ use std::{
 };
 
 use auth::clock::{Clock, rfc3339_millis};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::store::Store;
 
 pub(crate) use file::Query;
+pub(crate) use lines::{Lines, SpoolId};
 
 /// Batches that may wait for the writer; more make their senders wait.
 const QUEUE: usize = 256;
@@ -62,23 +65,9 @@ pub enum AuditError {
     Closed,
 }
 
-/// Where in which spool a line was.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Position {
-    pub(crate) sidecar: Uuid,
-    pub(crate) spool: Uuid,
-    pub(crate) sequence: u64,
-}
-
 struct Append {
-    lines: Vec<Line>,
+    lines: Lines,
     done: oneshot::Sender<Result<(), AuditError>>,
-}
-
-/// One event, ready to be written.
-pub(crate) struct Line {
-    pub(crate) event: Map<String, Value>,
-    pub(crate) position: Option<Position>,
 }
 
 /// The trail. Cheap to clone.
@@ -114,13 +103,13 @@ impl AuditLog {
         debug_assert!(event.get("event").and_then(Value::as_str).is_some_and(is_own), "{event:?}");
         event.insert("uid".into(), Uuid::new_v4().to_string().into());
         event.insert("time".into(), rfc3339_millis(self.clock.now()).into());
-        event.insert("cluster_name".into(), (*self.cluster).into());
+        event.insert(lines::CLUSTER_FIELD.into(), (*self.cluster).into());
         event.entry("ei").or_insert_with(|| 0.into());
-        self.append(vec![Line { event, position: None }]).await
+        self.append(Lines::own(event)).await
     }
 
     /// Writes events of a sidecar, in their order; those that are there already are dropped. Answers once they are on disk.
-    pub(crate) async fn append(&self, lines: Vec<Line>) -> Result<(), AuditError> {
+    pub(crate) async fn append(&self, lines: Lines) -> Result<(), AuditError> {
         let (done, answer) = oneshot::channel();
         self.queue.send(Append { lines, done }).await.map_err(|_| AuditError::Closed)?;
         answer.await.map_err(|_| AuditError::Closed)?

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use auth::{
-    clock::{parse_rfc3339, rfc3339, unix_millis},
+    clock::{rfc3339, unix_millis},
     identity::TargetName,
     lock::LockInForce,
     policy::TargetKind,
@@ -11,11 +11,11 @@ use auth::{
     resource::{Kind, Lock, LockTarget, Resource, TokenRole},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    audit::{MAX_LINE, is_own},
+    audit::{Lines, SpoolId},
     ca::{AuthorityKind, SshPublicKey},
     cluster::Cluster,
     error::Refused,
@@ -177,46 +177,21 @@ impl Cluster {
         })
     }
 
-    /// Reads what a sidecar says. What authd knows better (the cluster, who sends) is authd's word.
-    fn sidecar_event(&self, json: &str) -> Result<Map<String, Value>, Refused> {
-        let bad = |problem: &str| Refused::field("records", problem);
-        let event: Option<Map<String, Value>> =
-            serde_json::from_str(json).ok().filter(|_| json.len() <= MAX_LINE);
-        let mut event = event.ok_or_else(|| bad("an event is not an object, or too long"))?;
-        let text = |field: &str| event.get(field).and_then(Value::as_str);
-        // Without these, listings would not show it.
-        if text("time").and_then(parse_rfc3339).is_none() {
-            return Err(bad("an event has no time"));
-        }
-        match text("event") {
-            None | Some("") => return Err(bad("an event has no name")),
-            Some(name) if is_own(name) => return Err(bad("an event is not a sidecar's to tell")),
-            Some(_) => {}
-        }
-        event.insert("cluster_name".into(), self.name.to_string().into());
-        Ok(event)
-    }
-
     /// Takes events of a sidecar; answers with the last sequence that is on disk.
     pub(crate) async fn take_audit(
         &self,
         sidecar: Uuid,
         request: proto::EmitAuditRequest,
     ) -> Result<u64, Refused> {
-        use crate::audit::{Line, Position};
         let spool =
             Uuid::try_parse(&request.spool_id).map_err(|_| Refused::field("spool_id", "is not a UUID"))?;
-        let mut last = 0;
-        let mut lines = Vec::with_capacity(request.records.len());
-        for record in request.records {
-            if record.sequence <= last {
-                return Err(Refused::field("records", "sequences must increase"));
-            }
-            last = record.sequence;
-            let event = self.sidecar_event(&record.json)?;
-            lines.push(Line { event, position: Some(Position { sidecar, spool, sequence: last }) });
+        let mut lines = Lines::of(SpoolId { sidecar, spool });
+        for record in &request.records {
+            let pushed = lines.push(record.sequence, &record.json, self.name.as_str());
+            pushed.map_err(|error| Refused::field("records", &error.to_string()))?;
         }
-        if !lines.is_empty() {
+        let last = lines.last();
+        if last > 0 {
             self.audit.append(lines).await?;
         }
         Ok(last)

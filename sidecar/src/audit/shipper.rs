@@ -1,5 +1,7 @@
 //! Sends the spool to authd: what earlier processes left first, then what is written now, in order, for ever.
 //!
+//! Events that have just become durable come from memory, older ones from disk.
+//!
 //! authd answers once events are on its disk and drops what it already has, so sending again is always safe. There is no
 //! cursor to keep: what was acknowledged is forgotten with its segment.
 //!
@@ -155,7 +157,11 @@ impl<U: Uplink> Shipper<U> {
             let growing = first >= durable.segment;
             let limit = if first > durable.segment { 0 } else { durable.bytes };
             let path = segment_path(&spool, first);
-            let batch = self.read(&path, offset, growing.then_some(limit)).await?;
+            let batch = match self.state.fresh.take(first, offset) {
+                // Of a segment that grows no more, the file says where it ends.
+                Some(fresh) => Batch { end: growing && fresh.next >= limit, ..fresh },
+                None => self.read(&path, offset, growing.then_some(limit)).await?,
+            };
             offset = batch.next;
             let end = batch.end;
             self.emit(self.current, batch).await?;

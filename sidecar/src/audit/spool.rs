@@ -12,18 +12,22 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::digest;
+use bytes::Bytes;
 use uuid::Uuid;
 
 /// The longest event, as JSON: authd takes lines of 256 KiB, and adds to them where in which spool they were. A text takes
 /// 192 KiB at most, and what a session says of itself in each event, a few hundred bytes.
 pub(crate) const MAX_RECORD_BYTES: usize = 240 * 1024;
-/// Sequence (20 digits), check (16), two blanks and the line's end.
-const LINE_OVERHEAD: usize = 20 + 16 + 3;
+/// Digits of a line's check.
+const CHECK_DIGITS: usize = 16;
+/// Sequence (20 digits), check, two blanks and the line's end.
+const LINE_OVERHEAD: usize = 20 + CHECK_DIGITS + 3;
 /// How much of a segment is read at once: more than the longest line, less than the API's 1 MiB a request.
 const READ_BYTES: usize = 768 * 1024;
 const _: () = assert!(READ_BYTES > MAX_RECORD_BYTES + LINE_OVERHEAD);
@@ -33,38 +37,46 @@ const _: () = assert!(READ_BYTES > MAX_RECORD_BYTES + LINE_OVERHEAD);
 pub(crate) struct Record {
     /// Strictly increasing within the spool, from 1.
     pub(crate) sequence: u64,
-    /// One JSON object, without a line break.
-    pub(crate) json: String,
+    /// One JSON object in UTF-8, without a line break. A part of what was read or written at once: cheap to clone.
+    pub(crate) json: Bytes,
 }
 
-/// Appends a record's line to `buffer`.
-pub(crate) fn append_line(buffer: &mut Vec<u8>, sequence: u64, json: &str) {
-    let head = sequence.to_string();
-    let check = check(&head, json.as_bytes());
-    buffer.reserve(head.len() + check.len() + json.len() + 3);
-    for part in [head.as_bytes(), b" ", check.as_bytes(), b" ", json.as_bytes(), b"\n"] {
+/// HOT: appends a record's line to `buffer`. Returns where in it the event is.
+pub(crate) fn append_line(buffer: &mut Vec<u8>, sequence: u64, json: &[u8]) -> Range<usize> {
+    buffer.reserve(LINE_OVERHEAD + json.len());
+    let start = buffer.len();
+    // Writing into memory does not fail.
+    let _ = write!(buffer, "{sequence}");
+    let check = check(buffer.get(start..).unwrap_or_default(), json);
+    for part in [b" ", &check[..], b" "] {
         buffer.extend_from_slice(part);
     }
+    let start = buffer.len();
+    buffer.extend_from_slice(json);
+    let end = buffer.len();
+    buffer.push(b'\n');
+    start..end
 }
 
 /// Reads a line, its line break taken off; `None` when it does not verify.
-fn parse_line(line: &[u8]) -> Option<Record> {
+fn parse_line(line: &[u8]) -> Option<(u64, &[u8])> {
     let mut parts = line.splitn(3, |&byte| byte == b' ');
     let (head, found, json) = (parts.next()?, parts.next()?, parts.next()?);
-    let head = std::str::from_utf8(head).ok()?;
-    let sequence = head.parse().ok()?;
-    let json = std::str::from_utf8(json).ok()?;
-    (check(head, json.as_bytes()).as_bytes() == found).then(|| Record { sequence, json: json.to_owned() })
+    let sequence = std::str::from_utf8(head).ok()?.parse().ok()?;
+    (check(head, json) == found).then_some((sequence, json))
 }
 
-/// Finds torn lines, not forgers: who can write here can also compute it.
-fn check(head: &str, json: &[u8]) -> String {
+/// In hexadecimal. Finds torn lines, not forgers: who can write here can also compute it.
+fn check(head: &[u8], json: &[u8]) -> [u8; CHECK_DIGITS] {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(head.as_bytes());
+    context.update(head);
     context.update(b" ");
     context.update(json);
     let sum = context.finish();
-    hex::encode(sum.as_ref().get(..8).unwrap_or_default())
+    let mut digits = [0; CHECK_DIGITS];
+    // The sum is longer than what is taken of it.
+    let _ = hex::encode_to_slice(sum.as_ref().get(..CHECK_DIGITS / 2).unwrap_or_default(), &mut digits);
+    digits
 }
 
 /// What one read of a segment gave.
@@ -93,15 +105,17 @@ pub(crate) fn read_batch(segment: &Path, offset: u64, limit: Option<u64>) -> io:
     file.seek(SeekFrom::Start(offset))?;
     file.read_exact(&mut buffer)?;
     let reached_limit = offset + wanted as u64 >= limit;
-    Ok(split(&buffer, offset, reached_limit))
+    Ok(split(&Bytes::from(buffer), offset, reached_limit))
 }
 
-fn split(buffer: &[u8], offset: u64, reached_limit: bool) -> Batch {
+fn split(buffer: &Bytes, offset: u64, reached_limit: bool) -> Batch {
     let mut batch = Batch { next: offset, end: reached_limit, ..Batch::default() };
     for line in buffer.split_inclusive(|&byte| byte == b'\n') {
         match line.strip_suffix(b"\n") {
             Some(line) => match parse_line(line) {
-                Some(record) => batch.records.push(record),
+                Some((sequence, json)) => {
+                    batch.records.push(Record { sequence, json: buffer.slice_ref(json) });
+                }
                 None => batch.damaged += line.len() as u64 + 1,
             },
             // The tail: torn if nothing follows, too long if it fills the whole buffer, else begun anew by the next read.
@@ -179,12 +193,12 @@ mod tests {
     fn written(records: &[&str]) -> Vec<u8> {
         let mut buffer = Vec::new();
         for (index, json) in records.iter().enumerate() {
-            append_line(&mut buffer, index as u64 + 1, json);
+            append_line(&mut buffer, index as u64 + 1, json.as_bytes());
         }
         buffer
     }
 
-    fn read_all(segment: &Path) -> (Vec<String>, u64) {
+    fn read_all(segment: &Path) -> (Vec<Bytes>, u64) {
         let (mut offset, mut records, mut damaged) = (0, Vec::new(), 0);
         loop {
             let batch = read_batch(segment, offset, None).unwrap();

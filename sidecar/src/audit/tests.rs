@@ -293,13 +293,17 @@ impl Remembering {
     }
 }
 
+fn json(record: &Record) -> String {
+    String::from_utf8(record.json.to_vec()).unwrap()
+}
+
 impl Uplink for Remembering {
     async fn emit(&self, spool: Uuid, records: Vec<Record>) -> Result<u64, EmitError> {
         if self.away.load(Ordering::Acquire) {
             return Err(EmitError::Failed("away".into()));
         }
         let poison = self.poison.lock().unwrap().clone();
-        if records.iter().any(|record| poison.iter().any(|text| record.json.contains(text))) {
+        if records.iter().any(|record| poison.iter().any(|text| json(record).contains(text))) {
             return Err(EmitError::Refused("not an event".into()));
         }
         let mut taken = self.taken.lock().unwrap();
@@ -307,7 +311,7 @@ impl Uplink for Remembering {
         for record in &records {
             let known = taken.iter().any(|(id, sequence, _)| (*id, *sequence) == (spool, record.sequence));
             if !known {
-                taken.push((spool, record.sequence, record.json.clone()));
+                taken.push((spool, record.sequence, json(record)));
             }
         }
         Ok(records.last().unwrap().sequence)

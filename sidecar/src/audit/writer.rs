@@ -8,6 +8,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    ops::Range,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
@@ -22,14 +23,15 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, info};
 
 use super::{
+    fresh::{Fresh, Group},
     queue::{Receiver, Urgent},
     spool::{append_line, segment_path},
 };
 
 /// A segment is closed once it is this long; the group that fills it may make it [`GROUP_BYTES`] longer, and a record.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
-/// Most that is written between two looks at the clock.
-const GROUP_BYTES: usize = 1024 * 1024;
+/// A group is closed once it is this long: it is written at once, and sent to authd at once.
+const GROUP_BYTES: usize = 256 * 1024;
 /// Longest time that an event nobody waits for stays without a sync.
 const SYNC_WITHIN: Duration = Duration::from_millis(100);
 /// How often a broken spool is tried again.
@@ -88,6 +90,8 @@ pub(crate) struct State {
     /// Counts failures: a live session whose events may be lost in one must end.
     pub(crate) failures: watch::Sender<u64>,
     pub(crate) durable: watch::Sender<Durable>,
+    /// The end of what is durable, still in memory.
+    pub(super) fresh: Fresh,
 }
 
 impl State {
@@ -97,6 +101,7 @@ impl State {
             bytes: AtomicU64::new(bytes),
             failures: watch::Sender::new(0),
             durable: watch::Sender::new(Durable::default()),
+            fresh: Fresh::default(),
         })
     }
 }
@@ -115,7 +120,8 @@ pub(super) struct Writer {
     dirty_since: Option<Instant>,
     /// Who is answered after the next sync.
     waiting: Vec<Done>,
-    buffer: Vec<u8>,
+    /// Written but not synced.
+    unsynced: Vec<Group>,
     state: Arc<State>,
 }
 
@@ -127,7 +133,7 @@ impl Writer {
             next_sequence: 1,
             dirty_since: None,
             waiting: Vec::new(),
-            buffer: Vec::new(),
+            unsynced: Vec::new(),
             state,
         }
     }
@@ -164,13 +170,13 @@ impl Writer {
     /// Writes `first` and what else is waiting; answers a request to close that was found among it.
     fn write_group(&mut self, first: Item, queue: &mut Receiver<Command>) -> Option<oneshot::Sender<()>> {
         let (mut hurry, mut spaces, mut closing) = (false, Vec::new(), None);
-        let first_sequence = self.next_sequence;
-        self.buffer.clear();
+        let (mut lines, mut places) = (Vec::with_capacity(GROUP_BYTES / 8), Vec::new());
         let mut next = Some(Command::Record(first));
         while let Some(command) = next {
             match command {
                 Command::Record(item) => {
-                    append_line(&mut self.buffer, self.next_sequence, &item.json);
+                    let place = append_line(&mut lines, self.next_sequence, item.json.as_bytes());
+                    places.push((self.next_sequence, place));
                     self.next_sequence += 1;
                     hurry |= item.hurry;
                     self.waiting.extend(item.done);
@@ -181,9 +187,9 @@ impl Writer {
                     break;
                 }
             }
-            next = if self.buffer.len() < GROUP_BYTES { queue.next_gathered() } else { None };
+            next = if lines.len() < GROUP_BYTES { queue.next_gathered() } else { None };
         }
-        let outcome = self.append(first_sequence).and_then(|()| {
+        let outcome = self.append(lines, places).and_then(|()| {
             let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
             // Only a sync closes a segment, so a full one must not wait for the clock: writes can be far ahead of it.
             let full = self.segment.as_ref().is_some_and(|segment| segment.bytes >= SEGMENT_BYTES);
@@ -196,14 +202,18 @@ impl Writer {
         closing
     }
 
-    fn append(&mut self, first_sequence: u64) -> io::Result<()> {
+    /// `places`: sequences, and where in `lines` their events are.
+    fn append(&mut self, lines: Vec<u8>, places: Vec<(u64, Range<usize>)>) -> io::Result<()> {
+        let Some(&(first_sequence, _)) = places.first() else { return Ok(()) };
         let segment = match &mut self.segment {
             Some(segment) => segment,
             empty @ None => empty.insert(create(&self.directory, first_sequence)?),
         };
-        segment.file.write_all(&self.buffer)?;
-        segment.bytes += self.buffer.len() as u64;
-        self.state.bytes.fetch_add(self.buffer.len() as u64, Ordering::AcqRel);
+        segment.file.write_all(&lines)?;
+        let start = segment.bytes;
+        segment.bytes += lines.len() as u64;
+        self.state.bytes.fetch_add(lines.len() as u64, Ordering::AcqRel);
+        self.unsynced.push(Group::new(segment.first, start, lines, places));
         self.dirty_since.get_or_insert_with(Instant::now);
         Ok(())
     }
@@ -214,6 +224,7 @@ impl Writer {
             segment.file.sync_data()?;
         }
         let sequence = self.next_sequence - 1;
+        self.state.fresh.add(self.unsynced.drain(..));
         self.state.durable.send_replace(Durable { segment: segment.first, bytes: segment.bytes, sequence });
         if segment.bytes >= SEGMENT_BYTES {
             self.segment = None;
@@ -253,6 +264,7 @@ impl Writer {
     fn fail(&mut self, error: &io::Error) {
         self.segment = None;
         self.dirty_since = None;
+        self.unsynced.clear();
         if !self.state.broken.swap(true, Ordering::AcqRel) {
             error!(%error, directory = %self.directory.display(), "the audit spool cannot be written: no sessions");
         }

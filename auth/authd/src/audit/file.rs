@@ -8,24 +8,27 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use auth::clock::{Clock, parse_rfc3339, rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::{runtime::Handle, sync::mpsc};
-use uuid::Uuid;
 
-use super::{Append, AuditError, Line, Position};
+use super::{
+    Append, AuditError, SpoolId,
+    lines::{SIDECAR_FIELD, SPOOL_FIELD},
+};
 use crate::store::{self, Condition, Op, Store};
 
 /// Batches that share one `fsync` at most.
 const BATCH: usize = 64;
 /// Answers of one listing at most, in bytes: well below the 4 MiB that gRPC clients take.
 const MAX_LIST_BYTES: usize = 3 * 1024 * 1024;
-/// The field that says where in a sidecar's spool a line was: `<spool>/<sequence>`.
-const SPOOL_FIELD: &str = "spool";
+/// So long and so much is written before the next checkpoint: what the next start reads again, at most.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
+const CHECKPOINT_BYTES: usize = 8 * 1024 * 1024;
 
 /// What is surely remembered in the store: everything before this place.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -42,7 +45,7 @@ pub(crate) struct Query {
     pub(crate) event: Option<String>,
 }
 
-type Spools = HashMap<(Uuid, Uuid), u64>;
+type Spools = HashMap<SpoolId, u64>;
 
 pub(super) struct Writer {
     directory: PathBuf,
@@ -50,6 +53,10 @@ pub(super) struct Writer {
     clock: Clock,
     /// The last sequence of each spool that is on disk.
     spools: Spools,
+    /// Of them, what the store does not know yet.
+    news: Spools,
+    news_bytes: usize,
+    checkpointed: Option<Instant>,
     open: Option<(String, File)>,
 }
 
@@ -72,7 +79,16 @@ impl Writer {
         }
         let checkpoint = checkpoint.map(|stored| stored.value).unwrap_or_default();
         recover(directory, &checkpoint, &mut spools).map_err(AuditError::File)?;
-        Ok(Self { directory: directory.to_owned(), store, clock, spools, open: None })
+        Ok(Self {
+            directory: directory.to_owned(),
+            store,
+            clock,
+            spools,
+            news: Spools::new(),
+            news_bytes: 0,
+            checkpointed: None,
+            open: None,
+        })
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>, runtime: &Handle) {
@@ -91,26 +107,27 @@ impl Writer {
     fn append(&mut self, batch: Vec<Append>, runtime: &Handle) {
         let mut text = Vec::new();
         let mut seen = Spools::new();
-        for line in batch.iter().flat_map(|append| &append.lines) {
-            if let Some(position) = &line.position {
-                let spool = (position.sidecar, position.spool);
-                let last = seen.get(&spool).or_else(|| self.spools.get(&spool)).copied().unwrap_or(0);
-                if position.sequence <= last {
-                    continue;
+        for lines in batch.iter().map(|append| &append.lines) {
+            let last = match lines.spool() {
+                Some(spool) => {
+                    let last =
+                        seen.entry(spool).or_insert_with(|| self.spools.get(&spool).copied().unwrap_or(0));
+                    std::mem::replace(last, lines.last().max(*last))
                 }
-                seen.insert(spool, position.sequence);
-            }
-            text.extend_from_slice(render(line).as_bytes());
-            text.push(b'\n');
+                None => 0,
+            };
+            text.extend_from_slice(lines.after(last));
         }
         let written = if text.is_empty() { Ok(None) } else { self.write(&text).map(Some) };
-        match written.map_err(AuditError::File).and_then(|place| match place {
-            // Sequences only move once the lines are on disk; authd's own events move none.
-            Some(place) if !seen.is_empty() => self.remember(&seen, place, runtime),
-            Some(_) | None => Ok(()),
-        }) {
-            Ok(()) => batch.into_iter().for_each(|append| drop(append.done.send(Ok(())))),
+        match written {
+            Ok(place) => {
+                batch.into_iter().for_each(|append| drop(append.done.send(Ok(()))));
+                if let Some(place) = place {
+                    self.remember(seen, text.len(), place, runtime);
+                }
+            }
             Err(error) => {
+                let error = AuditError::File(error);
                 tracing::error!(error = &error as &dyn std::error::Error, "the audit trail is not written");
                 // What reached the file is found again by position, should the sender repeat it.
                 batch.into_iter().for_each(|append| drop(append.done.send(Err(AuditError::Closed))));
@@ -135,10 +152,34 @@ impl Writer {
         Ok(Checkpoint { file: name, offset: before + text.len() as u64 })
     }
 
-    fn remember(&mut self, seen: &Spools, place: Checkpoint, runtime: &Handle) -> Result<(), AuditError> {
+    /// Sequences move once their lines are on disk. The store hears of it now and then: what it does not know, the next start
+    /// reads from the file.
+    fn remember(&mut self, seen: Spools, bytes: usize, place: Checkpoint, runtime: &Handle) {
         self.spools.extend(seen.iter().map(|(spool, sequence)| (*spool, *sequence)));
-        let mut ops = vec![Op::put(checkpoint_key(), Condition::Any, &place).map_err(AuditError::Store)?];
-        for ((sidecar, spool), sequence) in seen {
+        self.news.extend(seen);
+        self.news_bytes += bytes;
+        let due = self.checkpointed.is_none_or(|at| at.elapsed() >= CHECKPOINT_AFTER);
+        if self.news.is_empty() || !(due || self.news_bytes >= CHECKPOINT_BYTES) {
+            return;
+        }
+        match self.checkpoint(&place, runtime) {
+            Ok(()) => {
+                self.news.clear();
+                (self.news_bytes, self.checkpointed) = (0, Some(Instant::now()));
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "how far the audit trail has come is not in the store; it is tried again"
+                );
+            }
+        }
+    }
+
+    fn checkpoint(&self, place: &Checkpoint, runtime: &Handle) -> Result<(), AuditError> {
+        let mut ops = vec![Op::put(checkpoint_key(), Condition::Any, place).map_err(AuditError::Store)?];
+        for (SpoolId { sidecar, spool }, sequence) in &self.news {
             let key = store::key(&["audit-spool", &sidecar.to_string(), &spool.to_string()]);
             ops.push(Op::put(key, Condition::Any, sequence).map_err(AuditError::Store)?);
         }
@@ -186,24 +227,14 @@ fn recover_position(event: &Map<String, Value>, spools: &mut Spools) {
     let text = |field: &str| event.get(field).and_then(Value::as_str);
     let position = text(SPOOL_FIELD).and_then(|place| {
         let (spool, sequence) = place.split_once('/')?;
-        let sidecar = text("server_id")?;
-        Some(((sidecar.parse().ok()?, spool.parse().ok()?), sequence.parse::<u64>().ok()?))
+        let sidecar = text(SIDECAR_FIELD)?;
+        let spool = SpoolId { sidecar: sidecar.parse().ok()?, spool: spool.parse().ok()? };
+        Some((spool, sequence.parse::<u64>().ok()?))
     });
     if let Some((spool, sequence)) = position {
         let last = spools.entry(spool).or_default();
         *last = sequence.max(*last);
     }
-}
-
-fn render(line: &Line) -> String {
-    let mut event = line.event.clone();
-    if let Some(Position { sidecar, spool, sequence }) = &line.position {
-        // authd's word for who sent it.
-        event.insert("server_id".into(), sidecar.to_string().into());
-        event.insert(SPOOL_FIELD.into(), format!("{spool}/{sequence}").into());
-    }
-    // A map of JSON values always has a text, and line breaks in it are escaped.
-    Value::Object(event).to_string()
 }
 
 pub(super) fn list(directory: &Path, query: &Query) -> Result<Vec<String>, io::Error> {
@@ -243,9 +274,9 @@ fn checkpoint_key() -> String {
     store::key(&["audit-checkpoint"])
 }
 
-fn parse_spool_key(key: &str) -> Option<(Uuid, Uuid)> {
+fn parse_spool_key(key: &str) -> Option<SpoolId> {
     let (sidecar, spool) = key.strip_prefix("audit-spool/")?.split_once('/')?;
-    Some((sidecar.parse().ok()?, spool.parse().ok()?))
+    Some(SpoolId { sidecar: sidecar.parse().ok()?, spool: spool.parse().ok()? })
 }
 
 /// `<YYYY-MM-DD>.log`, UTC.

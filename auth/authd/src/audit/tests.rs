@@ -26,12 +26,12 @@ async fn open() -> Trail {
 
 impl Trail {
     async fn send(&self, spool: Uuid, sequences: impl IntoIterator<Item = u64>) {
-        let lines = sequences.into_iter().map(|sequence| {
+        let mut lines = Lines::of(SpoolId { sidecar: Uuid::nil(), spool });
+        for sequence in sequences {
             let event = json!({"event": "db.session.query", "time": "2023-11-14T22:13:20Z", "n": sequence});
-            let Value::Object(event) = event else { unreachable!() };
-            Line { event, position: Some(Position { sidecar: Uuid::nil(), spool, sequence }) }
-        });
-        self.log.append(lines.collect()).await.unwrap();
+            lines.push(sequence, event.to_string().as_bytes(), "main").unwrap();
+        }
+        self.log.append(lines).await.unwrap();
     }
 
     async fn numbers(&self) -> Vec<u64> {
@@ -110,7 +110,7 @@ async fn an_event_whose_name_is_escaped_is_listed_all_the_same() {
     let trail = open().await;
     let event = json!({"event": "db.\"quoted\"", "time": "2023-11-14T22:13:20.001Z"});
     let Value::Object(event) = event else { unreachable!() };
-    trail.log.append(vec![Line { event, position: None }]).await.unwrap();
+    trail.log.append(Lines::own(event)).await.unwrap();
     let query = Query { since: None, limit: 10, event: Some("db.\"quoted\"".into()) };
     assert_eq!(trail.log.list(query).await.unwrap().len(), 1);
 }

@@ -5,11 +5,14 @@ use uuid::Uuid;
 use crate::world::*;
 
 fn batch(spool: Uuid, sequences: impl IntoIterator<Item = u64>) -> proto::EmitAuditRequest {
-    let record = |sequence| proto::AuditRecord {
+    let record = |sequence| {
+        proto::AuditRecord {
         sequence,
         json: format!(
             r#"{{"event":"db.session.query","time":"2030-01-01T00:00:00Z","server_id":"forged","cluster_name":"forged","n":{sequence}}}"#
-        ),
+        )
+        .into(),
+    }
     };
     proto::EmitAuditRequest {
         spool_id: spool.to_string(),
@@ -45,7 +48,7 @@ async fn what_is_no_event_is_refused_whole() {
     let mut backwards = batch(spool, [2, 1]);
     backwards.records[0].sequence = 2;
     let mut long = batch(spool, [1]);
-    long.records[0].json = format!(r#"{{"event":"{}"}}"#, "x".repeat(300 * 1024));
+    long.records[0].json = format!(r#"{{"event":"{}"}}"#, "x".repeat(300 * 1024)).into();
     let mut nameless = batch(spool, [1]);
     nameless.spool_id = "../../etc".into();
     for request in [broken, backwards, long, nameless] {
@@ -69,7 +72,7 @@ async fn a_sidecar_cannot_write_what_happened_at_authd() {
         r#""event":7,"time":"2030-01-01T00:00:00Z""#,
     ] {
         let mut request = batch(Uuid::new_v4(), [1]);
-        request.records[0].json = format!("{{{head}}}");
+        request.records[0].json = format!("{{{head}}}").into();
         assert_eq!(refused(client.emit_audit(request).await).0, Code::InvalidArgument, "{head}");
     }
     assert!(world.events("user.login").await.is_empty());

@@ -241,7 +241,7 @@ async fn no_sidecar_can_say_who_looked_at_a_recording() {
     let scene = Scene::new().await;
     let record = |event: &str, sequence| proto::AuditRecord {
         sequence,
-        json: format!(r#"{{"event":"{event}","time":"2026-01-01T00:00:00Z","user":"jerry"}}"#),
+        json: format!(r#"{{"event":"{event}","time":"2026-01-01T00:00:00Z","user":"jerry"}}"#).into(),
     };
     let mut client = scene.world.sidecars(&scene.sidecar).await;
     for event in ["session.recording.access", "session.upload"] {

@@ -120,6 +120,7 @@ impl Postgres {
                     version: startup.version,
                     registry: Arc::clone(&self.registry),
                     limits: self.limits,
+                    span: tracing::Span::current(),
                 };
                 Ok(Some(Accepted { peer, login: startup.login, client }))
             }

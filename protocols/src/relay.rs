@@ -220,6 +220,8 @@ async fn forward<C: Stream, U: Stream>(
         }
         match next {
             Next::Read => tokio::select! {
+                // Whoever is asked first, errands come before whatever was read.
+                biased;
                 filled = client.fill(&mut held) => match filled {
                     Ok(Filled::More) => {}
                     Ok(Filled::End) => return ClientStop::Closed,

@@ -25,12 +25,13 @@ use std::{
 
 use prometheus::IntCounter;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{Semaphore, oneshot, watch},
     time::timeout,
 };
 use uuid::Uuid;
 
 mod channels;
+mod draft;
 mod event;
 mod fresh;
 mod queue;
@@ -51,7 +52,9 @@ pub(crate) use self::{
     trail::Trail,
 };
 use self::{
-    spool::{MAX_RECORD_BYTES, SpoolRoot},
+    draft::{Came, Draft},
+    event::Renderer,
+    spool::SpoolRoot,
     strangers::Bucket,
     writer::{Command, Item, State, WriteFailed, Writer},
 };
@@ -104,7 +107,7 @@ pub(crate) struct Audit {
 enum Offer {
     Taken,
     /// Here it is again.
-    NoRoom(String),
+    NoRoom(Came),
     /// The writer is gone; it is counted as failed.
     Stopped,
 }
@@ -121,16 +124,11 @@ impl Audit {
         writer::create_directory(&root.spool(id))?;
         let state = State::new(root.size()?);
         let (queue, commands) = queue::queue();
-        let writer = Writer::new(root.spool(id), Arc::clone(&state));
+        let space = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
+        let writer = Writer::new(root.spool(id), Arc::clone(&space), Arc::clone(&state));
         thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run(commands))?;
-        let audit = Self {
-            queue,
-            space: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
-            state: Arc::clone(&state),
-            bound,
-            unknown: Arc::new(Bucket::new()),
-            failed,
-        };
+        let audit =
+            Self { queue, space, state: Arc::clone(&state), bound, unknown: Arc::new(Bucket::new()), failed };
         Ok((audit, AuditSpool { root, id, state }))
     }
 
@@ -144,10 +142,12 @@ impl Audit {
     }
 
     async fn durable(&self, json: String) -> Result<(), AuditError> {
+        let event = Draft::Rendered(json);
         let written = async {
-            let space = self.reserve(&json).await?;
+            let space = event.bytes()?;
+            self.reserve(space).await?;
             let (done, written) = oneshot::channel();
-            self.send(Item { json, space: Some(space), done: Some(done), hurry: true })?;
+            self.send(Item { event, space, done: Some(done), hurry: true })?;
             written.await.map_err(|_| AuditError::WriterStopped)?.map_err(AuditError::from)
         };
         timeout(DISK_DEADLINE, written).await.map_err(|_| AuditError::NotWritten)?
@@ -157,23 +157,25 @@ impl Audit {
     ///
     /// # Cancel safety
     /// The event is queued or it is not; nothing is half done.
-    async fn queued(&self, json: String) -> Result<(), AuditError> {
+    async fn queued(&self, event: Draft) -> Result<(), AuditError> {
         let queued = async {
             self.check_bound(self.bound.saturating_add(self.bound / 4))?;
-            let space =
-                timeout(DISK_DEADLINE, self.reserve(&json)).await.map_err(|_| AuditError::NotWritten)??;
-            self.send(Item { json, space: Some(space), done: None, hurry: false })
+            let space = event.bytes()?;
+            timeout(DISK_DEADLINE, self.reserve(space)).await.map_err(|_| AuditError::NotWritten)??;
+            self.send(Item { event, space, done: None, hurry: false })
         };
         self.counted(queued.await)
     }
 
-    /// Queues an event if there is room for it now. The bound on disk does not count: what it belongs to is on disk already.
-    fn offer(&self, json: String) -> Offer {
-        let space = match space_of(&json).map(|bytes| Arc::clone(&self.space).try_acquire_many_owned(bytes)) {
-            Ok(Ok(space)) => space,
-            Ok(Err(_)) | Err(_) => return Offer::NoRoom(json),
-        };
-        match self.counted(self.send(Item { json, space: Some(space), done: None, hurry: false })) {
+    /// Queues a result if there is room for it now. The bound on disk does not count: what it belongs to is on disk already.
+    fn offer(&self, renderer: &Arc<Renderer>, result: Came) -> Offer {
+        let space = Draft::RESULT_BYTES;
+        match self.space.try_acquire_many(space) {
+            Ok(permit) => permit.forget(),
+            Err(_) => return Offer::NoRoom(result),
+        }
+        let event = Draft::Result { renderer: Arc::clone(renderer), result };
+        match self.counted(self.send(Item { event, space, done: None, hurry: false })) {
             Ok(()) => Offer::Taken,
             Err(_) => Offer::Stopped,
         }
@@ -182,9 +184,9 @@ impl Audit {
     /// Sends one of a session's last events, without waiting for room: their number is bounded for each session, so the queue
     /// stays bounded. The future, which need not be awaited, completes once it is on disk. Nothing is held up by it, so it goes
     /// with the next sync; a machine that dies before that leaves a session without an end, as one that dies within it does.
-    fn last_words(&self, json: String) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
+    fn last_words(&self, event: Draft) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        let sent = self.counted(self.send(Item { json, space: None, done: Some(done), hurry: false }));
+        let sent = self.counted(self.send(Item { event, space: 0, done: Some(done), hurry: false }));
         let failed = self.failed.clone();
         async move {
             sent?;
@@ -201,9 +203,11 @@ impl Audit {
         outcome.inspect_err(|_| self.failed.inc())
     }
 
-    async fn reserve(&self, json: &str) -> Result<OwnedSemaphorePermit, AuditError> {
-        let bytes = space_of(json)?;
-        Arc::clone(&self.space).acquire_many_owned(bytes).await.map_err(|_| AuditError::WriterStopped)
+    /// Takes room, which the writer gives back with the group that it writes.
+    async fn reserve(&self, space: u32) -> Result<(), AuditError> {
+        let permit = self.space.acquire_many(space).await.map_err(|_| AuditError::WriterStopped)?;
+        permit.forget();
+        Ok(())
     }
 
     fn send(&self, item: Item) -> Result<(), AuditError> {
@@ -249,12 +253,6 @@ impl Audit {
             let _ = timeout(DISK_DEADLINE, closed).await;
         }
     }
-}
-
-/// What an event takes of the queue.
-fn space_of(json: &str) -> Result<u32, AuditError> {
-    let fits = u32::try_from(json.len()).ok().filter(|_| json.len() <= MAX_RECORD_BYTES);
-    fits.ok_or(AuditError::TooLong(json.len()))
 }
 
 /// The spool as the shipper sees it.

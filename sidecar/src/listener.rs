@@ -10,7 +10,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument as _, debug, error, warn};
+use tracing::{Instrument as _, Span, debug, error, warn};
 
 use crate::{
     admission::{Admission, Place},
@@ -63,8 +63,14 @@ pub(crate) async fn serve<P: Protocol>(
                     debug!(client.addr = %client, "closed: the listener has all the connections it may have");
                     continue;
                 };
-                let connection = connection(socket, client, Arc::clone(&door), place, stops.abort.clone());
-                tasks.spawn(connection.instrument(session::span(number, &door.target, client)));
+                let span = session::span(number, &door.target, client);
+                tasks.spawn(connection(
+                    (socket, client),
+                    Arc::clone(&door),
+                    place,
+                    stops.abort.clone(),
+                    span,
+                ));
             }
             Err(error) => {
                 let wait = backoff.next();
@@ -77,18 +83,18 @@ pub(crate) async fn serve<P: Protocol>(
 
 /// One connection, until it ends, has to make room, or is dropped.
 async fn connection<P: Protocol>(
-    socket: TcpStream,
-    client: SocketAddr,
+    (socket, client): (TcpStream, SocketAddr),
     door: Arc<Door<P>>,
     place: Place,
     abort: CancellationToken,
+    span: Span,
 ) {
     if let Err(error) = prepare(&socket) {
-        debug!(%error, "the client is gone");
+        span.in_scope(|| debug!(%error, "the client is gone"));
         return;
     }
-    let serve = AssertUnwindSafe(door.serve(socket, client, &place)).catch_unwind();
-    let dropped = when_woken(async {
+    let serve = AssertUnwindSafe(door.serve(socket, client, &place, span.clone())).catch_unwind();
+    let stopped = async {
         tokio::select! {
             // Asked of unknown clients alone. The race between this and becoming known costs the session, which then ends on
             // record.
@@ -98,12 +104,12 @@ async fn connection<P: Protocol>(
             }
             () = abort.cancelled() => warn!("dropped: the sidecar stops"),
         }
-    });
+    };
     tokio::select! {
         served = serve => if served.is_err() {
-            error!("a connection panicked; the others go on");
+            span.in_scope(|| error!("a connection panicked; the others go on"));
         },
-        () = dropped => {}
+        () = when_woken(stopped.instrument(span.clone())) => {}
     }
 }
 

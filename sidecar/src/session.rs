@@ -29,10 +29,10 @@ use auth::{
     policy::{Target, TargetKind},
     replica::Replica,
 };
-use protocols::{Accepted, Client, Peer, Protocol, Replication};
+use protocols::{Accepted, Client, Peer, Protocol, RelayError, Replication, Transferred};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, debug, field, info, info_span};
+use tracing::{Instrument as _, Span, debug, field, info, info_span};
 use uuid::Uuid;
 
 mod ask;
@@ -93,19 +93,63 @@ struct Opened<U> {
     seat: Seat,
 }
 
+/// A session that waits for "logged in".
+struct Live<'a, C, U> {
+    client: C,
+    upstream: U,
+    session: Session<'a>,
+}
+
+/// What there is to know about a session that goes on.
+struct Session<'a> {
+    sid: Uuid,
+    permit: Permit,
+    trail: Trail,
+    seat: Seat,
+    active: Active<'a>,
+    began: Instant,
+    /// Why it was ended, if it was.
+    closed: OnceLock<&'static str>,
+}
+
 impl<P: Protocol> Door<P> {
-    /// Serves one connection, whatever becomes of it.
+    /// Serves one connection, whatever becomes of it. What is said about it in the log is said in `span`.
     ///
     /// # Cancel safety
     /// May be dropped at any time: what is on record as begun is put on record as ended.
-    pub(crate) async fn serve(&self, socket: TcpStream, client: SocketAddr, place: &Place) {
+    pub(crate) async fn serve(&self, socket: TcpStream, client: SocketAddr, place: &Place, span: Span) {
+        let live = self.begin(socket, client, place).instrument(span.clone()).await;
+        let Some(Live { client, upstream, session }) = live else { return };
+        // Not in the span: a relay's task goes on with each message, and would enter it each time. What a relay has to say,
+        // which is hardly anything, it says in the span in which its client was accepted, and its trail began.
+        let tap = session.trail.tap(self.recorded(&session.permit, session.sid));
+        let ended = when_woken(async {
+            let answer = refusal::closing(&self.closed(&session.permit, &session.trail).await);
+            let _ = session.closed.set(answer.reason);
+            answer.refusal
+        });
+        let outcome = client.relay(upstream, tap, ended).await;
+        self.end(session, &outcome).instrument(span).await;
+    }
+
+    /// accept, and all that comes before "logged in".
+    async fn begin(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        place: &Place,
+    ) -> Option<Live<'_, P::Client, P::Upstream>> {
         let arrived = Instant::now();
         match self.protocol.accept(socket).await {
             Ok(Some(accepted)) => self.session(accepted, client, place, arrived).await,
-            Ok(None) => debug!("served without a session"),
+            Ok(None) => {
+                debug!("served without a session");
+                None
+            }
             Err(error) => {
                 self.metrics.refused(refusal::accept_reason(&error));
                 debug!(error = %Chain(&error), "no login");
+                None
             }
         }
     }
@@ -116,17 +160,23 @@ impl<P: Protocol> Door<P> {
         from: SocketAddr,
         place: &Place,
         arrived: Instant,
-    ) {
+    ) -> Option<Live<'_, P::Client, P::Upstream>> {
         let Accepted { peer, login, mut client } = accepted;
         let request = self.request(&login, from);
         let sid = Uuid::new_v4();
         Span::current().record("sid", field::display(sid));
         match self.open(&mut client, &peer, &login, &request, sid, from, place).await {
-            Ok(opened) => {
+            Ok(Opened { permit, trail, upstream, seat }) => {
                 self.metrics.setup.observe(arrived.elapsed().as_secs_f64());
-                self.live(client, opened, sid).await;
+                info!(role = %permit.decided_by(), "session started");
+                let (active, began, closed) = (Active::new(&self.metrics), Instant::now(), OnceLock::new());
+                let session = Session { sid, permit, trail, seat, active, began, closed };
+                Some(Live { client, upstream, session })
             }
-            Err(stop) => self.refuse(client, &stop, &request, sid, from).await,
+            Err(stop) => {
+                self.refuse(client, &stop, &request, sid, from).await;
+                None
+            }
         }
     }
 
@@ -168,28 +218,17 @@ impl<P: Protocol> Door<P> {
         self.protocol.dial(&endpoint, login).await.map_err(Stop::Dial)
     }
 
-    /// say "logged in" → relay → audit end.
-    async fn live(&self, client: P::Client, opened: Opened<P::Upstream>, sid: Uuid) {
-        let Opened { permit, trail, upstream, seat } = opened;
-        let _active = Active::new(&self.metrics);
-        let began = Instant::now();
-        info!(role = %permit.decided_by(), "session started");
-        let closed = OnceLock::new();
-        let ended = when_woken(async {
-            let answer = refusal::closing(&self.closed(&permit, &trail).await);
-            let _ = closed.set(answer.reason);
-            answer.refusal
-        });
-        let tap = trail.tap(self.recorded(&permit, sid));
-        let outcome = client.relay(upstream, tap, ended).await;
+    /// audit end.
+    async fn end(&self, session: Session<'_>, outcome: &Result<Transferred, RelayError>) {
+        let Session { trail, seat, began, closed, active: _active, .. } = session;
         // Both connections are closed. Its end may take a moment to be on disk.
         drop(seat);
-        let ending = ending(&outcome, closed.get().copied().or(trail.stopped()));
+        let ending = ending(outcome, closed.get().copied().or(trail.stopped()));
         trail.end(&ending).await;
         self.metrics.bytes_from_client.inc_by(ending.bytes_from_client);
         self.metrics.bytes_from_upstream.inc_by(ending.bytes_from_upstream);
         self.metrics.ended(ending.reason, began.elapsed());
-        if let Err(error) = &outcome {
+        if let Err(error) = outcome {
             debug!(error = %Chain(error), "the relay failed");
         }
         info!(reason = ending.reason, "session ended");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::{Instrument as _, Span};
 
 use crate::relay::{self, Outcome, Stream};
 use crate::{Answers, Client, End, Limits, Refusal, RelayError, RelayFault, Tap, Transferred};
@@ -38,6 +39,8 @@ pub struct MysqlClient<S = TcpStream> {
     /// Its own, until the session is over.
     pub(super) connection: ConnectionId,
     pub(super) limits: Limits,
+    /// In which it was accepted, and in which the log speaks of it.
+    pub(super) span: Span,
 }
 
 impl<S: Stream> Client for MysqlClient<S> {
@@ -74,7 +77,8 @@ impl<S: Stream> Client for MysqlClient<S> {
                 (outcome, last)
             }
         };
-        let stop = stop_upstream(&mut upstream, &outcome, desk.is_busy(), close);
+        let stop =
+            stop_upstream(&mut upstream, &outcome, desk.is_busy(), close).instrument(self.span.clone());
         // A client that said goodbye has nothing more to say, and one that failed no means to.
         let heard_out = if outcome.transferred.end == End::Client { 0 } else { relay::HEARD_OUT };
         let farewell = relay::close(&mut *self.stream, &last, close, heard_out);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing::Span;
 use zeroize::Zeroizing;
 
 use crate::relay::{ReadAhead, Stream, close};
@@ -122,6 +123,7 @@ async fn inside<S: Stream>(
         stream,
         connection,
         limits: *limits,
+        span: Span::current(),
     };
     Ok(Some(Accepted { peer: super::peer(&client.stream), login, client }))
 }

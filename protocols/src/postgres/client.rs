@@ -10,6 +10,7 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtoco
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::{Instrument as _, Span};
 
 use crate::frame::{Boundaries, Splitter};
 use crate::relay::{self, Outcome, Stream};
@@ -29,6 +30,8 @@ pub struct PostgresClient<S = TcpStream> {
     pub(super) version: Version,
     pub(super) registry: Arc<Registry>,
     pub(super) limits: Limits,
+    /// In which it was accepted, and in which the log speaks of it.
+    pub(super) span: Span,
 }
 
 impl<S: Stream> Client for PostgresClient<S> {
@@ -46,11 +49,12 @@ impl<S: Stream> Client for PostgresClient<S> {
         ended: impl Future<Output = Refusal> + Send,
     ) -> Result<Transferred, RelayError> {
         // Held until the session is over: dropping it makes the client's cancel key worthless.
-        let _registration = self.welcome(&upstream).await?;
+        let span = self.span.clone();
+        let _registration = self.welcome(&upstream).instrument(span.clone()).await?;
         let close = self.limits.close;
         let halves = (Splitter::new(Messages), Boundaries::<Messages>::new(tap.answers()));
         let outcome = relay::run(&mut *self.stream, &mut upstream.stream, halves, tap, ended, close).await;
-        let stop = stop_upstream(&mut upstream, &outcome, close);
+        let stop = stop_upstream(&mut upstream, &outcome, close).instrument(span);
         let last = outcome.farewell.as_deref().unwrap_or_default();
         // A client that said goodbye has nothing more to say, and one that failed no means to.
         let heard_out = if outcome.transferred.end == End::Client { 0 } else { relay::HEARD_OUT };

@@ -67,6 +67,8 @@ impl<L: Follow> Downstream<L> {
                 continue;
             }
             tokio::select! {
+                // Whoever is asked first, what is to be said comes before whatever was read.
+                biased;
                 filled = upstream.fill(&mut self.held) => match filled.map_err(Broken::Upstream)? {
                     Filled::More => {}
                     Filled::End => return Ok(()),

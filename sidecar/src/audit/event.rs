@@ -299,20 +299,32 @@ impl Renderer {
         self.event("session.rejected", "T1006W", ei, now, rejected)
     }
 
-    /// What a client did.
-    pub(crate) fn observed(&self, ei: u64, now: SystemTime, body: &Body) -> String {
+    /// Appends what a client did.
+    pub(crate) fn observed(&self, line: &mut Vec<u8>, ei: u64, at: SystemTime, body: &Body) {
         let (event, code) = body.name_and_code();
-        self.event(event, code, ei, now, body)
+        self.append(line, (event, code), ei, at, body);
     }
 
-    /// How it came out.
-    pub(crate) fn result(&self, ei: u64, now: SystemTime, outcome: &Outcome) -> String {
-        self.event("db.session.query.result", outcome.code(), ei, now, outcome)
+    /// Appends how it came out.
+    pub(crate) fn result(&self, line: &mut Vec<u8>, ei: u64, at: SystemTime, outcome: &Outcome) {
+        self.append(line, ("db.session.query.result", outcome.code()), ei, at, outcome);
+    }
+
+    fn event(&self, event: &str, code: &str, ei: u64, now: SystemTime, body: &impl Serialize) -> String {
+        let mut line = Vec::with_capacity(EVENT_BYTES);
+        self.append(&mut line, (event, code), ei, now, body);
+        String::from_utf8(line).unwrap_or_default()
     }
 
     /// HOT: twice for each query, and so into one buffer from head to tail.
-    fn event(&self, event: &str, code: &str, ei: u64, now: SystemTime, body: &impl Serialize) -> String {
-        let mut line = Vec::with_capacity(EVENT_BYTES);
+    fn append(
+        &self,
+        line: &mut Vec<u8>,
+        (event, code): (&str, &str),
+        ei: u64,
+        now: SystemTime,
+        body: &impl Serialize,
+    ) {
         // A clock before 1970 is no reason to lose an event.
         let time = format_rfc3339_millis(now.max(SystemTime::UNIX_EPOCH));
         let uid = Uuid::new_v4();
@@ -323,9 +335,8 @@ impl Renderer {
             r#"{{"event":"{event}","code":"{code}","uid":"{uid}","time":"{time}","ei":{ei}{}"#,
             self.subject
         );
-        append_fields(&mut line, body);
+        append_fields(line, body);
         line.push(b'}');
-        String::from_utf8(line).unwrap_or_default()
     }
 }
 

@@ -112,7 +112,8 @@ mod tests {
         let (mut lines, mut places) = (Vec::new(), Vec::new());
         for sequence in sequences {
             let json = format!(r#"{{"n":{sequence},"pad":"{}"}}"#, "x".repeat(length));
-            places.push((sequence, append_line(&mut lines, sequence, json.as_bytes())));
+            let place = append_line(&mut lines, sequence, |line| line.extend_from_slice(json.as_bytes()));
+            places.push((sequence, place));
         }
         let end = start + lines.len() as u64;
         fresh.add(std::iter::once(Group::new(segment, start, lines, places)));

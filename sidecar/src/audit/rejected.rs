@@ -44,7 +44,7 @@ pub(super) fn set_aside(root: &Path, spool: Uuid, record: &Record) -> Result<(),
         OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(SetAsideError::Write)?;
     let bytes = file.metadata().map_err(SetAsideError::Write)?.len();
     let mut line = format!("{spool} ").into_bytes();
-    append_line(&mut line, record.sequence, &record.json);
+    append_line(&mut line, record.sequence, |line| line.extend_from_slice(&record.json));
     if bytes.saturating_add(line.len() as u64) > MAX_REJECTED_BYTES {
         return Err(SetAsideError::Full { path, bytes });
     }

@@ -41,21 +41,28 @@ pub(crate) struct Record {
     pub(crate) json: Bytes,
 }
 
-/// HOT: appends a record's line to `buffer`. Returns where in it the event is.
-pub(crate) fn append_line(buffer: &mut Vec<u8>, sequence: u64, json: &[u8]) -> Range<usize> {
-    buffer.reserve(LINE_OVERHEAD + json.len());
+/// HOT: appends a record's line to `buffer`; `render` appends its event. Returns where in it the event is.
+pub(crate) fn append_line(
+    buffer: &mut Vec<u8>,
+    sequence: u64,
+    render: impl FnOnce(&mut Vec<u8>),
+) -> Range<usize> {
     let start = buffer.len();
     // Writing into memory does not fail.
     let _ = write!(buffer, "{sequence}");
-    let check = check(buffer.get(start..).unwrap_or_default(), json);
-    for part in [b" ", &check[..], b" "] {
-        buffer.extend_from_slice(part);
+    let head = start..buffer.len();
+    // The check comes before what it is of.
+    buffer.extend_from_slice(&[b' '; CHECK_DIGITS + 2]);
+    let json = buffer.len();
+    render(buffer);
+    let json = json..buffer.len();
+    let part = |range: Range<usize>| buffer.get(range).unwrap_or_default();
+    let check = check(part(head.clone()), part(json.clone()));
+    if let Some(place) = buffer.get_mut(head.end + 1..json.start - 1) {
+        place.copy_from_slice(&check);
     }
-    let start = buffer.len();
-    buffer.extend_from_slice(json);
-    let end = buffer.len();
     buffer.push(b'\n');
-    start..end
+    json
 }
 
 /// Reads a line, its line break taken off; `None` when it does not verify.
@@ -193,7 +200,7 @@ mod tests {
     fn written(records: &[&str]) -> Vec<u8> {
         let mut buffer = Vec::new();
         for (index, json) in records.iter().enumerate() {
-            append_line(&mut buffer, index as u64 + 1, json.as_bytes());
+            append_line(&mut buffer, index as u64 + 1, |line| line.extend_from_slice(json.as_bytes()));
         }
         buffer
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use protocols::{Answer, Event, Ledger};
 use tokio::time::Instant;
 
-use super::event::Outcome;
+use super::{draft::Came, event::Outcome};
 
 /// Results that may wait for room in the queue. A client can bring about no more than it sent since its last message was
 /// shown to the tap, where they are queued before anything else; twice what a ledger holds is out of reach.
@@ -27,8 +27,8 @@ pub(super) struct Statements {
     active: Instant,
     /// The client has said something that is not forwarded yet.
     waits: bool,
-    /// Rendered results that found the queue full.
-    owed: VecDeque<String>,
+    /// Results that found the queue full.
+    owed: VecDeque<Came>,
     overrun: bool,
 }
 
@@ -57,9 +57,11 @@ impl Statements {
         }
     }
 
-    /// The client said something, which may have to wait for room in the queue.
-    pub(super) fn shown(&mut self) {
+    /// The client said something, which may have to wait for room in the queue. True when results are owed, and go first.
+    #[must_use]
+    pub(super) fn shown(&mut self) -> bool {
         self.waits = true;
+        self.overrun || !self.owed.is_empty()
     }
 
     /// The client's message is on record under `ei` (if it is one that is recorded), and about to be forwarded.
@@ -115,16 +117,16 @@ impl Statements {
 
     /// Keeps a result for which the queue had no room. False when it is lost.
     #[must_use]
-    pub(super) fn owe(&mut self, json: String) -> bool {
+    pub(super) fn owe(&mut self, result: Came) -> bool {
         self.overrun |= self.owed.len() >= MAX_OWED;
         if !self.overrun {
-            self.owed.push_back(json);
+            self.owed.push_back(result);
         }
         !self.overrun
     }
 
     /// The oldest result that is not queued yet.
-    pub(super) fn owed(&self) -> Option<&String> {
+    pub(super) fn owed(&self) -> Option<&Came> {
         self.owed.front()
     }
 
@@ -134,7 +136,7 @@ impl Statements {
     }
 
     /// All results that are not queued yet.
-    pub(super) fn take_owed(&mut self) -> VecDeque<String> {
+    pub(super) fn take_owed(&mut self) -> VecDeque<Came> {
         std::mem::take(&mut self.owed)
     }
 

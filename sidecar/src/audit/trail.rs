@@ -11,11 +11,12 @@ use tokio::{
     sync::watch,
     time::{Duration, Instant, sleep, sleep_until},
 };
-use tracing::error;
+use tracing::{Instrument as _, Span, error};
 
 use super::{
     Audit, AuditError, Denied, Ending, Offer, Parameters, Recorded, Rejected, Started, Subject,
     channels::{Channels, Doings},
+    draft::{Came, Draft},
     event::{Body, Renderer, SshBody},
     statements::Statements,
 };
@@ -27,12 +28,14 @@ pub(crate) struct Trail {
     failures: watch::Receiver<u64>,
     began: Instant,
     ended: bool,
+    /// In which the log speaks of the session, for the relay's task is in none.
+    span: Span,
 }
 
 pub(super) struct Shared {
     audit: Audit,
     clock: Clock,
-    renderer: Renderer,
+    renderer: Arc<Renderer>,
     /// The next event's index.
     next: AtomicU64,
     parameters: Parameters,
@@ -49,7 +52,7 @@ impl Shared {
     /// Queues an event of an SSH session; returns its index once there is room for it.
     pub(super) async fn record(&self, body: &SshBody) -> Result<u64, AuditError> {
         let ei = self.index();
-        self.audit.queued(self.renderer.ssh(ei, self.clock.now(), body)).await?;
+        self.audit.queued(Draft::Rendered(self.renderer.ssh(ei, self.clock.now(), body))).await?;
         Ok(ei)
     }
 
@@ -72,14 +75,15 @@ impl Shared {
     /// # Cancel safety
     /// A result stays owed until it is queued.
     async fn pay(&self) -> Result<(), AuditError> {
-        while let Some(json) = self.owed()? {
-            self.audit.queued(json).await?;
+        while let Some(result) = self.owed()? {
+            let renderer = Arc::clone(&self.renderer);
+            self.audit.queued(Draft::Result { renderer, result }).await?;
             self.statements().paid();
         }
         Ok(())
     }
 
-    fn owed(&self) -> Result<Option<String>, AuditError> {
+    fn owed(&self) -> Result<Option<Came>, AuditError> {
         let statements = self.statements();
         if statements.is_overrun() { Err(AuditError::NotWritten) } else { Ok(statements.owed().cloned()) }
     }
@@ -99,7 +103,7 @@ impl Trail {
     ) -> Result<Self, AuditError> {
         // Before the event, so that no failure after it goes unseen.
         let failures = audit.failures();
-        let renderer = Renderer::new(subject);
+        let renderer = Arc::new(Renderer::new(subject));
         let started = renderer.started(0, clock.now(), started);
         let began = Instant::now();
         let shared = Shared {
@@ -112,7 +116,8 @@ impl Trail {
             doings: Doings::new(began),
         };
         // Before the wait: who is cancelled in it may have begun, and so must end.
-        let mut trail = Self { shared: Arc::new(shared), failures, began, ended: false };
+        let span = Span::current();
+        let mut trail = Self { shared: Arc::new(shared), failures, began, ended: false, span };
         let begun = audit.begin(started).await;
         trail.ended = matches!(begun, Err(AuditError::Full { .. } | AuditError::TooLong(_)));
         begun.map(|()| trail)
@@ -128,7 +133,7 @@ impl Trail {
         subject: &Subject,
         denied: &Denied,
     ) -> Result<(), AuditError> {
-        audit.queued(Renderer::new(subject).denied(0, clock.now(), denied)).await
+        audit.queued(Draft::Rendered(Renderer::new(subject).denied(0, clock.now(), denied))).await
     }
 
     /// Writes `session.rejected`: one session more than the user may have.
@@ -141,12 +146,17 @@ impl Trail {
         subject: &Subject,
         rejected: &Rejected,
     ) -> Result<(), AuditError> {
-        audit.queued(Renderer::new(subject).rejected(0, clock.now(), rejected)).await
+        audit.queued(Draft::Rendered(Renderer::new(subject).rejected(0, clock.now(), rejected))).await
     }
 
     /// Where the relay shows what the client does, and how it comes out. `recorded`: how terminals are, where there are any.
     pub(crate) fn tap(&self, recorded: Option<Recorded>) -> TrailTap {
-        TrailTap { shared: Arc::clone(&self.shared), text_ei: 0, channels: Channels::new(recorded) }
+        TrailTap {
+            shared: Arc::clone(&self.shared),
+            text_ei: 0,
+            channels: Channels::new(recorded),
+            span: self.span.clone(),
+        }
     }
 
     /// Why the tap ended the session, if it did.
@@ -196,16 +206,17 @@ impl Trail {
     /// Results that are owed go first.
     fn send_end(&self, ending: &Ending) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
         let shared = &self.shared;
-        for json in shared.statements().take_owed() {
-            drop(shared.audit.last_words(json));
+        for result in shared.statements().take_owed() {
+            let renderer = Arc::clone(&shared.renderer);
+            drop(shared.audit.last_words(Draft::Result { renderer, result }));
         }
         let (first, now, terminals) = (shared.index(), shared.clock.now(), shared.doings.terminals());
         let mut last = shared.renderer.ended(first, now, ending, self.began.elapsed(), terminals);
         let end = last.pop().unwrap_or_default();
         for json in last {
-            drop(shared.audit.last_words(json));
+            drop(shared.audit.last_words(Draft::Rendered(json)));
         }
-        shared.audit.last_words(end)
+        shared.audit.last_words(Draft::Rendered(end))
     }
 }
 
@@ -224,13 +235,16 @@ pub(crate) struct TrailTap {
     /// The last query or parse: a digest that follows belongs to it.
     text_ei: u64,
     channels: Channels,
+    span: Span,
 }
 
 impl TrailTap {
     async fn record(&mut self, event: &Event<'_>) -> Result<(), AuditError> {
         let shared = &self.shared;
-        shared.statements().shown();
-        shared.pay().await?;
+        let owes = shared.statements().shown();
+        if owes {
+            shared.pay().await?;
+        }
         let body = Body::of(event, self.text_ei, shared.parameters);
         let mut recorded = None;
         if let Some(body) = body {
@@ -238,7 +252,8 @@ impl TrailTap {
             if body.has_text() {
                 self.text_ei = ei;
             }
-            shared.audit.queued(shared.renderer.observed(ei, shared.clock.now(), &body)).await?;
+            let (renderer, at) = (Arc::clone(&shared.renderer), shared.clock.now());
+            shared.audit.queued(Draft::Observed { renderer, ei, at, body }).await?;
             recorded = Some(ei);
         }
         // Its time runs from here.
@@ -250,13 +265,15 @@ impl TrailTap {
 impl Tap for TrailTap {
     async fn observe(&mut self, event: Event<'_>) -> Result<Verdict, TapClosed> {
         let recorded = match event {
-            Event::Ssh(ref event) => self.channels.observe(&self.shared, event).await,
+            Event::Ssh(ref event) => {
+                self.channels.observe(&self.shared, event).instrument(self.span.clone()).await
+            }
             _ => self.record(&event).await.map(|()| Verdict::Forward),
         };
         match recorded {
             Ok(verdict) => Ok(verdict),
             Err(error) => {
-                error!(error = %error, "a session ends because it cannot be recorded");
+                self.span.in_scope(|| error!(%error, "a session ends because it cannot be recorded"));
                 Err(TapClosed)
             }
         }
@@ -277,11 +294,11 @@ impl Answers for TrailAnswers {
         let shared = &self.shared;
         let outcome = shared.statements().answered(&answer, Instant::now());
         let Some(outcome) = outcome else { return };
-        let json = shared.renderer.result(shared.index(), shared.clock.now(), &outcome);
-        match shared.audit.offer(json) {
+        let result = Came { ei: shared.index(), at: shared.clock.now(), outcome };
+        match shared.audit.offer(&shared.renderer, result) {
             Offer::Taken => {}
-            Offer::NoRoom(json) => {
-                if !shared.statements().owe(json) {
+            Offer::NoRoom(result) => {
+                if !shared.statements().owe(result) {
                     shared.audit.failed.inc();
                 }
             }

@@ -19,10 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{error, info};
 
 use super::{
+    draft::Draft,
     fresh::{Fresh, Group},
     queue::{Receiver, Urgent},
     spool::{append_line, segment_path},
@@ -54,9 +55,9 @@ impl Urgent for Command {
 }
 
 pub(super) struct Item {
-    pub(super) json: String,
+    pub(super) event: Draft,
     /// The event's share of the queue, given back when it is written.
-    pub(super) space: Option<OwnedSemaphorePermit>,
+    pub(super) space: u32,
     /// Hears when it is on disk, or that it will not be.
     pub(super) done: Option<Done>,
     /// Whoever waits for it holds something up: it is written and synced at once.
@@ -122,11 +123,20 @@ pub(super) struct Writer {
     waiting: Vec<Done>,
     /// Written but not synced.
     unsynced: Vec<Group>,
+    /// The queue's room, of which events took their shares.
+    space: Arc<Semaphore>,
     state: Arc<State>,
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Nobody gives room back any more: whoever waits for it hears so.
+        self.space.close();
+    }
+}
+
 impl Writer {
-    pub(super) fn new(directory: PathBuf, state: Arc<State>) -> Self {
+    pub(super) fn new(directory: PathBuf, space: Arc<Semaphore>, state: Arc<State>) -> Self {
         Self {
             directory,
             segment: None,
@@ -134,6 +144,7 @@ impl Writer {
             dirty_since: None,
             waiting: Vec::new(),
             unsynced: Vec::new(),
+            space,
             state,
         }
     }
@@ -169,18 +180,18 @@ impl Writer {
 
     /// Writes `first` and what else is waiting; answers a request to close that was found among it.
     fn write_group(&mut self, first: Item, queue: &mut Receiver<Command>) -> Option<oneshot::Sender<()>> {
-        let (mut hurry, mut spaces, mut closing) = (false, Vec::new(), None);
+        let (mut hurry, mut space, mut closing) = (false, 0, None);
         let (mut lines, mut places) = (Vec::with_capacity(GROUP_BYTES / 8), Vec::new());
         let mut next = Some(Command::Record(first));
         while let Some(command) = next {
             match command {
                 Command::Record(item) => {
-                    let place = append_line(&mut lines, self.next_sequence, item.json.as_bytes());
+                    let place = append_line(&mut lines, self.next_sequence, |line| item.event.render(line));
                     places.push((self.next_sequence, place));
                     self.next_sequence += 1;
                     hurry |= item.hurry;
                     self.waiting.extend(item.done);
-                    spaces.extend(item.space);
+                    space += item.space as usize;
                 }
                 Command::Close(done) => {
                     closing = Some(done);
@@ -198,7 +209,7 @@ impl Writer {
         if let Err(error) = &outcome {
             self.fail(error);
         }
-        drop(spaces);
+        self.space.add_permits(space);
         closing
     }
 

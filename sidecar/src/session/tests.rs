@@ -7,6 +7,7 @@ use protocols::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::timeout};
+use tracing::Span;
 
 mod ask;
 
@@ -270,7 +271,9 @@ impl Stage {
 
     async fn serve(&self) {
         let (socket, client, place) = Self::connection().await;
-        timeout(Duration::from_secs(20), self.door.serve(socket, client, &place)).await.unwrap();
+        timeout(Duration::from_secs(20), self.door.serve(socket, client, &place, Span::none()))
+            .await
+            .unwrap();
     }
 
     async fn events(&self) -> Vec<Value> {
@@ -577,7 +580,7 @@ async fn of_two_connections_at_the_limit_at_once_one_gets_in() {
             let door = Arc::clone(&stage.door);
             tokio::spawn(async move {
                 let (socket, client, place) = Stage::connection().await;
-                door.serve(socket, client, &place).await;
+                door.serve(socket, client, &place, Span::none()).await;
             })
         })
         .collect();
@@ -649,7 +652,7 @@ async fn live(stage: &Stage) -> tokio::task::JoinHandle<()> {
     let door = Arc::clone(&stage.door);
     let session = tokio::spawn(async move {
         let (socket, client, place) = Stage::connection().await;
-        door.serve(socket, client, &place).await;
+        door.serve(socket, client, &place, Span::none()).await;
     });
     timeout(Duration::from_secs(20), async {
         while !stage.log.all().iter().any(|line| line == "logged in") {

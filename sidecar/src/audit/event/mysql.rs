@@ -20,7 +20,8 @@ use protocols::{FileFate, KillFate, MysqlEvent, Value, Values as Sent};
 use serde::Serialize;
 
 use super::statement::{
-    MAX_JSON_BYTES, MAX_PARAMETERS, MAX_TEXT_BYTES, Parameters, Text, fitting, json_cost, lossy, name,
+    MAX_JSON_BYTES, MAX_PARAMETERS, MAX_TEXT_BYTES, Parameters, Text, bytes_of, fitting, json_cost, lossy,
+    name,
 };
 
 /// The part of an event that says what the client did.
@@ -122,6 +123,18 @@ pub(crate) struct File {
 }
 
 impl Command {
+    /// Bytes of its texts and values; not of names, which are short.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Prepare(text) => text.bytes(),
+            Self::Execute { values, .. } | Self::BulkExecute { values, .. } => {
+                bytes_of(values.parameters.as_deref())
+            }
+            Self::ProcessKill(Kill { db_query, .. }) => db_query.as_ref().map_or(0, String::len),
+            _ => 0,
+        }
+    }
+
     /// What there is to write down about a command, if anything.
     pub(super) fn of(event: &MysqlEvent<'_>, parameters: Parameters) -> Option<Self> {
         Some(match *event {

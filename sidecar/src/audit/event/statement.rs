@@ -122,6 +122,22 @@ impl Body {
         }
     }
 
+    /// Bytes of its texts and values; not of names, which are short.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Query(text) | Self::Parse { text, .. } => text.bytes(),
+            Self::Bind { values, .. } | Self::Function { values, .. } => {
+                bytes_of(values.parameters.as_deref())
+            }
+            Self::Mysql(command) => command.bytes(),
+            Self::Execute { .. }
+            | Self::CloseStatement { .. }
+            | Self::ClosePortal { .. }
+            | Self::Digest { .. }
+            | Self::Malformed { .. } => 0,
+        }
+    }
+
     /// Is a digest to follow, if the text goes on?
     pub(crate) fn has_text(&self) -> bool {
         matches!(self, Self::Query(_) | Self::Parse { .. } | Self::Mysql(Command::Prepare(_)))
@@ -166,6 +182,12 @@ impl Text {
         });
         let db_query_base64 = (!is_text).then(|| STANDARD.encode(shown));
         Self { db_query: lossy(shown), db_query_base64, db_query_cut: shortened || unseen > 0, whole }
+    }
+}
+
+impl Text {
+    pub(super) fn bytes(&self) -> usize {
+        self.db_query.len() + self.db_query_base64.as_ref().map_or(0, String::len)
     }
 }
 
@@ -222,6 +244,12 @@ impl Values {
         }
         self.parameters = Some(recorded);
     }
+}
+
+/// Bytes that values take.
+pub(super) fn bytes_of(values: Option<&[Option<String>]>) -> usize {
+    let values = values.unwrap_or_default();
+    size_of_val(values) + values.iter().flatten().map(String::len).sum::<usize>()
 }
 
 /// As much from the beginning as may be written down.

@@ -27,6 +27,12 @@ fn renderer() -> Renderer {
     })
 }
 
+fn rendered(append: impl FnOnce(&Renderer, &mut Vec<u8>)) -> String {
+    let mut line = Vec::new();
+    append(&renderer(), &mut line);
+    String::from_utf8(line).unwrap()
+}
+
 fn parse(json: &str) -> Value {
     assert!(!json.contains('\n'), "an event is one line");
     serde_json::from_str(json).unwrap()
@@ -34,7 +40,7 @@ fn parse(json: &str) -> Value {
 
 fn observed_with(event: &Event<'_>, parameters: Parameters) -> Value {
     let body = Body::of(event, 2, parameters).unwrap();
-    parse(&renderer().observed(3, SystemTime::UNIX_EPOCH, &body))
+    parse(&rendered(|renderer, line| renderer.observed(line, 3, SystemTime::UNIX_EPOCH, &body)))
 }
 
 fn observed(event: &Event<'_>) -> Value {
@@ -90,8 +96,8 @@ fn whatever_bytes_come_the_event_is_one_that_authd_takes() {
         let bind = bind_message(&[(false, Some(&text)), (true, Some(&text)), (false, Some(b"x"))]);
         for event in [Event::Query { text: &text, cut: 0 }, bound(&bind)] {
             let body = Body::of(&event, 0, Parameters::Recorded).unwrap();
-            let json = renderer().observed(1, SystemTime::now(), &body);
-            assert!(json.len() < super::super::MAX_RECORD_BYTES - 4096, "{byte}: {}", json.len());
+            let json = rendered(|renderer, line| renderer.observed(line, 1, SystemTime::now(), &body));
+            assert!(json.len() < crate::audit::spool::MAX_RECORD_BYTES - 4096, "{byte}: {}", json.len());
         }
     }
 }
@@ -186,7 +192,7 @@ fn the_example_of_the_documentation_is_what_is_written() {
     let mut outcome = Outcome::of(3);
     outcome.hear(&protocols::Answer::Completed { tag: b"DELETE 1" }, 0);
     outcome.took(Duration::from_micros(1204));
-    let json = renderer().result(4, SystemTime::UNIX_EPOCH, &outcome);
+    let json = rendered(|renderer, line| renderer.result(line, 4, SystemTime::UNIX_EPOCH, &outcome));
     let own = r#""statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"]}"#;
     assert!(json.ends_with(own), "{json}");
     assert!(include_str!("outcome.rs").contains(own.trim_end_matches('}')));

@@ -148,7 +148,7 @@ fn a_session_is_idle_since_its_last_answer_and_never_while_one_is_awaited() {
     assert_eq!(session.statements.idle_since(), None, "the round is not over");
     session.answers(READY);
     assert_eq!(session.statements.idle_since(), Some(session.now));
-    session.statements.shown();
+    assert!(!session.statements.shown(), "nothing is owed");
     assert_eq!(session.statements.idle_since(), None, "the client waits for the queue");
     session.asks(execute(0));
     session.answers(completed(b"SELECT 1"));
@@ -162,11 +162,13 @@ fn a_session_is_idle_since_its_last_answer_and_never_while_one_is_awaited() {
 #[test]
 fn beyond_all_that_a_client_can_bring_about_results_are_not_kept_and_the_session_must_end() {
     let mut session = Session::new();
+    let result = || Came { ei: 1, at: std::time::SystemTime::UNIX_EPOCH, outcome: Outcome::default() };
     for _ in 0..MAX_OWED {
-        assert!(session.statements.owe(String::new()));
+        assert!(session.statements.owe(result()));
+        assert!(session.statements.shown(), "what is owed goes first");
     }
     assert!(!session.statements.is_overrun());
-    assert!(!session.statements.owe(String::new()));
+    assert!(!session.statements.owe(result()));
     assert!(session.statements.is_overrun());
     assert_eq!(session.statements.take_owed().len(), MAX_OWED);
 }

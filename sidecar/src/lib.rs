@@ -68,6 +68,7 @@ mod testing;
 mod tls;
 mod upstream;
 mod woken;
+mod workers;
 
 pub use self::{
     admission::Room,

@@ -17,6 +17,7 @@ use crate::{
     backoff::Backoff,
     session::{self, Door},
     woken::when_woken,
+    workers::Workers,
 };
 
 /// Wait after an accept that failed (out of file descriptors, most likely): others must finish first.
@@ -41,6 +42,7 @@ pub(crate) async fn serve<P: Protocol>(
     listener: TcpListener,
     door: Arc<Door<P>>,
     admission: Arc<Admission>,
+    workers: Workers,
     tasks: TaskTracker,
     stops: Stops,
 ) {
@@ -64,13 +66,11 @@ pub(crate) async fn serve<P: Protocol>(
                     continue;
                 };
                 let span = session::span(number, &door.target, client);
-                tasks.spawn(connection(
-                    (socket, client),
-                    Arc::clone(&door),
-                    place,
-                    stops.abort.clone(),
-                    span,
-                ));
+                let (name, door, abort) = (&door.target.name, Arc::clone(&door), stops.abort.clone());
+                let serve = move |socket| connection((socket, client), door, place, abort, span);
+                if let Err(error) = workers.give(&tasks, socket, serve) {
+                    warn!(%error, target = %name, "a client's connection cannot be served");
+                }
             }
             Err(error) => {
                 let wait = backoff.next();

@@ -158,7 +158,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Start(start) => {
             log_to_stderr(start.log_format);
             let config = start.into_config()?;
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            // For what keeps up with authd; sessions have threads of their own.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.context("cannot start the runtime")?.block_on(serve(config))
         }
         Command::Check { config: path } => {

@@ -17,7 +17,10 @@ use auth::{
 };
 use protocols::ssh::{HostIdentity, SshKey};
 use tokio::time::sleep;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tracing::{info, warn};
 
 mod address;
@@ -47,6 +50,7 @@ use crate::{
     recording::{Couriers, Recordings},
     seats::Seats,
     tls::ServerCertificate,
+    workers::Workers,
 };
 
 /// After the drain timeout: for sessions to say goodbye, and for audit to reach authd.
@@ -80,6 +84,8 @@ struct Core {
     sessions: TaskTracker,
     tasks: TaskTracker,
     shipper: TaskTracker,
+    workers: Workers,
+    _working: DropGuard,
     /// Held as long as the process lives.
     _lock: File,
 }
@@ -164,6 +170,7 @@ impl Core {
                 .map_err(data_dir)?;
         let (recordings, couriers) =
             Recordings::open(&config.data_dir, config.recordings_bound).map_err(data_dir)?;
+        let (workers, working) = Workers::start().map_err(StartError::Threads)?;
         let clock = Clock::system();
         let replica = Replica::new(clock.clone());
         let stops = Stops { accepting: CancellationToken::new(), abort: CancellationToken::new() };
@@ -190,6 +197,8 @@ impl Core {
             sessions: TaskTracker::new(),
             tasks: TaskTracker::new(),
             shipper: TaskTracker::new(),
+            workers,
+            _working: working,
             _lock: lock,
         };
         Ok((core, (spool, couriers)))

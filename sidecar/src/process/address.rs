@@ -10,7 +10,8 @@ use crate::config::TargetConfig;
 
 /// A listener that nobody is served on yet.
 pub(super) struct Bound {
-    pub(super) listener: TcpListener,
+    /// Of no runtime yet.
+    pub(super) listener: std::net::TcpListener,
     pub(super) address: SocketAddr,
     /// Where clients are told to go, HOST:PORT.
     pub(super) public_addr: String,
@@ -23,6 +24,7 @@ impl Bound {
             ip if ip.is_loopback() || ip.is_unspecified() => format!("localhost:{}", address.port()),
             _ => address.to_string(),
         });
+        let listener = listener.into_std().map_err(|source| StartError::Listen { address, source })?;
         Ok(Self { listener, address, public_addr })
     }
 }

@@ -133,26 +133,34 @@ impl<'a> Doors<'a> {
     }
 
     fn serve(&self, door: AnyDoor, bound: Bound, admission: Arc<Admission>) {
-        let (tasks, stops) = (self.core.sessions.clone(), self.core.stops.clone());
         match door {
-            AnyDoor::Ssh(door) => {
-                self.core.tasks.spawn(listener::serve(bound.listener, door, admission, tasks, stops));
-            }
-            AnyDoor::Postgres(door) => {
-                self.core.tasks.spawn(listener::serve(bound.listener, door, admission, tasks, stops));
-            }
+            AnyDoor::Ssh(door) => self.listen(door, bound, admission, async {}),
+            AnyDoor::Postgres(door) => self.listen(door, bound, admission, async {}),
             AnyDoor::Mysql(door) => {
                 let (first, looked) = oneshot::channel();
                 let metrics = self.core.metrics.probes(door.target.name.as_str(), Protocol::Mysql.as_str());
                 let stop = self.core.background.clone();
                 self.core.tasks.spawn(probe::keep_known(Arc::clone(&door), metrics, first, stop));
-                self.core.tasks.spawn(async move {
-                    // Ends when the first look is over: whoever connects meanwhile waits in the listener's queue.
-                    let _ = looked.await;
-                    listener::serve(bound.listener, door, admission, tasks, stops).await;
-                });
+                // Ends when the first look is over: whoever connects meanwhile waits in the listener's queue.
+                self.listen(door, bound, admission, async { drop(looked.await) });
             }
         }
+    }
+
+    /// Awaits clients once `ready`.
+    fn listen<P: protocols::Protocol>(
+        &self,
+        door: Arc<Door<P>>,
+        bound: Bound,
+        admission: Arc<Admission>,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let Core { workers, sessions, stops, .. } = self.core;
+        let (giving, sessions, stops) = (workers.clone(), sessions.clone(), stops.clone());
+        workers.listen(&self.core.tasks, bound.listener, |listener| async move {
+            ready.await;
+            listener::serve(listener, door, admission, giving, sessions, stops).await;
+        });
     }
 
     fn make(&self, target: &TargetConfig) -> Result<AnyDoor, StartError> {

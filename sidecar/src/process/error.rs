@@ -34,6 +34,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The threads that relay cannot be started.
+    #[error("cannot start a thread for each processor")]
+    Threads(#[source] io::Error),
     /// The join token cannot be read.
     #[error("cannot read the join token from {}", path.display())]
     Token {

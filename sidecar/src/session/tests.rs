@@ -734,10 +734,12 @@ async fn the_listener_outlives_a_panic() {
     let stops = listener::Stops { accepting: CancellationToken::new(), abort: CancellationToken::new() };
     let tasks = tokio_util::task::TaskTracker::new();
     let admission = Admission::new(crate::config::DEFAULT_ROOM);
+    let (workers, _working) = crate::workers::Workers::of(1).unwrap();
     let serving = tokio::spawn(listener::serve(
         socket,
         Arc::clone(&stage.door),
         admission,
+        workers,
         tasks.clone(),
         stops.clone(),
     ));

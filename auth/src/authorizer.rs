@@ -27,26 +27,27 @@ use std::{
 };
 
 use crate::{
-    cache::{CompiledRoles, DecisionCache, RoleSetCache},
-    certificate::VerifiedCertificate,
+    cache::{Judge, Terms},
     clock::Clock,
     credential::Credential,
     denied::{AccessDenied, DenyReason},
     identity::{Identity, Login, MfaEvidence, RoleName, Route, UserName},
     lock,
     permit::Permit,
-    policy::{Access, Decision, MfaStatus, Target},
+    policy::{Decision, Target},
     replica::{Replica, STALE_AFTER, Snapshot},
     resource::LockingMode,
 };
 
 mod mfa;
 mod presented;
+mod session;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use mfa::Mfa;
+pub(crate) use session::{Evidence, Session};
 
 /// What somebody asks for.
 #[derive(Clone, Debug)]
@@ -67,15 +68,7 @@ pub(crate) struct Core {
     pub(crate) replica: Arc<Replica>,
     pub(crate) clock: Clock,
     sidecar_id: Option<String>,
-    roles: RoleSetCache,
-    decisions: DecisionCache,
-}
-
-/// A session as it was let in: what stays true of it.
-pub(crate) struct Session {
-    pub(crate) certificate: VerifiedCertificate,
-    pub(crate) request: SessionRequest,
-    pub(crate) mfa: Mfa,
+    judge: Judge,
 }
 
 /// How things are, as of one moment: everything in one judgement is judged by the same.
@@ -89,7 +82,7 @@ pub(crate) struct View {
 /// Why a session may go on, and with what.
 pub(crate) struct Standing {
     pub(crate) decided_by: RoleName,
-    pub(crate) roles: Arc<CompiledRoles>,
+    pub(crate) terms: Arc<Terms>,
 }
 
 impl Authorizer {
@@ -102,8 +95,7 @@ impl Authorizer {
     /// Also knows by which id locks may name the sidecar (`server_id`).
     #[must_use]
     pub fn for_sidecar(replica: Arc<Replica>, clock: Clock, sidecar_id: Option<String>) -> Self {
-        let (roles, decisions) = (RoleSetCache::new(), DecisionCache::new());
-        Self(Arc::new(Core { replica, clock, sidecar_id, roles, decisions }))
+        Self(Arc::new(Core { replica, clock, sidecar_id, judge: Judge::new() }))
     }
 
     /// Could this user answer with a one-time code, as things are? Whoever could not need not be asked for one.
@@ -143,14 +135,14 @@ impl Authorizer {
         if let (Credential::SshWithOtp { .. }, Mfa::Verified { device, .. }) = (credential, mfa) {
             certificate.identity.mfa = MfaEvidence::Claimed { device };
         }
-        let session = Session { certificate, request: request.clone(), mfa };
+        let session = Session::new(Arc::new(Evidence::new(certificate, mfa)), request.clone());
         let standing = self.0.standing(&session, &view).and_then(|standing| {
-            mfa::check_age(session.mfa, standing.roles.set.options().mfa_verification_interval, view.now)?;
+            mfa::check_age(session.mfa(), standing.terms.options.mfa_verification_interval, view.now)?;
             Ok(standing)
         });
         match standing {
             Ok(standing) => Ok(Permit::new(Arc::clone(&self.0), session, standing)),
-            Err(reason) => Err(denied(&session.certificate.identity, reason)),
+            Err(reason) => Err(denied(session.identity(), reason)),
         }
     }
 }
@@ -187,46 +179,25 @@ impl Core {
         session: &Session,
         View { age, snapshot, now }: &View,
     ) -> Result<Standing, DenyReason> {
-        let identity = &session.certificate.identity;
         let preference = snapshot.auth_preference().filter(|_| snapshot.is_ready());
         let preference = preference.ok_or(DenyReason::ReplicaNotReady)?;
         let subject = lock::Subject {
-            identity,
-            login: &session.request.login,
-            target: &session.request.target.name,
+            identity: session.identity(),
+            login: &session.request().login,
+            target: &session.request().target.name,
             sidecar_id: self.sidecar_id.as_deref(),
         };
         if let Some(lock) = lock::in_force(snapshot.locks(), &subject, *now) {
             return Err(DenyReason::Locked(Box::new(lock)));
         }
-        let roles = self.roles.resolve(identity, snapshot, preference, *now)?;
-        check_age(roles.set.options().lock, *age)?;
-        check_address(roles.set.options().pin_source_ip, session)?;
-        let decided_by = self.decide(&roles, session, snapshot.generation())?;
-        Ok(Standing { decided_by, roles })
-    }
-
-    fn decide(
-        &self,
-        roles: &CompiledRoles,
-        session: &Session,
-        generation: u64,
-    ) -> Result<RoleName, DenyReason> {
-        let identity = &session.certificate.identity;
-        let access = Access {
-            roles: identity.roles.clone(),
-            traits: identity.traits.clone(),
-            target: Arc::clone(&session.request.target),
-            login: session.request.login.clone(),
-            mfa: match session.mfa {
-                Mfa::Verified { .. } => MfaStatus::Verified,
-                Mfa::NotVerified => MfaStatus::NotVerified,
-            },
-        };
-        match self.decisions.decide(&roles.set, access, generation) {
-            Decision::Allow { role } => Ok(role),
-            Decision::MfaRequired { by } => Err(DenyReason::MfaRequired { by }),
-            Decision::Deny { by } => Err(DenyReason::Policy(by)),
+        let judgement = self.judge.judge(session, snapshot, preference, *now)?;
+        let terms = &judgement.terms;
+        check_age(terms.options.lock, *age)?;
+        check_address(terms.options.pin_source_ip, session)?;
+        match &judgement.decision {
+            Decision::Allow { role } => Ok(Standing { decided_by: role.clone(), terms: Arc::clone(terms) }),
+            Decision::MfaRequired { by } => Err(DenyReason::MfaRequired { by: by.clone() }),
+            Decision::Deny { by } => Err(DenyReason::Policy(by.clone())),
         }
     }
 }
@@ -242,8 +213,8 @@ fn check_age(mode: LockingMode, age: Option<Duration>) -> Result<(), DenyReason>
 
 fn check_address(pinned: bool, session: &Session) -> Result<(), DenyReason> {
     // An IPv4 client of a dual-stack listener comes as ::ffff:a.b.c.d.
-    let login = session.certificate.identity.login_ip.map(|ip| ip.to_canonical());
-    let client = session.request.client.to_canonical();
+    let login = session.identity().login_ip.map(|ip| ip.to_canonical());
+    let client = session.request().client.to_canonical();
     if pinned && login != Some(client) {
         return Err(DenyReason::AddressPinned { login, client });
     }

@@ -1,7 +1,8 @@
-//! What need not be worked out twice: roles compiled for an identity, and decisions made with them. HOT.
+//! What need not be worked out twice: roles compiled for an identity, and judgements made with them. HOT.
 //!
-//! Both are keyed by the replica's generation, so a change of policy is one bump: old entries are never found again and fall
-//! out. Nothing that time can change is kept here; validity, locks, address and MFA are looked at each time.
+//! Both are found by a [`Holdings`] or [`Question`], which say all that they depend on, and by the replica's generation, so that
+//! a change of policy is one bump: old entries are never found again and fall out. What is found is no better than when it
+//! was made: one of the roles may have expired since, and is looked at; validity, locks, address and MFA are not in here at all.
 
 use std::{
     sync::Arc,
@@ -11,94 +12,138 @@ use std::{
 use moka::sync::Cache;
 
 use crate::{
-    identity::{Identity, Login, RoleName, Traits},
-    policy::{self, Access, Decision, PolicyError, RoleSet},
+    authorizer::Session,
+    identity::{Identity, RoleName, Traits},
+    policy::{self, Access, Decision, PolicyError, RoleSet, SessionOptions},
     replica::Snapshot,
     resource::{AuthPreference, Role},
 };
 
-/// Bytes, about, that either cache may take: a client chooses its login, so entries are weighed, not counted.
+mod question;
+
+pub(crate) use question::{Holdings, Question};
+
+/// Bytes, about, that compiled roles may take.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// About what an entry takes besides its strings.
+/// Judgements that are kept. A client chooses its login, so there is no end to what may be asked; each takes less than half a
+/// kilobyte, whatever was asked.
+const MAX_JUDGEMENTS: u64 = 64 * 1024;
+
+/// About what compiled roles take besides their strings.
 const ENTRY: usize = 512;
 
 /// What nobody asked for in this time makes room; most of it is of an older generation.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// The roles of an identity, compiled.
-pub(crate) struct CompiledRoles {
-    pub(crate) set: RoleSet,
+/// What all roles of an identity together say about its sessions.
+pub(crate) struct Terms {
+    pub(crate) options: SessionOptions,
     /// When the first of them ceases to be.
     expires: Option<SystemTime>,
 }
 
-/// Compiled roles by (names, traits, generation).
-pub(crate) struct RoleSetCache(Cache<(Vec<RoleName>, Traits, u64), Arc<CompiledRoles>>);
+/// What policy answers, and on which terms.
+pub(crate) struct Judgement {
+    pub(crate) decision: Decision,
+    pub(crate) terms: Arc<Terms>,
+}
+
+/// The roles of an identity, compiled.
+struct CompiledRoles {
+    set: RoleSet,
+    terms: Arc<Terms>,
+}
+
+/// Asks policy, and remembers the answer.
+pub(crate) struct Judge {
+    roles: Cache<(Holdings, u64), Arc<CompiledRoles>>,
+    judgements: Cache<(Question, u64), Arc<Judgement>>,
+}
 
 /// A compiled role holds the names in the role a few times over.
 const COMPILED_ROLE: usize = 4 * 1024;
 
-impl RoleSetCache {
+impl Judge {
     pub(crate) fn new() -> Self {
-        let weigher = |(roles, traits, _): &(Vec<RoleName>, Traits, u64), _: &Arc<CompiledRoles>| {
-            weight(ENTRY + COMPILED_ROLE * roles.len() + strings(roles, traits))
-        };
-        Self(Cache::builder().max_capacity(MAX_BYTES).weigher(weigher).time_to_idle(IDLE).build())
+        Self::with_room_for(MAX_JUDGEMENTS)
     }
 
-    pub(crate) fn resolve(
+    fn with_room_for(judgements: u64) -> Self {
+        let weigher = |_: &(Holdings, u64), compiled: &Arc<CompiledRoles>| {
+            let (roles, traits) = (compiled.set.names(), compiled.set.traits());
+            weight(ENTRY + COMPILED_ROLE * roles.len() + strings(roles, traits))
+        };
+        Self {
+            roles: Cache::builder().max_capacity(MAX_BYTES).weigher(weigher).time_to_idle(IDLE).build(),
+            judgements: Cache::builder().max_capacity(judgements).time_to_idle(IDLE).build(),
+        }
+    }
+
+    /// What policy answers to a session, by the roles of a snapshot that are live now.
+    ///
+    /// # Errors
+    /// The roles do not make sense. That is not remembered.
+    pub(crate) fn judge(
         &self,
-        identity: &Identity,
+        session: &Session,
+        snapshot: &Snapshot,
+        preference: &AuthPreference,
+        now: SystemTime,
+    ) -> Result<Arc<Judgement>, PolicyError> {
+        let key = (*session.question(), snapshot.generation());
+        if let Some(known) = self.judgements.get(&key).filter(|known| known.terms.are_live(now)) {
+            return Ok(known);
+        }
+        let compiled = self.resolve(session, snapshot, preference, now)?;
+        let identity = session.identity();
+        let access = Access {
+            roles: identity.roles.clone(),
+            traits: identity.traits.clone(),
+            target: Arc::clone(&session.request().target),
+            login: session.request().login.clone(),
+            mfa: session.mfa().status(),
+        };
+        let decision = policy::evaluate(&compiled.set, &access);
+        let judgement = Arc::new(Judgement { decision, terms: Arc::clone(&compiled.terms) });
+        self.judgements.insert(key, Arc::clone(&judgement));
+        Ok(judgement)
+    }
+
+    fn resolve(
+        &self,
+        session: &Session,
         snapshot: &Snapshot,
         preference: &AuthPreference,
         now: SystemTime,
     ) -> Result<Arc<CompiledRoles>, PolicyError> {
-        let key = (identity.roles.clone(), identity.traits.clone(), snapshot.generation());
-        if let Some(known) =
-            self.0.get(&key).filter(|roles| roles.expires.is_none_or(|expires| now < expires))
-        {
+        let key = (*session.holdings(), snapshot.generation());
+        if let Some(known) = self.roles.get(&key).filter(|known| known.terms.are_live(now)) {
             return Ok(known);
         }
+        let Identity { roles, traits, .. } = session.identity();
         let live = |name: &RoleName| snapshot.role(name).filter(|role| !role.metadata.is_expired(now));
-        let compiled = Arc::new(CompiledRoles {
-            set: RoleSet::resolve(&identity.roles, &identity.traits, &live, preference)?,
-            expires: identity.roles.iter().filter_map(live).filter_map(expiry).min(),
-        });
-        self.0.insert(key, Arc::clone(&compiled));
+        let set = RoleSet::resolve(roles, traits, &live, preference)?;
+        let expires = roles.iter().filter_map(live).filter_map(expiry).min();
+        let terms = Arc::new(Terms { options: set.options().clone(), expires });
+        let compiled = Arc::new(CompiledRoles { set, terms });
+        self.roles.insert(key, Arc::clone(&compiled));
         Ok(compiled)
     }
 }
 
-impl CompiledRoles {
+impl Terms {
     pub(crate) fn expires(&self) -> Option<SystemTime> {
         self.expires
+    }
+
+    fn are_live(&self, now: SystemTime) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
     }
 }
 
 fn expiry(role: Arc<Role>) -> Option<SystemTime> {
     role.metadata.expires
-}
-
-/// Decisions by (access, generation).
-pub(crate) struct DecisionCache(Cache<(Access, u64), Decision>);
-
-impl DecisionCache {
-    pub(crate) fn new() -> Self {
-        let weigher = |(access, _): &(Access, u64), _: &Decision| {
-            let login = match &access.login {
-                Login::Database { user, name } => user.len() + name.len(),
-                Login::Node { login } => login.len(),
-            };
-            weight(ENTRY + login + strings(&access.roles, &access.traits))
-        };
-        Self(Cache::builder().max_capacity(MAX_BYTES).weigher(weigher).time_to_idle(IDLE).build())
-    }
-
-    pub(crate) fn decide(&self, roles: &RoleSet, access: Access, generation: u64) -> Decision {
-        let key = (access, generation);
-        self.0.get_with_by_ref(&key, || policy::evaluate(roles, &key.0))
-    }
 }
 
 fn strings(roles: &[RoleName], traits: &Traits) -> usize {
@@ -112,29 +157,4 @@ fn weight(bytes: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{World, world::request};
-
-    #[test]
-    fn a_client_that_asks_for_ever_new_logins_does_not_fill_the_memory() {
-        let world = World::new();
-        let (snapshot, now) = (world.replica.snapshot(), crate::testing::now());
-        let preference = snapshot.auth_preference().unwrap();
-        let roles = RoleSetCache::new().resolve(&world.login(), &snapshot, preference, now).unwrap();
-        let decisions = DecisionCache::new();
-        for n in 0..10_000 {
-            let access = Access {
-                roles: world.login().roles,
-                traits: Traits::new(),
-                target: request("dev-pg").target,
-                login: Login::Database { user: format!("{n}{}", "x".repeat(10_000)), name: String::new() },
-                mfa: policy::MfaStatus::NotVerified,
-            };
-            decisions.decide(&roles.set, access, 1);
-        }
-        decisions.0.run_pending_tasks();
-        assert!(decisions.0.weighted_size() <= MAX_BYTES);
-        assert!(decisions.0.entry_count() < 7_000);
-    }
-}
+mod tests;

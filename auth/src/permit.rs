@@ -11,7 +11,6 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     authorizer::{Core, Mfa, Session, SessionRequest, Standing},
-    cache::CompiledRoles,
     certificate::VerifiedCertificate,
     denied::DenyReason,
     identity::{DeviceId, Identity, MfaEvidence, RoleName},
@@ -74,19 +73,19 @@ impl Permit {
     /// Who was let in.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        &self.session.certificate.identity
+        self.session.identity()
     }
 
     /// The certificate that they presented.
     #[must_use]
     pub fn certificate(&self) -> &VerifiedCertificate {
-        &self.session.certificate
+        self.session.certificate()
     }
 
     /// The device whose touch (or code) for this session is verified.
     #[must_use]
     pub fn mfa_device(&self) -> Option<DeviceId> {
-        match self.session.mfa {
+        match self.session.mfa() {
             Mfa::Verified { device, .. } => Some(device),
             Mfa::NotVerified => None,
         }
@@ -110,13 +109,13 @@ impl Permit {
     /// What the roles together, and the cluster, say about the session, as of its beginning.
     #[must_use]
     pub fn options(&self) -> &SessionOptions {
-        self.standing.roles.set.options()
+        &self.standing.terms.options
     }
 
     /// What was asked for.
     #[must_use]
     pub fn request(&self) -> &SessionRequest {
-        &self.session.request
+        self.session.request()
     }
 
     /// Completes when the session must end:
@@ -159,17 +158,17 @@ impl Core {
         let view = self.view();
         let now = view.now;
         let standing = self.standing(session, &view).map_err(Ended::from)?;
-        let options = standing.roles.set.options();
+        let options = &standing.terms.options;
         let mut next = LOOK_AGAIN;
         if options.disconnect_expired_cert {
-            let at = expiry(&session.certificate.identity);
+            let at = expiry(session.identity());
             next = next.min(until(at, now).ok_or(Ended::CertificateExpired { at })?);
         }
         if options.lock == LockingMode::Strict {
             let age = view.age.ok_or(Ended::ReplicaStale)?;
             next = next.min(STALE_AFTER.saturating_sub(age) + A_LITTLE);
         }
-        if let Some(at) = CompiledRoles::expires(&standing.roles) {
+        if let Some(at) = standing.terms.expires() {
             next = next.min(until(at, now).ok_or(Ended::PolicyChanged)?);
         }
         Ok(next)

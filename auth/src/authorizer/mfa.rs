@@ -8,6 +8,7 @@ use crate::{
     credential::{Credential, OtpProof},
     denied::DenyReason,
     identity::{DeviceId, MfaEvidence},
+    policy::MfaStatus,
     receipt::{self, CLOCK_SKEW},
     replica::{DeviceKind, KnownDevice, Snapshot},
 };
@@ -21,6 +22,16 @@ pub(crate) enum Mfa {
         /// When the device answered, by the best evidence that there is.
         at: SystemTime,
     },
+}
+
+impl Mfa {
+    /// As far as policy asks.
+    pub(crate) fn status(self) -> MfaStatus {
+        match self {
+            Self::Verified { .. } => MfaStatus::Verified,
+            Self::NotVerified => MfaStatus::NotVerified,
+        }
+    }
 }
 
 /// The evidence in the certificate, or the code that came after it.

@@ -35,8 +35,8 @@ pub enum MfaStatus {
     NotVerified,
 }
 
-/// A question to the policy. Two equal questions have the same answer as long as no role changes, so that it can be
-/// the key of a cache.
+/// A question to the policy. Two equal questions have the same answer as long as no role changes, so that answers can be
+/// remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
     /// The roles of the identity.

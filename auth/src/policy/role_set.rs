@@ -122,6 +122,14 @@ impl RoleSet {
         })
     }
 
+    pub(crate) fn names(&self) -> &[RoleName] {
+        &self.names
+    }
+
+    pub(crate) fn traits(&self) -> &Traits {
+        &self.traits
+    }
+
     /// The options of a session, from all roles and the cluster.
     #[must_use]
     pub fn options(&self) -> &SessionOptions {

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::{World, now, world};
 use crate::{
-    authorizer::{Mfa, Session, SessionRequest, View},
+    authorizer::{Evidence, Mfa, Session, SessionRequest, View},
     certificate::{VerifiedCertificate, x509},
     credential::Credential,
     identity::{Identity, MfaEvidence, RoleName},
@@ -45,7 +45,7 @@ impl Door {
             .collect();
         let request = world::request(TARGET);
         let mfa = Mfa::Verified { device, at: now() };
-        let verified = Session { certificate, request: request.clone(), mfa };
+        let verified = Session::new(Evidence::new(certificate, mfa).into(), request.clone());
         Self { world, chain, request, verified }
     }
 
@@ -78,7 +78,7 @@ impl Door {
     #[must_use]
     pub fn receipt(&self) -> bool {
         let snapshot = self.world.replica.snapshot();
-        let VerifiedCertificate { identity, public_key_sha256, not_before, .. } = &self.verified.certificate;
+        let VerifiedCertificate { identity, public_key_sha256, not_before, .. } = self.verified.certificate();
         let MfaEvidence::Receipt { device, receipt } = &identity.mfa else { unreachable!("touched") };
         let known = snapshot.device(*device).unwrap();
         let DeviceKind::Webauthn(key) = &known.kind else { unreachable!("a security key") };

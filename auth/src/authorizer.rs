@@ -18,7 +18,8 @@
 //!    one-time code, from the beginning of the certificate that claims it, or from authd's judgement. Without that option the session certificate's own life is the
 //!    bound: with a receipt it begins at most a challenge's life after the touch. Ends no session that has begun.
 //!
-//! Only step 5's decision is ever remembered. A [`Permit`] comes from here and from nowhere else.
+//! Two things are remembered, until anything in the replica changes: step 5's decision, and that a certificate's signature and its
+//! evidence of MFA are good (`remembered`). A [`Permit`] comes from here and from nowhere else.
 
 use std::{
     net::IpAddr,
@@ -28,6 +29,7 @@ use std::{
 
 use crate::{
     cache::{Judge, Terms},
+    certificate::VerifiedCertificate,
     clock::Clock,
     credential::Credential,
     denied::{AccessDenied, DenyReason},
@@ -41,12 +43,15 @@ use crate::{
 
 mod mfa;
 mod presented;
+mod remembered;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use mfa::Mfa;
+use presented::Presented;
+use remembered::{Key, Remembered};
 pub(crate) use session::{Evidence, Session};
 
 /// What somebody asks for.
@@ -69,6 +74,7 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     sidecar_id: Option<String>,
     judge: Judge,
+    remembered: Remembered,
 }
 
 /// How things are, as of one moment: everything in one judgement is judged by the same.
@@ -95,7 +101,8 @@ impl Authorizer {
     /// Also knows by which id locks may name the sidecar (`server_id`).
     #[must_use]
     pub fn for_sidecar(replica: Arc<Replica>, clock: Clock, sidecar_id: Option<String>) -> Self {
-        Self(Arc::new(Core { replica, clock, sidecar_id, judge: Judge::new() }))
+        let (judge, remembered) = (Judge::new(), Remembered::new());
+        Self(Arc::new(Core { replica, clock, sidecar_id, judge, remembered }))
     }
 
     /// Could this user answer with a one-time code, as things are? Whoever could not need not be asked for one.
@@ -124,18 +131,21 @@ impl Authorizer {
         request: &SessionRequest,
     ) -> Result<Permit, AccessDenied> {
         let view = self.0.view();
-        let mut certificate = presented::certificate(credential, request, &view)?;
-        let denied =
-            |identity: &Identity, reason| AccessDenied { reason, identity: Some(Box::new(identity.clone())) };
-
-        let mfa = check_route(&certificate.identity, request)
-            .and_then(|()| mfa::verify(credential, &certificate, request, &view.snapshot))
-            .map_err(|reason| denied(&certificate.identity, reason))?;
-        // A code that authd has judged since is as good as one that the certificate claims: locks and audit find it there.
-        if let (Credential::SshWithOtp { .. }, Mfa::Verified { device, .. }) = (credential, mfa) {
-            certificate.identity.mfa = MfaEvidence::Claimed { device };
-        }
-        let session = Session::new(Arc::new(Evidence::new(certificate, mfa)), request.clone());
+        let key = Key::of(credential, &view.snapshot);
+        let known = key.and_then(|key| self.0.remembered.find(&key));
+        let presented = presented::certificate(credential, known, request, &view)?;
+        check_route(presented.identity(), request).map_err(|reason| denied(presented.identity(), reason))?;
+        let evidence = match presented {
+            Presented::Known(evidence) => evidence,
+            Presented::New(certificate) => {
+                let evidence = Arc::new(verify_mfa(credential, *certificate, request, &view)?);
+                if let Some(key) = key {
+                    self.0.remembered.keep(key, &evidence);
+                }
+                evidence
+            }
+        };
+        let session = Session::new(evidence, request.clone());
         let standing = self.0.standing(&session, &view).and_then(|standing| {
             mfa::check_age(session.mfa(), standing.terms.options.mfa_verification_interval, view.now)?;
             Ok(standing)
@@ -145,6 +155,25 @@ impl Authorizer {
             Err(reason) => Err(denied(session.identity(), reason)),
         }
     }
+}
+
+fn denied(identity: &Identity, reason: DenyReason) -> AccessDenied {
+    AccessDenied { reason, identity: Some(Box::new(identity.clone())) }
+}
+
+fn verify_mfa(
+    credential: &Credential<'_>,
+    mut certificate: VerifiedCertificate,
+    request: &SessionRequest,
+    view: &View,
+) -> Result<Evidence, AccessDenied> {
+    let mfa = mfa::verify(credential, &certificate, request, &view.snapshot)
+        .map_err(|reason| denied(&certificate.identity, reason))?;
+    // A code that authd has judged since is as good as one that the certificate claims: locks and audit find it there.
+    if let (Credential::SshWithOtp { .. }, Mfa::Verified { device, .. }) = (credential, mfa) {
+        certificate.identity.mfa = MfaEvidence::Claimed { device };
+    }
+    Ok(Evidence::new(certificate, mfa))
 }
 
 /// A session certificate opens the session that it is for. A login certificate is for none in particular; what it may
@@ -171,6 +200,11 @@ impl Core {
     pub(crate) fn view(&self) -> View {
         let age = self.replica.age();
         View { age, snapshot: self.replica.snapshot(), now: self.clock.now() }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn forget_certificates(&self) {
+        self.remembered.forget();
     }
 
     /// What must hold at the door and for as long as the session lives.

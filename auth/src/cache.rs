@@ -34,7 +34,7 @@ const MAX_JUDGEMENTS: u64 = 64 * 1024;
 const ENTRY: usize = 512;
 
 /// What nobody asked for in this time makes room; most of it is of an older generation.
-const IDLE: Duration = Duration::from_secs(600);
+pub(crate) const IDLE: Duration = Duration::from_secs(600);
 
 /// What all roles of an identity together say about its sessions.
 pub(crate) struct Terms {
@@ -152,7 +152,7 @@ fn strings(roles: &[RoleName], traits: &Traits) -> usize {
     roles.chain(traits).sum()
 }
 
-fn weight(bytes: usize) -> u32 {
+pub(crate) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 

@@ -1,6 +1,8 @@
 //! Step 2: the certificate that is judged, of those that were presented.
 
-use super::{SessionRequest, View};
+use std::sync::Arc;
+
+use super::{Evidence, SessionRequest, View, denied};
 use crate::{
     certificate::{CertificateError, RejectedCertificate, VerifiedCertificate, openssh, x509},
     credential::Credential,
@@ -9,31 +11,58 @@ use crate::{
 };
 
 /// The certificate that says who is there and what for, every check of its own passed.
+pub(super) enum Presented {
+    New(Box<VerifiedCertificate>),
+    /// By the same replica it was verified before, together with its evidence of MFA.
+    Known(Arc<Evidence>),
+}
+
+impl Presented {
+    fn new(certificate: VerifiedCertificate) -> Self {
+        Self::New(Box::new(certificate))
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        match self {
+            Self::New(certificate) => &certificate.identity,
+            Self::Known(evidence) => &evidence.certificate().identity,
+        }
+    }
+}
+
 pub(super) fn certificate(
     credential: &Credential<'_>,
+    known: Option<Arc<Evidence>>,
     request: &SessionRequest,
     view: &View,
-) -> Result<VerifiedCertificate, AccessDenied> {
+) -> Result<Presented, AccessDenied> {
     let anonymous = |reason| AccessDenied { reason, identity: None };
     let cluster = view.snapshot.cluster().filter(|_| view.snapshot.is_ready());
     let cluster = cluster.ok_or_else(|| anonymous(DenyReason::ReplicaNotReady))?;
-    let outer = |chain| x509::verify_user(chain, view.snapshot.user_authorities(), cluster, view.now);
-    let certificate = match credential {
+    let outer = |chain| match known {
+        Some(evidence) => {
+            x509::check_life(evidence.certificate(), view.now).map(|()| Presented::Known(evidence))
+        }
+        None => {
+            x509::verify_user(chain, view.snapshot.user_authorities(), cluster, view.now).map(Presented::new)
+        }
+    };
+    let presented = match credential {
         Credential::X509(chain) => outer(chain).map_err(refused)?,
         Credential::Ssh { certificate } | Credential::SshWithOtp { certificate, .. } => {
-            openssh(certificate, request, cluster, view)?
+            Presented::new(openssh(certificate, request, cluster, view)?)
         }
         Credential::SshInTls { chain, certificate } => {
             let outer = outer(chain).map_err(refused)?;
             let inner = openssh(certificate, request, cluster, view)?;
-            check_inner(&outer.identity, &inner.identity)?;
+            check_inner(outer.identity(), &inner.identity)?;
             outer
         }
     };
     if !credential.fits(request.target.kind) {
-        return Err(denied(DenyReason::OtherProtocolOfCredential, &certificate.identity));
+        return Err(denied(presented.identity(), DenyReason::OtherProtocolOfCredential));
     }
-    Ok(certificate)
+    Ok(presented)
 }
 
 fn openssh(
@@ -54,16 +83,12 @@ fn openssh(
 /// evidence that nobody judges.
 fn check_inner(outer: &Identity, inner: &Identity) -> Result<(), AccessDenied> {
     if inner.user != outer.user {
-        return Err(denied(DenyReason::OtherUserInside { inside: inner.user.clone() }, outer));
+        return Err(denied(outer, DenyReason::OtherUserInside { inside: inner.user.clone() }));
     }
     if inner.route.is_some() || inner.mfa != MfaEvidence::None {
-        return Err(denied(DenyReason::SessionCertificateInside, outer));
+        return Err(denied(outer, DenyReason::SessionCertificateInside));
     }
     Ok(())
-}
-
-fn denied(reason: DenyReason, identity: &Identity) -> AccessDenied {
-    AccessDenied { reason, identity: Some(Box::new(identity.clone())) }
 }
 
 fn refused(RejectedCertificate { error, identity }: RejectedCertificate) -> AccessDenied {

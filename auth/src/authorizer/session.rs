@@ -28,6 +28,10 @@ impl Evidence {
         let holdings = Holdings::of(&certificate.identity.roles, &certificate.identity.traits);
         Self { certificate, mfa, holdings }
     }
+
+    pub(crate) fn certificate(&self) -> &VerifiedCertificate {
+        &self.certificate
+    }
 }
 
 impl Session {

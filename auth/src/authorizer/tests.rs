@@ -17,6 +17,7 @@ use crate::{
     },
 };
 
+mod again;
 mod ssh;
 
 fn role(name: &str) -> RoleName {

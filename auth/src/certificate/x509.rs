@@ -53,17 +53,32 @@ pub fn verify_user(
     check_kind(&certificate)?;
     let receipt = extension::receipt(&certificate)?;
     let identity = subject::identity(certificate.subject(), receipt, life.not_after)?;
-    let with_identity = |error| RejectedCertificate { error, identity: Some(Box::new(identity.clone())) };
     if identity.cluster != *cluster {
-        let certificate_for = identity.cluster.clone();
-        return Err(with_identity(CertificateError::OtherCluster { certificate_for }));
+        let error = CertificateError::OtherCluster { certificate_for: identity.cluster.clone() };
+        return Err(RejectedCertificate { error, identity: Some(Box::new(identity)) });
     }
-    life.check(now).map_err(with_identity)?;
-    Ok(VerifiedCertificate {
+    let verified = VerifiedCertificate {
         identity,
         public_key_sha256: sha256(certificate.public_key().raw),
         not_before: life.not_before,
         serial_hex: serial_hex(&certificate),
+    };
+    check_life(&verified, now)?;
+    Ok(verified)
+}
+
+/// The last of [`verify_user`]'s rules, and the only one that time can change.
+///
+/// # Errors
+/// It is not in date.
+pub(crate) fn check_life(
+    certificate: &VerifiedCertificate,
+    now: SystemTime,
+) -> Result<(), RejectedCertificate> {
+    let life = Life { not_before: certificate.not_before, not_after: certificate.identity.not_after };
+    life.check(now).map_err(|error| RejectedCertificate {
+        error,
+        identity: Some(Box::new(certificate.identity.clone())),
     })
 }
 

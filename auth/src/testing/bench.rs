@@ -34,15 +34,12 @@ impl Door {
         for name in &names {
             world.apply(world::resource("role", name, &elsewhere(name))).unwrap();
         }
-        let identity = world.touched(TARGET);
+        let roles = names.into_iter().chain(["access-prod".to_owned()]);
+        let roles = roles.map(|name| RoleName::new(name).unwrap()).collect();
+        let identity = Identity { roles, ..world.touched(TARGET) };
         let chain = vec![world.certify(&identity)];
         let MfaEvidence::Receipt { device, .. } = identity.mfa else { unreachable!("touched") };
-        let mut certificate = verify(&world, &chain);
-        certificate.identity.roles = names
-            .into_iter()
-            .chain(["access-prod".to_owned()])
-            .map(|name| RoleName::new(name).unwrap())
-            .collect();
+        let certificate = verify(&world, &chain);
         let request = world::request(TARGET);
         let mfa = Mfa::Verified { device, at: now() };
         let verified = Session::new(Evidence::new(certificate, mfa).into(), request.clone());
@@ -53,6 +50,11 @@ impl Door {
     #[must_use]
     pub fn authorize(&self) -> bool {
         self.world.authorizer.authorize(&Credential::X509(&self.chain), &self.request).is_ok()
+    }
+
+    /// Lets certificates be as if they came for the first time. Decisions stay remembered.
+    pub fn forget(&self) {
+        self.world.authorizer.core().forget_certificates();
     }
 
     /// What is asked again and again while a session lives, and what is left of `authorize` behind the signatures: locks,

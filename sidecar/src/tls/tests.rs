@@ -26,6 +26,7 @@ struct Seen {
     chain: Vec<CertificateDer<'static>>,
     kind: Option<HandshakeKind>,
     alpn: Option<Vec<u8>>,
+    suite: Option<CipherSuite>,
 }
 
 fn certificate(authorities: &Authorities) -> Minted {
@@ -108,6 +109,7 @@ async fn handshake(acceptor: &TlsAcceptor, config: Arc<ClientConfig>) -> io::Res
             .collect(),
         kind: connection.handshake_kind(),
         alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+        suite: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
     };
     stream.shutdown().await?;
     drop(stream);
@@ -185,6 +187,34 @@ async fn the_tunnel_and_libpq_are_told_apart_by_alpn() {
         config.alpn_protocols = vec![alpn.to_vec()];
         assert_eq!(handshake(&acceptor, Arc::new(config)).await.unwrap().alpn.as_deref(), Some(alpn));
     }
+}
+
+#[tokio::test]
+async fn aes_128_is_taken_from_who_prefers_another_and_another_from_who_has_no_aes_128() {
+    let world = World::new();
+    let (acceptor, _) = server(&world.authorities);
+    let suite = async |suites: &dyn Fn(CipherSuite) -> Option<u8>| {
+        let mut offered = (*provider()).clone();
+        offered.cipher_suites.retain(|suite| suites(suite.suite()).is_some());
+        offered.cipher_suites.sort_by_key(|suite| suites(suite.suite()));
+        let mut roots = RootCertStore::empty();
+        roots.add(world.authorities.host.certificate().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(offered))
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        handshake(&acceptor, Arc::new(config)).await.unwrap().suite.unwrap()
+    };
+    let openssl = |suite| match suite {
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(1),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(2),
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(3),
+        _ => None,
+    };
+    assert_eq!(suite(&openssl).await, CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let strict = |suite| (suite == CipherSuite::TLS13_AES_256_GCM_SHA384).then_some(1);
+    assert_eq!(suite(&strict).await, CipherSuite::TLS13_AES_256_GCM_SHA384);
 }
 
 #[tokio::test]

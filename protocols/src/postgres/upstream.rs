@@ -1,5 +1,6 @@
 //! The upstream leg: connect, TLS without a way back, log in, and wait until it is ready.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use pgwire::messages::cancel::CancelRequest;
@@ -45,9 +46,7 @@ async fn log_in(endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, 
     }
     settings::check(&endpoint.settings)?;
     let packet = startup::encode(login, &endpoint.settings).ok_or(DialError::Login)?;
-    let mut stream = open(&endpoint.address, endpoint.tls.as_ref()).await?;
-    stream.write_all(&packet).await.map_err(DialError::Connect)?;
-    stream.flush().await.map_err(DialError::Connect)?;
+    let mut stream = open(&endpoint.address, endpoint.tls.as_ref(), &packet).await?;
     let mut allowance = Allowance::new();
     auth::authenticate(&mut stream, &mut allowance, &endpoint.credential, login).await?;
     settle(stream, &mut allowance, endpoint, login).await.map_err(|error| match error {
@@ -56,14 +55,29 @@ async fn log_in(endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, 
     })
 }
 
-/// Connects, and brings TLS up where it is asked for.
-async fn open(address: &UpstreamAddress, tls: Option<&UpstreamTls>) -> Result<UpstreamStream, DialError> {
+/// Connects, brings TLS up where it is asked for, and says the first message.
+///
+/// Through TLS, that goes with the last of the handshake: it is encrypted once the upstream has proved itself, and not
+/// before, and takes no write and no packet of its own.
+async fn open(
+    address: &UpstreamAddress,
+    tls: Option<&UpstreamTls>,
+    first: &[u8],
+) -> Result<UpstreamStream, DialError> {
     let mut socket = address.connect().await.map_err(DialError::Connect)?;
-    let Some(tls) = tls else { return Ok(Either::Left(socket)) };
+    let Some(tls) = tls else {
+        socket.write_all(first).await.map_err(DialError::Connect)?;
+        return Ok(Either::Left(socket));
+    };
     request_tls(&mut socket).await?;
     let connector = TlsConnector::from(tls.config.clone());
-    let stream = connector.connect(tls.server_name.clone(), ReadAhead::new(socket)).await;
-    let stream = stream.map_err(DialError::Tls)?;
+    let mut said = Ok(());
+    let handshake = connector.connect_with(tls.server_name.clone(), ReadAhead::new(socket), |connection| {
+        said = connection.writer().write_all(first);
+    });
+    let mut stream = handshake.await.map_err(DialError::Tls)?;
+    said.map_err(DialError::Connect)?;
+    stream.flush().await.map_err(DialError::Connect)?;
     Ok(Either::Right(Box::new(stream)))
 }
 
@@ -134,10 +148,8 @@ fn key_route(endpoint: &Endpoint, message: &Received) -> Result<Route, DialError
 /// no answer. Returns when the upstream has acted on it and closed.
 pub(super) async fn cancel(route: &Route, deadline: Duration) -> Result<(), DialError> {
     let send = async {
-        let mut stream = open(&route.address, route.tls.as_ref()).await?;
         let request = cancel_request(&route.key).map_err(DialError::Connect)?;
-        stream.write_all(&request).await.map_err(DialError::Connect)?;
-        stream.flush().await.map_err(DialError::Connect)?;
+        let mut stream = open(&route.address, route.tls.as_ref(), &request).await?;
         // It says nothing; a reset or a missing goodbye is as good as a close.
         let _ = stream.read(&mut [0]).await;
         Ok(())

@@ -100,17 +100,18 @@ async fn plaintext_behind_the_upstreams_s_is_refused() {
 }
 
 #[tokio::test]
-async fn an_upstream_of_another_authority_is_refused() {
+async fn an_upstream_of_another_authority_is_refused_and_not_told_who_wants_in() {
     let sidecar = Sidecar::start().await;
     let stranger = tokio_rustls::TlsAcceptor::from(Authority::new().server_config());
-    let (endpoint, _upstream) = scripted(move |mut socket| async move {
+    let (endpoint, upstream) = scripted(move |mut socket| async move {
         socket.read_exact(&mut [0; 8]).await.unwrap();
         socket.write_all(b"S").await.unwrap();
-        drop(stranger.accept(socket).await);
+        stranger.accept(socket).await.map(drop)
     })
     .await;
     let error = sidecar.postgres.dial(&with_tls(endpoint, &sidecar.authority), &login()).await.unwrap_err();
     assert!(matches!(error, DialError::Tls(_)), "{error:?}");
+    upstream.await.unwrap().expect_err("the handshake ends with an alert, before anything can be said");
 }
 
 #[tokio::test]

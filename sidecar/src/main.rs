@@ -281,7 +281,10 @@ fn log_to_stderr(format: LogFormat) {
     let directives = std::env::var("TOUCHSTONE_LOG").unwrap_or_else(|_| "info".to_owned());
     let lines = match format {
         LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
+        // The list would hold the same one span again, read from its text and written once more for each line.
+        LogFormat::Json => {
+            tracing_subscriber::fmt::layer().json().with_span_list(false).with_writer(std::io::stderr).boxed()
+        }
     };
     // A filter that asks for levels alone costs nothing where a session's task goes on, as it does with each message; one that
     // asks for spans looks them up each time.

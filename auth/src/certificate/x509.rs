@@ -3,7 +3,10 @@
 //! rustls-webpki judges signature and form; what it leaves to its caller is judged here. It is asked at a moment inside the
 //! certificate's own life, so that an expired certificate with a genuine signature can be told from a forged one.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -115,6 +118,13 @@ pub fn verify_sidecar(
         public_key_sha256: sha256(certificate.public_key().raw),
         not_after: life.not_after,
     })
+}
+
+/// When a certificate is valid, by its own words: whoever made it, and whatever it is for. `None` where it cannot be read.
+#[must_use]
+pub fn validity(certificate: &CertificateDer<'_>) -> Option<RangeInclusive<SystemTime>> {
+    let life = Life::of(&parse(certificate).ok()?).ok()?;
+    Some(life.not_before..=life.not_after)
 }
 
 fn first<'a, 'c>(chain: &'a [CertificateDer<'c>]) -> Result<&'a CertificateDer<'c>, CertificateError> {

@@ -1,8 +1,25 @@
-//! Which certificate is the upstream's: the chain, the name, or neither, by mode.
+//! Which certificate is the upstream's: the chain, the name, or neither, by mode. HOT.
+//!
+//! An upstream shows the same chain to each session. Whether somebody whom we believe has signed it depends on its bytes, on
+//! whom we believe, and on the time; on the time in no other way than that each certificate is valid then. So a chain that
+//! was good is remembered, by SHA-256 over all of its bytes and the generation of the roots, with the time for which all its
+//! certificates are valid: within that, the same judgement would come out again. The name, and that the upstream holds
+//! the key, are looked at each time.
 
-use std::{fmt, fs, io, path::Path, sync::Arc};
+use std::{
+    fmt, fs, io,
+    ops::RangeInclusive,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use auth::replica::Replica;
+use arc_swap::ArcSwapOption;
+use auth::{
+    certificate::x509,
+    replica::{Replica, Snapshot},
+};
+use aws_lc_rs::digest::{Context, Digest, SHA256};
 use rustls::{
     DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -45,13 +62,36 @@ impl Roots {
         Ok(Self::Fixed(Arc::new(store)))
     }
 
+    fn now(&self) -> Believed {
+        match self {
+            Self::Fixed(store) => Believed::Fixed(Arc::clone(store)),
+            Self::Cluster(replica) => Believed::Cluster(replica.snapshot()),
+        }
+    }
+}
+
+/// Whom to believe in one handshake.
+enum Believed {
+    Cluster(Arc<Snapshot>),
+    Fixed(Arc<RootCertStore>),
+}
+
+impl Believed {
+    /// Changes whenever they may have changed.
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Cluster(snapshot) => snapshot.generation(),
+            Self::Fixed(_) => 0,
+        }
+    }
+
     fn store(&self) -> Arc<RootCertStore> {
         match self {
             Self::Fixed(store) => Arc::clone(store),
-            Self::Cluster(replica) => {
+            Self::Cluster(snapshot) => {
                 let mut store = RootCertStore::empty();
                 // What cannot be a root vouches for nobody.
-                store.add_parsable_certificates(replica.snapshot().database_authorities().iter().cloned());
+                store.add_parsable_certificates(snapshot.database_authorities().iter().cloned());
                 Arc::new(store)
             }
         }
@@ -68,7 +108,7 @@ impl fmt::Debug for Roots {
 }
 
 pub(super) fn upstream_verifier(mode: TlsMode, roots: Roots) -> Arc<dyn ServerCertVerifier> {
-    Arc::new(UpstreamVerifier { mode, roots, provider: provider() })
+    Arc::new(UpstreamVerifier { mode, roots, provider: provider(), good: ArcSwapOption::empty() })
 }
 
 #[derive(Debug)]
@@ -76,6 +116,82 @@ struct UpstreamVerifier {
     mode: TlsMode,
     roots: Roots,
     provider: Arc<CryptoProvider>,
+    /// The last chain that was.
+    good: ArcSwapOption<GoodChain>,
+}
+
+/// A chain that somebody whom we believe has signed.
+#[derive(Debug)]
+struct GoodChain {
+    sha256: Digest,
+    generation: u64,
+    /// While all of its certificates are valid.
+    during: RangeInclusive<SystemTime>,
+}
+
+impl UpstreamVerifier {
+    fn verify_chain(
+        &self,
+        certificate: &ParsedCertificate<'_>,
+        chain: &Chain<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let (believed, sha256) = (self.roots.now(), chain.sha256());
+        let is_known = self.good.load().as_ref().is_some_and(|good| {
+            good.generation == believed.generation()
+                && good.sha256.as_ref() == sha256.as_ref()
+                && good.during.contains(&system_time(now))
+        });
+        if is_known {
+            return Ok(());
+        }
+        verify_server_cert_signed_by_trust_anchor(
+            certificate,
+            &believed.store(),
+            chain.intermediates,
+            now,
+            self.provider.signature_verification_algorithms.all,
+        )?;
+        // One whose dates cannot be read is verified each time.
+        if let Some(during) = chain.validity() {
+            self.good.store(Some(Arc::new(GoodChain { sha256, generation: believed.generation(), during })));
+        }
+        Ok(())
+    }
+}
+
+/// What an upstream shows.
+struct Chain<'a> {
+    end_entity: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+}
+
+impl Chain<'_> {
+    fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'_>> {
+        std::iter::once(self.end_entity).chain(self.intermediates)
+    }
+
+    /// Over each certificate behind its length.
+    fn sha256(&self) -> Digest {
+        let mut context = Context::new(&SHA256);
+        for certificate in self.certificates() {
+            context.update(&certificate.len().to_be_bytes());
+            context.update(certificate);
+        }
+        context.finish()
+    }
+
+    /// While all of them are valid, those included that no path to a root needs.
+    fn validity(&self) -> Option<RangeInclusive<SystemTime>> {
+        let all = self.certificates().map(x509::validity).collect::<Option<Vec<_>>>()?;
+        let not_before = all.iter().map(|validity| *validity.start()).max()?;
+        let not_after = all.iter().map(|validity| *validity.end()).min()?;
+        Some(not_before..=not_after)
+    }
+}
+
+fn system_time(at: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(at.as_secs())
 }
 
 impl ServerCertVerifier for UpstreamVerifier {
@@ -95,13 +211,7 @@ impl ServerCertVerifier for UpstreamVerifier {
         };
         let certificate = ParsedCertificate::try_from(end_entity)?;
         if check_chain {
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.roots.store(),
-                intermediates,
-                now,
-                self.provider.signature_verification_algorithms.all,
-            )?;
+            self.verify_chain(&certificate, &Chain { end_entity, intermediates }, now)?;
         }
         if check_name {
             verify_server_name(&certificate, server_name)?;
@@ -133,3 +243,6 @@ impl ServerCertVerifier for UpstreamVerifier {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Where the upstream is, how it proves itself, and what we prove to it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub enum UpstreamAddress {
         /// Port, 1 to 65535.
         port: u16,
     },
+    /// What a name was found to mean: tried in this order.
+    Found(Arc<[SocketAddr]>),
     /// The socket file itself (`/run/postgresql/.s.PGSQL.5432`), not its directory.
     Unix(PathBuf),
 }
@@ -36,6 +39,10 @@ impl fmt::Display for UpstreamAddress {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Found(addresses) => match addresses.first() {
+                Some(address) => address.fmt(f),
+                None => f.write_str("nowhere"),
+            },
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -359,7 +359,7 @@ impl UpstreamConfig {
                 let name = ServerName::try_from(host.clone()).map_err(|_| ValueError::ServerName)?;
                 Ok(Some(name))
             }
-            (None, UpstreamAddress::Unix(_)) => Ok(None),
+            (None, UpstreamAddress::Found(_) | UpstreamAddress::Unix(_)) => Ok(None),
         }
     }
 }

@@ -29,7 +29,7 @@ use auth::{
     policy::{Target, TargetKind},
     replica::Replica,
 };
-use protocols::{Accepted, Client, Peer, Protocol, RelayError, Replication, Transferred};
+use protocols::{Accepted, Client, Endpoint, Peer, Protocol, RelayError, Replication, Transferred};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
@@ -51,7 +51,7 @@ use crate::{
     recording::{Of, Recordings},
     refusal::{self, Asked, Bar, Barred, Closed, Stop},
     seats::{Seat, Seats},
-    upstream::{Upstream, Whose},
+    upstream::{CredentialError, Upstream, Whose},
     woken::when_woken,
 };
 
@@ -118,7 +118,8 @@ impl<P: Protocol> Door<P> {
     /// # Cancel safety
     /// May be dropped at any time: what is on record as begun is put on record as ended.
     pub(crate) async fn serve(&self, socket: TcpStream, client: SocketAddr, place: &Place, span: Span) {
-        let live = self.begin(socket, client, place).instrument(span.clone()).await;
+        // In a box, which is gone when the relay begins: a silent session keeps none of the room that its login needed.
+        let live = Box::pin(self.begin(socket, client, place).instrument(span.clone())).await;
         let Some(Live { client, upstream, session }) = live else { return };
         // Not in the span: a relay's task goes on with each message, and would enter it each time. What a relay has to say,
         // which is hardly anything, it says in the span in which its client was accepted, and its trail began.
@@ -199,10 +200,11 @@ impl<P: Protocol> Door<P> {
         let subject = self.subject(request, sid, from, Whom::of(&permit));
         let started = Started::new(permit.decided_by().to_string(), permit.receipt())
             .with_terms(login.replication, permit.options());
-        let trail = Trail::begin(&self.audit, &self.clock, &subject, &started, self.parameters)
-            .await
-            .map_err(Stop::Audit)?;
-        match self.dial(login, &permit).await {
+        let begin = Trail::begin(&self.audit, &self.clock, &subject, &started, self.parameters);
+        // While the disk writes, what needs no upstream: the credential, and what the upstream's name means.
+        let (trail, endpoint) = tokio::join!(begin, self.endpoint(login, &permit));
+        let trail = trail.map_err(Stop::Audit)?;
+        match self.dial(login, endpoint).await {
             Ok(upstream) => Ok(Opened { permit, trail, upstream, seat }),
             Err(stop) => {
                 let reason = refusal::answer(&stop, asked(request)).reason;
@@ -212,9 +214,17 @@ impl<P: Protocol> Door<P> {
         }
     }
 
-    async fn dial(&self, login: &protocols::Login, permit: &Permit) -> Result<P::Upstream, Stop> {
+    async fn endpoint(&self, login: &protocols::Login, permit: &Permit) -> Result<Endpoint, CredentialError> {
         let whose = Whose { login: &login.user, user: &permit.identity().user };
-        let endpoint = self.upstream.endpoint(whose, permit.options()).await.map_err(Stop::Credential)?;
+        self.upstream.endpoint(whose, permit.options()).await
+    }
+
+    async fn dial(
+        &self,
+        login: &protocols::Login,
+        endpoint: Result<Endpoint, CredentialError>,
+    ) -> Result<P::Upstream, Stop> {
+        let endpoint = endpoint.map_err(Stop::Credential)?;
         self.protocol.dial(&endpoint, login).await.map_err(Stop::Dial)
     }
 

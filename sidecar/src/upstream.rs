@@ -10,13 +10,18 @@ use auth::{
     identity::{TargetName, UserName},
     policy::SessionOptions,
 };
-use protocols::{Credential, Endpoint, Secret, Setting, UpstreamAddress, UpstreamTls};
-use rustls::{ClientConfig, client::Resumption};
+use protocols::{Credential, Endpoint, Secret, Setting, UpstreamTls};
+use rustls::{
+    ClientConfig,
+    client::{ClientSessionStore, Resumption, Tls12Resumption, danger::ServerCertVerifier},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::task::spawn_blocking;
 
+mod address;
 mod certificate;
 mod fresh;
+mod group;
 mod node;
 mod verifier;
 
@@ -25,7 +30,9 @@ pub(crate) use self::fresh::KeepFresh;
 pub(crate) use self::node::{IssueSsh, IssuedSsh};
 pub(crate) use self::verifier::Roots;
 use self::{
+    address::Address,
     certificate::{CertificateCache, TlsCertificates},
+    group::GroupOfUpstream,
     node::Node,
     verifier::upstream_verifier,
 };
@@ -72,7 +79,7 @@ pub(crate) enum CredentialError {
 
 /// The way to one target's upstream.
 pub(crate) struct Upstream {
-    address: UpstreamAddress,
+    address: Address,
     tls: Option<Tls>,
     credential: Source,
 }
@@ -170,7 +177,7 @@ impl Upstream {
                 _,
             ) => Source::None,
         };
-        Ok(Self { address: config.address.clone(), tls, credential })
+        Ok(Self { address: Address::new(config.address.clone()), tls, credential })
     }
 
     /// The way to a host's sshd. `issuer` is asked for user certificates, where they are wanted.
@@ -183,7 +190,8 @@ impl Upstream {
         issuer: Arc<dyn IssueSsh>,
     ) -> Result<Self, UpstreamError> {
         let node = Node::new(config, target, issuer)?;
-        Ok(Self { address: config.address.clone(), tls: None, credential: Source::Ssh(node) })
+        let address = Address::new(config.address.clone());
+        Ok(Self { address, tls: None, credential: Source::Ssh(node) })
     }
 
     /// Everything that is needed to log in, on the terms of the session's roles.
@@ -212,7 +220,7 @@ impl Upstream {
         let setting =
             |(name, value): (&String, &String)| Setting { name: name.clone(), value: value.clone() };
         Ok(Endpoint {
-            address: self.address.clone(),
+            address: self.address.found().await,
             tls,
             credential,
             settings: options.db_session_settings.iter().map(setting).collect(),
@@ -225,7 +233,7 @@ impl Upstream {
     /// Enough to see what is there, and not to log in.
     pub(crate) fn bare(&self) -> Endpoint {
         Endpoint {
-            address: self.address.clone(),
+            address: self.address.configured().clone(),
             tls: self.tls.as_ref().map(Tls::anonymous),
             credential: Credential::None,
             settings: Vec::new(),
@@ -246,7 +254,7 @@ impl Upstream {
 
     /// Where it is, for audit.
     pub(crate) fn uri(&self) -> String {
-        self.address.to_string()
+        self.address.configured().to_string()
     }
 }
 
@@ -258,7 +266,7 @@ impl Tls {
             None => roots,
         };
         let server_name = config.tls_name().ok().flatten().ok_or(UpstreamError::ServerName)?;
-        let make = TlsFactory { mode, roots };
+        let make = TlsFactory::new(mode, roots);
         let anonymous = make.config(None).map_err(UpstreamError::Tls)?;
         Ok(Self { make, server_name, anonymous })
     }
@@ -268,28 +276,34 @@ impl Tls {
     }
 }
 
-/// Makes TLS configurations that differ in the client certificate alone.
+/// Makes TLS configurations that differ in the client certificate alone. What they learn of the upstream they share.
 #[derive(Clone)]
 pub(crate) struct TlsFactory {
-    mode: TlsMode,
-    roots: Roots,
+    verifier: Arc<dyn ServerCertVerifier>,
+    group: Arc<GroupOfUpstream>,
 }
 
 /// A certificate chain and its key.
 pub(crate) type CertifiedChain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl TlsFactory {
+    pub(crate) fn new(mode: TlsMode, roots: Roots) -> Self {
+        Self { verifier: upstream_verifier(mode, roots), group: Arc::default() }
+    }
+
     pub(crate) fn config(&self, client: Option<CertifiedChain>) -> Result<Arc<ClientConfig>, rustls::Error> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
-            .with_custom_certificate_verifier(upstream_verifier(self.mode, self.roots.clone()));
+            .with_custom_certificate_verifier(Arc::clone(&self.verifier));
         let mut config = match client {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
             None => builder.with_no_client_auth(),
         };
-        // A resumed session would go on under a certificate that has been replaced, or an authority that is gone.
-        config.resumption = Resumption::disabled();
+        // A resumed session would go on under a certificate that has been replaced, or an authority that is gone. Nothing but the
+        // upstream's choice of a group is kept.
+        let group = Arc::clone(&self.group) as Arc<dyn ClientSessionStore>;
+        config.resumption = Resumption::store(group).tls12_resumption(Tls12Resumption::Disabled);
         Ok(Arc::new(config))
     }
 }

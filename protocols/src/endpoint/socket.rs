@@ -59,14 +59,13 @@ impl<S: Stream> Readable for Box<S> {
 impl UpstreamAddress {
     /// Opens a connection. The caller holds the deadline.
     pub(crate) async fn connect(&self) -> io::Result<Socket> {
-        match self {
-            Self::Tcp { host, port } => {
-                let socket = TcpStream::connect((host.as_str(), *port)).await?;
-                prepare(&socket)?;
-                Ok(Either::Left(socket))
-            }
-            Self::Unix(path) => Ok(Either::Right(UnixSocket::connect(path).await?)),
-        }
+        let socket = match self {
+            Self::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await?,
+            Self::Found(addresses) => TcpStream::connect(&addresses[..]).await?,
+            Self::Unix(path) => return Ok(Either::Right(UnixSocket::connect(path).await?)),
+        };
+        prepare(&socket)?;
+        Ok(Either::Left(socket))
     }
 }
 

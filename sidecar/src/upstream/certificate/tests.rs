@@ -41,7 +41,7 @@ impl Issue for Issuer {
 
 fn cache(not_after: SystemTime) -> (Arc<CertificateCache>, Arc<Issuer>) {
     let world = World::new();
-    let tls = TlsFactory { mode: TlsMode::VerifyFull, roots: Roots::Cluster(Arc::clone(&world.replica)) };
+    let tls = TlsFactory::new(TlsMode::VerifyFull, Roots::Cluster(Arc::clone(&world.replica)));
     let (issued, away) = (AtomicUsize::new(0), AtomicBool::new(false));
     let issuer = Arc::new(Issuer { world, issued, away, not_after });
     let target = TargetName::new("prod-pg").unwrap();

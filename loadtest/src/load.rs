@@ -83,6 +83,19 @@ impl Done {
         Self { before_clock, ..Self::default() }
     }
 
+    /// What another did in the same round.
+    pub(crate) fn add(&mut self, other: &Self) -> Result<()> {
+        self.operations += other.operations;
+        self.before_clock += other.before_clock;
+        Ok(self.latency.add(&other.latency)?)
+    }
+
+    /// Of a round in which one process alone was accounted for.
+    pub(crate) fn into_sample(self, elapsed: Duration, cpu: Duration) -> Sample {
+        let Self { operations, latency, .. } = self;
+        Sample { operations, elapsed, cpu: Some(cpu), everybody: None, latency }
+    }
+
     /// So many operations more, which took this time together.
     pub(crate) fn record(&mut self, operations: f64, time: Duration) {
         self.operations += operations;
@@ -142,9 +155,7 @@ pub(crate) fn side_by_side<D, T: Send>(
         let mut total = Done::default();
         for thread in threads {
             let done = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
-            total.operations += done.operations;
-            total.latency.add(done.latency)?;
-            total.before_clock += done.before_clock;
+            total.add(&done)?;
             sessions.extend(done.session);
         }
         let elapsed = began.elapsed();

@@ -10,6 +10,7 @@
 //! | `run.rs` | a run: ways take turns in rounds |
 //! | `scenario.rs`, `special.rs` | what is done on a way |
 //! | `load.rs`, `session.rs`, `link.rs`, `postgres.rs`, `mysql.rs` | clients that cost little themselves |
+//! | `issue.rs` | people who ask authd for session certificates |
 //! | `ssh.rs` | OpenSSH's own client, a process for each connection |
 //! | `stage.rs`, `person.rs`, `guard.rs` | programs and certificates |
 //! | `null.rs`, `relay.rs` | this program in other roles: an upstream that does nothing, a relay that decides nothing |
@@ -29,6 +30,7 @@ mod door;
 mod fanout;
 mod files;
 mod guard;
+mod issue;
 mod link;
 mod load;
 mod machine;

@@ -4,15 +4,18 @@
 //! `tsh` has such a key too, and only in builds with debug assertions; what is measured here are release builds, so this
 //! tool brings its own. It opens doors only in the world that it has made itself.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use auth::{
     api::{self, CaPin, ClientIdentity, Trust},
     key,
     proto::{
         self, AcceptInvitationRequest, BeginInvitationRequest, BeginLoginRequest, CreateChallengeRequest,
-        DeviceKind, FinishLoginRequest, IssueSessionCertificateRequest, MfaChallenge, MfaResponse, NewDevice,
-        PingRequest, Route, SessionRequester, create_challenge_request as scope, device_registration,
-        mfa_response, new_device, public_client::PublicClient, users_client::UsersClient,
+        DeviceKind, FinishLoginRequest, IsMfaRequiredRequest, IssueSessionCertificateRequest, MfaChallenge,
+        MfaResponse, NewDevice, PingRequest, Route, SessionRequester, create_challenge_request as scope,
+        device_registration, mfa_response, new_device, public_client::PublicClient,
+        users_client::UsersClient,
     },
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -80,6 +83,24 @@ impl Person {
         Ok(issued.ssh_certificate.trim().to_owned())
     }
 
+    /// All that `tsh` asks for a session: whether it takes a touch, a challenge, and the certificate. How long authd took over
+    /// these three calls.
+    pub(crate) async fn timed(&mut self, route: &Route) -> Result<Duration> {
+        let (_, public_key) = key::generate_p256()?;
+        let mut sum = Duration::ZERO;
+        let began = Instant::now();
+        let required =
+            self.users.is_mfa_required(IsMfaRequiredRequest { route: Some(route.clone()) }).await?;
+        anyhow::ensure!(required.into_inner().required, "no touch is asked for");
+        let challenge = self.challenge(route, &public_key, &[]).await?;
+        sum += began.elapsed();
+        let mfa = touch(&mut self.key, &self.origin, &challenge)?;
+        let began = Instant::now();
+        let id = challenge.challenge_id;
+        self.redeem(route, public_key, Vec::new(), SessionRequester::LocalProxy, id, mfa).await?;
+        Ok(sum + began.elapsed())
+    }
+
     /// For one of the two keys, the other being empty.
     async fn issue(
         &mut self,
@@ -88,20 +109,41 @@ impl Person {
         ssh_public_key: Vec<u8>,
         requester: SessionRequester,
     ) -> Result<proto::SessionCertificate> {
+        let challenge = self.challenge(route, &public_key, &ssh_public_key).await?;
+        let mfa = touch(&mut self.key, &self.origin, &challenge)?;
+        self.redeem(route, public_key, ssh_public_key, requester, challenge.challenge_id, mfa).await
+    }
+
+    async fn challenge(
+        &mut self,
+        route: &Route,
+        public_key: &[u8],
+        ssh_public_key: &[u8],
+    ) -> Result<MfaChallenge> {
         let session = scope::Session {
             route: Some(route.clone()),
-            public_key: public_key.clone(),
-            ssh_public_key: ssh_public_key.clone(),
+            public_key: public_key.to_vec(),
+            ssh_public_key: ssh_public_key.to_vec(),
         };
         let request = CreateChallengeRequest { scope: Some(scope::Scope::Session(session)) };
-        let challenge = self.users.create_challenge(request).await?.into_inner();
-        let mfa = touch(&mut self.key, &self.origin, &challenge)?;
+        Ok(self.users.create_challenge(request).await?.into_inner())
+    }
+
+    async fn redeem(
+        &mut self,
+        route: &Route,
+        public_key: Vec<u8>,
+        ssh_public_key: Vec<u8>,
+        requester: SessionRequester,
+        challenge_id: String,
+        mfa: MfaResponse,
+    ) -> Result<proto::SessionCertificate> {
         let request = IssueSessionCertificateRequest {
             route: Some(route.clone()),
             public_key,
             ssh_public_key,
             requester: requester.into(),
-            challenge_id: challenge.challenge_id,
+            challenge_id,
             mfa: Some(mfa),
         };
         Ok(self.users.issue_session_certificate(request).await?.into_inner())

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     door::Protocol,
+    issue,
     load::Sample,
     machine,
     report::{OnWay, Report, Series},
@@ -195,9 +196,13 @@ impl Player<'_> {
         let Some(protocol) = self.plan.protocols.first().copied() else { return Ok(()) };
         let Some(way) = self.stage.way(protocol, way::SIDECAR).cloned() else { return Ok(()) };
         let time = self.plan.measure.time;
-        self.take_turns(protocol, Scenario::Issue, 1, &[way], |stage, _| {
-            special::issue(stage, protocol, time)
-        })
+        for clients in self.plan.clients.clone() {
+            let ways = [way.clone()];
+            self.take_turns(protocol, Scenario::Issue, clients, &ways, |stage, _| {
+                issue::round(stage, protocol, clients, time)
+            })?;
+        }
+        Ok(())
     }
 
     fn idle(&mut self) -> Result<()> {
@@ -233,6 +238,7 @@ fn progress(plan: &Plan) -> ProgressBar {
     }
     let per_scenario = |scenario: &Scenario| match scenario.in_rounds() {
         true => scenario.clients(&plan.clients).len() * plan.protocols.len() * (plan.rounds + 1),
+        false if *scenario == Scenario::Issue => plan.clients.len() * (plan.rounds + 1),
         false => plan.protocols.len() * (plan.rounds + 1),
     };
     let steps: usize = plan.scenarios.iter().map(per_scenario).sum();

@@ -40,7 +40,7 @@ pub(crate) enum Scenario {
     Idle,
     /// System calls of a small query, counted by perf or strace.
     Syscalls,
-    /// Session certificates from authd.
+    /// Session certificates from authd, each with a touch.
     Issue,
     /// New SSH connections that run `true`.
     SshConnect,

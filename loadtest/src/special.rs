@@ -6,11 +6,10 @@ use anyhow::{Context, Result};
 
 use crate::{
     accounting::Process,
-    door::Protocol,
     load::{self, Sample, histogram},
     report::{Idle, Syscalls},
     session::{self, Keys, Mode, Session},
-    stage::{Stage, route},
+    stage::Stage,
     trace::Threads,
     way::{self, Way},
 };
@@ -123,12 +122,6 @@ pub(crate) fn cold(stage: &mut Stage, way: &Way, time: Duration) -> Result<Sampl
         let door = if touched { stage.touch_again(way)? } else { way.door.clone() };
         load::visit(&door, keys)
     })
-}
-
-/// Session certificates alone, one after another. The processor time is authd's.
-pub(crate) fn issue(stage: &mut Stage, protocol: Protocol, time: Duration) -> Result<Sample> {
-    let route = route(protocol, &format!("{}-{}", way::SIDECAR, protocol.word()));
-    one_by_one(Some(stage.authd), time, |_| stage.runtime.block_on(stage.person.open(&route)).map(drop))
 }
 
 fn one_by_one(

@@ -93,6 +93,8 @@ pub(crate) struct Stage {
     pub(crate) ways: Vec<Way>,
     pub(crate) ssh_ways: Vec<Way<Destination>>,
     pub(crate) person: Person,
+    /// Others like the person, as many as were needed so far.
+    pub(crate) crowd: Vec<Person>,
     pub(crate) guard: Guard,
     pub(crate) runtime: Runtime,
     pub(crate) tctl: Tctl,
@@ -114,8 +116,6 @@ impl Stage {
     /// Sets it up. Programs die with the thread that calls this.
     pub(crate) fn set(cast: &Cast) -> Result<Self> {
         let dir = e2e::directory()?;
-        // A thread of its own, so that connections to authd answer its pings while a round runs.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         if cast.one_core {
             machine::keep_to(machine::last_core())?;
         }
@@ -123,20 +123,25 @@ impl Stage {
         if cast.one_core {
             machine::keep_to(0)?;
         }
+        // A thread of its own, so that connections to authd answer its pings while a round runs; not on authd's core.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let authd = Process::new(daemon.daemon().id())?;
         let tctl = Tctl::new(daemon.data_dir());
         tctl.create(e2e::PREFERENCE)?;
         tctl.create(&ROLE.replace("ACCOUNT", &e2e::account()?))?;
-        let (address, pin) = (daemon.public_addr(), CaPin::from_str(&tctl.ca_pin()?)?);
-        let invitation = tctl.invite(PERSON, "load")?;
-        let person = runtime.block_on(Person::enrol(&address, pin, PERSON, &invitation))?;
-        let guard = runtime.block_on(Guard::join(&address, pin, &tctl.join_token_for("db,node")?))?;
+        let person = enrol(&runtime, &daemon, &tctl, PERSON)?;
+        let guard = runtime.block_on(Guard::join(
+            &daemon.public_addr(),
+            CaPin::from_str(&tctl.ca_pin()?)?,
+            &tctl.join_token_for("db,node")?,
+        ))?;
         let files = Files::at(&dir.path().join("files"));
         std::fs::create_dir(files.path(""))?;
         let mut stage = Self {
             ways: Vec::new(),
             ssh_ways: Vec::new(),
             person,
+            crowd: Vec::new(),
             guard,
             runtime,
             tctl,
@@ -172,6 +177,15 @@ impl Stage {
             stage.ways.push(Way { name: other.name, door, process: None, database: None });
         }
         Ok(stage)
+    }
+
+    /// Brings so many people beside the first. A user's counts of attempts and a key's counter are for one touch after another.
+    pub(crate) fn gather(&mut self, people: usize) -> Result<()> {
+        while self.crowd.len() < people {
+            let name = format!("{PERSON}-{}", self.crowd.len());
+            self.crowd.push(enrol(&self.runtime, &self.daemon, &self.tctl, &name)?);
+        }
+        Ok(())
     }
 
     /// The certificates by which this tool, its null upstreams and its peers are known.
@@ -271,6 +285,11 @@ impl Stage {
     pub(crate) fn way(&self, protocol: Protocol, name: &str) -> Option<&Way> {
         self.ways.iter().find(|way| way.door.protocol == protocol && way.name == name)
     }
+}
+
+fn enrol(runtime: &Runtime, authd: &Authd, tctl: &Tctl, user: &str) -> Result<Person> {
+    let (pin, invitation) = (CaPin::from_str(&tctl.ca_pin()?)?, tctl.invite(user, "load")?);
+    runtime.block_on(Person::enrol(&authd.public_addr(), pin, user, &invitation))
 }
 
 /// What a session certificate is for.

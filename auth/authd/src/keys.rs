@@ -18,6 +18,22 @@ pub(crate) const AUTHORITY: &str = "authority";
 /// MFA devices, the part that sidecars know: `device/<user>/<id>`.
 pub(crate) const DEVICE: &str = "device";
 
+/// What the store keeps in memory as well: whatever is asked for to know who calls and what they may. It grows with people,
+/// devices and targets; of what they do it holds the open challenges and the counts of failures, which are bounded for each
+/// and go away by themselves.
+pub(crate) const ASKED_OFTEN: [&str; 10] = [
+    "account/",
+    "challenge/",
+    "device/",
+    "device-state/",
+    "failures/",
+    "failures-logged-in/",
+    "failures-passkey/",
+    "resource/",
+    "sidecar/",
+    "target/",
+];
+
 pub(crate) fn resource(kind: Kind, name: &str) -> String {
     match kind {
         // A token's name is its secret: found by hash, so that looking it up takes the same time whatever it is.

@@ -3,6 +3,7 @@
 //! Everything that must happen once (a challenge is spent, an invitation is used, a code is remembered) is a commit
 //! whose conditions name the revision that was read: of two racing commits one gets [`StoreError::Conflict`].
 
+mod memory;
 mod sqlite;
 
 use std::{
@@ -137,6 +138,8 @@ pub struct Change {
     pub key: String,
     /// What it is now; `None`: gone.
     pub value: Option<Arc<[u8]>>,
+    /// See [`Item::expires`].
+    pub expires: Option<SystemTime>,
     /// The commit's revision.
     pub revision: u64,
 }
@@ -160,6 +163,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Does all of these or none; answers with the new revision once they would survive a power cut.
     fn commit(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// The same, for what may be lost in a power cut, though never in a crash of this process: answers once everybody sees
+    /// it. Nothing that comes later survives without it. Only for what grants something, never for what takes something away
+    /// or uses it up, since that would be undone.
+    fn commit_fleeting(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Every change from now on. A receiver that falls behind is told so ([`broadcast::error::RecvError::Lagged`]) and
     /// must read again.

@@ -94,3 +94,81 @@ async fn what_was_committed_is_there_after_reopening_and_revisions_go_on() {
     assert_eq!(read::<String>(&store, "b").await.unwrap().unwrap().value, "2");
     assert!(store.commit(vec![put("a", Condition::Absent, "3")]).await.unwrap() > before + 1);
 }
+
+/// A path that is kept in memory, and one that is not.
+const PATHS: [&str; 2] = ["device/", "elsewhere/"];
+
+#[tokio::test]
+async fn what_is_in_memory_is_what_is_in_the_file() {
+    let (store, clock, directory) = open();
+    let until = SystemTime::UNIX_EPOCH + Duration::new(1_000_010, 123_456_789);
+    for path in PATHS {
+        let at = |name: &str| format!("{path}{name}");
+        let expiring = Op::put_until(at("expiring"), Condition::Any, &1, Some(until)).unwrap();
+        store.commit(vec![put(&at("a"), Condition::Absent, "1"), expiring]).await.unwrap();
+        store.commit_fleeting(vec![put(&at("b"), Condition::Absent, "2")]).await.unwrap();
+        store.commit(vec![put(&at("a"), Condition::Present, "3")]).await.unwrap();
+        store.commit(vec![Op::delete(at("b"), Condition::Present)]).await.unwrap();
+    }
+    let all = async |store: &Sqlite, path: &str| store.range(&[path.to_owned()]).await.unwrap().items;
+    for path in PATHS {
+        let items = all(&store, path).await;
+        let keys: Vec<_> = items.iter().map(|item| item.key.strip_prefix(path).unwrap()).collect();
+        assert_eq!(keys, ["a", "expiring"]);
+        for item in &items {
+            assert_eq!(store.get(&item.key).await.unwrap().as_ref(), Some(item));
+        }
+        let (fixed, _) = Clock::fixed(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let again = Sqlite::open(&directory.path().join("store"), fixed).unwrap();
+        assert_eq!(all(&again, path).await, items);
+        clock.set(until);
+        assert_eq!(all(&store, path).await.len(), 1);
+        clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_conflicts_changes_nothing_in_memory_and_is_told_to_nobody() {
+    let (store, ..) = open();
+    store.commit(vec![put("device/a", Condition::Any, "1")]).await.unwrap();
+    let before = store.get("device/a").await.unwrap();
+    let mut watch = store.watch();
+    let refused = store
+        .commit(vec![put("device/a", Condition::Any, "2"), put("device/b", Condition::Present, "2")])
+        .await;
+    assert!(matches!(refused, Err(StoreError::Conflict { key }) if key == "device/b"));
+    assert_eq!(store.get("device/a").await.unwrap(), before);
+    assert_eq!(store.get("device/b").await.unwrap(), None);
+    assert!(watch.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn commits_of_one_transaction_see_each_other() {
+    let (store, ..) = open();
+    let spend = |n: u64| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let ops = vec![Op::delete("challenge/a".into(), Condition::Present)];
+            if n.is_multiple_of(2) { store.commit(ops).await } else { store.commit_fleeting(ops).await }
+        })
+    };
+    store.commit_fleeting(vec![put("challenge/a", Condition::Absent, "1")]).await.unwrap();
+    let mut spent = 0;
+    for task in (0..40).map(spend).collect::<Vec<_>>() {
+        spent += usize::from(task.await.unwrap().is_ok());
+    }
+    assert_eq!(spent, 1);
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_is_seen_after_a_sweep() {
+    let (store, _clock, directory) = open();
+    store.commit(vec![put("resource/lock/l", Condition::Any, "old")]).await.unwrap();
+    let other = Sqlite::open(&directory.path().join("store"), Clock::system()).unwrap();
+    let theirs = other.commit(vec![put("resource/lock/l", Condition::Any, "new")]).await.unwrap();
+    store.sweep().await;
+    // The thread that sweeps answers in the order of what it was asked.
+    let mine = store.commit(vec![put("device/a", Condition::Any, "1")]).await.unwrap();
+    assert!(mine > theirs);
+    assert_eq!(read::<String>(&*store, "resource/lock/l").await.unwrap().unwrap().value, "new");
+}

@@ -7,14 +7,14 @@ use auth::{
     lock::LockInForce,
     policy::{Access, Decision, MfaStatus, RoleSet, Target, TargetKind, evaluate},
     proto,
-    resource::{Lock, LockTarget, Role, User},
+    resource::{LockTarget, Role, User},
 };
 
 use crate::{cluster::Cluster, error::Refused};
 
 /// A user who may use the cluster at all, with the roles that count.
 pub(crate) struct Standing {
-    pub(crate) user: User,
+    pub(crate) user: Arc<User>,
     /// Roles that are the user's now; of a certificate, those that are its own as well.
     pub(crate) roles: Vec<RoleName>,
     pub(crate) role_set: RoleSet,
@@ -93,8 +93,8 @@ impl Cluster {
         let locks = self.locks().await?;
         match locks.iter().find(|lock| lock.is_in_force(now) && applies(&lock.target, user, roles, subject)) {
             None => Ok(()),
-            Some(Lock { target, message, .. }) => {
-                let lock = LockInForce { target: target.clone(), message: message.clone() };
+            Some(lock) => {
+                let lock = LockInForce { target: lock.target.clone(), message: lock.message.clone() };
                 Err(Refused::Locked(lock.to_string()))
             }
         }

@@ -17,6 +17,7 @@ use crate::{
     ca::{Authority, AuthorityKind, AuthorityRecord},
     error::Refused,
     keys,
+    memo::{Memo, Memos},
     password::Passwords,
     passwordless::Lobby,
     recordings::Recordings,
@@ -35,6 +36,7 @@ pub(crate) struct Cluster {
     pub(crate) lobby: Lobby,
     pub(crate) pages: Pages,
     pub(crate) audit: AuditLog,
+    pub(crate) memos: Memos,
     pub(crate) recordings: Recordings,
 }
 
@@ -174,8 +176,9 @@ pub(crate) fn put_op(resource: &Resource, condition: Condition) -> Result<Op, St
 
 /// Reads a resource from a stored item.
 pub(crate) fn read_resource(item: &store::Item) -> Result<Resource, Refused> {
-    let record: ResourceRecord = store::decode(item)?.value;
-    Ok(Resource::from_json(&record.0.to_string())?)
+    // The text as it was stored: reading it is strict, and says itself what is wrong with it.
+    let text = str::from_utf8(&item.value).map_err(|_| Refused::Internal("a resource that is no text"))?;
+    Ok(Resource::from_json(text)?)
 }
 
 impl Cluster {
@@ -199,36 +202,34 @@ impl Cluster {
         self.store.range(&[keys::resources(kind)]).await?.items.iter().map(read_resource).collect()
     }
 
-    pub(crate) async fn user(&self, name: &UserName) -> Result<Option<User>, Refused> {
-        match self.resource(Kind::User, name.as_str()).await? {
-            Some((Resource::User(user), _)) => Ok(Some(user)),
-            _ => Ok(None),
+    /// One of the kinds that every call asks for.
+    async fn known<T>(&self, memo: &Memo<T>, kind: Kind, name: &str) -> Result<Option<Arc<T>>, Refused> {
+        match self.store.get(&keys::resource(kind, name)).await? {
+            Some(item) => memo.read(&item),
+            None => Ok(None),
         }
+    }
+
+    pub(crate) async fn user(&self, name: &UserName) -> Result<Option<Arc<User>>, Refused> {
+        self.known(&self.memos.users, Kind::User, name.as_str()).await
     }
 
     pub(crate) async fn roles(&self, names: &[RoleName]) -> Result<Vec<Arc<Role>>, Refused> {
         let mut roles = Vec::new();
         for name in names {
-            if let Some((Resource::Role(role), _)) = self.resource(Kind::Role, name.as_str()).await? {
-                roles.push(Arc::new(role));
-            }
+            roles.extend(self.known(&self.memos.roles, Kind::Role, name.as_str()).await?);
         }
         Ok(roles)
     }
 
     /// The preference in force. There always is one.
-    pub(crate) async fn preference(&self) -> Result<AuthPreference, Refused> {
-        match self.resource(Kind::AuthPreference, AUTH_PREFERENCE_NAME).await? {
-            Some((Resource::AuthPreference(preference), _)) => Ok(preference),
-            _ => Ok(AuthPreference::default()),
-        }
+    pub(crate) async fn preference(&self) -> Result<Arc<AuthPreference>, Refused> {
+        let memo = &self.memos.preference;
+        Ok(self.known(memo, Kind::AuthPreference, AUTH_PREFERENCE_NAME).await?.unwrap_or_default())
     }
 
-    pub(crate) async fn locks(&self) -> Result<Vec<Lock>, Refused> {
-        let locks = self.resources(Kind::Lock).await?.into_iter().filter_map(|resource| match resource {
-            Resource::Lock(lock) => Some(lock),
-            _ => None,
-        });
-        Ok(locks.collect())
+    pub(crate) async fn locks(&self) -> Result<Vec<Arc<Lock>>, Refused> {
+        let items = self.store.range(&[keys::resources(Kind::Lock)]).await?.items;
+        items.iter().filter_map(|item| self.memos.locks.read(item).transpose()).collect()
     }
 }

@@ -101,8 +101,9 @@ impl Cluster {
             let alone = LockTarget { server_id: None, ..lock.target.clone() } == LockTarget::default();
             by_id && alone && lock.is_in_force(now)
         };
-        if let Some(Lock { target, message, .. }) = self.locks().await?.into_iter().find(mine) {
-            return Err(Refused::Locked(LockInForce { target, message }.to_string()));
+        if let Some(lock) = self.locks().await?.iter().find(|lock| mine(lock)) {
+            let lock = LockInForce { target: lock.target.clone(), message: lock.message.clone() };
+            return Err(Refused::Locked(lock.to_string()));
         }
         let record = store::read(&*self.store, &keys::sidecar(id)).await?;
         record.ok_or_else(|| Refused::NotFound { kind: "sidecar", name: id.to_string() })

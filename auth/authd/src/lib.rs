@@ -39,6 +39,7 @@ mod issue;
 mod join;
 mod keys;
 mod login;
+mod memo;
 mod mfa;
 mod otp;
 mod password;

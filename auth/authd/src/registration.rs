@@ -157,7 +157,7 @@ impl Cluster {
             _ => return Err(Refused::field("proof", "does not fit the kind of device")),
         };
         // Asked again: a device that the cluster accepts no longer must not pass for the one that it requires.
-        refuse_kind(new.kind, &self.preference().await?)?;
+        refuse_kind(new.kind, &*self.preference().await?)?;
         Ok((new, spent))
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError},
     issue::OwnCertificate,
+    memo::Memos,
     password::Passwords,
     passwordless::Lobby,
     recordings::Recordings,
@@ -106,6 +107,7 @@ impl Server {
             lobby: Lobby::default(),
             pages: Pages::default(),
             audit,
+            memos: Memos::default(),
             recordings: Recordings::new(data.recordings()),
         });
         let own = OwnKey::new(own_certificate(&cluster)?)?;

@@ -103,7 +103,7 @@ async fn run(cluster: &Cluster, watcher: &SidecarCaller, out: &Outgoing) -> Resu
     prefixes.extend([store::below(&[keys::AUTHORITY]), store::below(&[keys::DEVICE])]);
     let store::Range { items, revision: seen } = cluster.store.range(&prefixes).await?;
 
-    out.send(facts(cluster, &cluster.preference().await?)).await?;
+    out.send(facts(cluster, &*cluster.preference().await?)).await?;
     for item in items {
         if let Some(put) = put_event(cluster, &item)? {
             out.send(put).await?;
@@ -137,7 +137,7 @@ async fn run(cluster: &Cluster, watcher: &SidecarCaller, out: &Outgoing) -> Resu
 
 async fn tell(cluster: &Cluster, out: &Outgoing, change: Change) -> Result<(), End> {
     let Some(kind) = watched_kind(&change.key) else { return Ok(()) };
-    let Change { key, value, revision } = change;
+    let Change { key, value, revision, .. } = change;
     let event = match value {
         None => Some(delete_event(&kind, &key)),
         Some(value) => {

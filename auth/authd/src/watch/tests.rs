@@ -43,6 +43,7 @@ async fn world() -> World {
         lobby: Lobby::default(),
         pages: crate::browser_mfa::Pages::default(),
         audit,
+        memos: crate::memo::Memos::default(),
         recordings: crate::recordings::Recordings::new(directory.path().join("recordings")),
     });
     let root = cluster.allow_change(AdminCaller::root(), &MetadataMap::new(), [0; 32]).await.unwrap();

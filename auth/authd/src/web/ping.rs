@@ -28,7 +28,7 @@ impl Cluster {
             },
             webauthn_origin: self.origin_text(),
             ca_pins: self.ca_pins(),
-            message_of_the_day: preference.message_of_the_day,
+            message_of_the_day: preference.message_of_the_day.clone(),
             public_addr: self.public_addr.clone(),
             passwordless,
         })

@@ -1,5 +1,6 @@
 //! Challenges: what a user must answer now. One-shot, five minutes, for one user and one purpose.
 
+mod answer;
 mod devices;
 mod scope;
 
@@ -13,20 +14,16 @@ use auth::{
 };
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use webauthn_rs::prelude::PublicKeyCredential;
 
 pub(crate) use scope::Scope;
 
 use crate::{
-    access::LockSubject,
-    audit,
     cluster::Cluster,
     error::Refused,
     keys,
-    mfa::{self, Answer, Device, DeviceType, Proof, webauthn::Question},
+    mfa::{DeviceType, webauthn::Question},
     secret,
-    store::{self, Condition, Op, StoreError, Stored},
+    store::{Condition, Op},
 };
 
 /// How long an answer may take.
@@ -117,7 +114,8 @@ impl Cluster {
         let challenge = Challenge { scope, totp, webauthn: question, none_required };
         let until = Some(self.clock.now() + LIFE);
         let key = keys::challenge(user, &secret);
-        self.store.commit(vec![Op::put_until(key, Condition::Absent, &challenge, until)?]).await?;
+        // One that a power cut takes away is answered in vain, and asked for again.
+        self.store.commit_fleeting(vec![Op::put_until(key, Condition::Absent, &challenge, until)?]).await?;
         Ok(proto::MfaChallenge {
             challenge_id: secret::owned_id(user, &secret),
             webauthn_request_options_json: options,
@@ -164,141 +162,6 @@ impl Cluster {
             self.ask_passkeys(&preference, receipt::challenge(Purpose::PasswordlessLogin, &intent))?;
         let scope = Scope::PasswordlessLogin;
         Ok((Challenge { scope, totp: false, webauthn: Some(question), none_required: false }, intent))
-    }
-
-    /// A challenge that is open, left where it is. Looking at one proves nothing: only [`spend_challenge`] does.
-    ///
-    /// [`spend_challenge`]: Self::spend_challenge
-    pub(crate) async fn peek_challenge(
-        &self,
-        user: &UserName,
-        challenge_id: &str,
-    ) -> Result<Stored<Challenge>, Refused> {
-        let (owner, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
-        if owner != *user {
-            return Err(Refused::Challenge);
-        }
-        store::read(&*self.store, &keys::challenge(user, secret)).await?.ok_or(Refused::Challenge)
-    }
-
-    /// Takes a challenge out of the store, before its answer is looked at: whatever comes of it, it is spent. Somebody
-    /// else's, a used and an expired one are the same thing: not there.
-    pub(crate) async fn spend_challenge(
-        &self,
-        user: &UserName,
-        challenge_id: &str,
-    ) -> Result<Challenge, Refused> {
-        let stored = self.peek_challenge(user, challenge_id).await?;
-        let (_, secret) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
-        let spent = Op::delete(keys::challenge(user, secret), stored.unchanged());
-        match self.store.commit(vec![spent]).await {
-            Ok(_) => Ok(stored.value),
-            // Two answers to one challenge: the other was first.
-            Err(StoreError::Conflict { .. }) => Err(Refused::Challenge),
-            Err(other) => Err(other.into()),
-        }
-    }
-
-    /// Judges the answer to a challenge that was spent just now. Failures count towards the lock-out.
-    pub(crate) async fn judge_answer(
-        &self,
-        user: &UserName,
-        challenge: &Challenge,
-        answer: Answer,
-    ) -> Result<Proof, Refused> {
-        let door = challenge.scope.door();
-        self.count_attempt(user, door).await?;
-        let judged = self.prove(user, challenge, answer).await;
-        self.emit_judged(user, challenge, &judged).await?;
-        let proof = judged?;
-        self.forget_failures(user, &[door]).await?;
-        Ok(proof)
-    }
-
-    /// The event `mfa_auth_challenge.validate` (T1016I, T1016W) of an answer. A login tells of itself in `user.login`.
-    async fn emit_judged(
-        &self,
-        user: &UserName,
-        challenge: &Challenge,
-        judged: &Result<Proof, Refused>,
-    ) -> Result<(), Refused> {
-        if let Err(Refused::CounterWentBack(found)) = judged {
-            self.emit_counter_went_back(found).await?;
-        }
-        if matches!(challenge.scope, Scope::Login | Scope::PasswordlessLogin) {
-            return Ok(());
-        }
-        let mut event = json!({
-            "event": "mfa_auth_challenge.validate", "user": user, "challenge_scope": challenge.scope.as_str(),
-            "success": judged.is_ok(), "code": if judged.is_ok() { "T1016I" } else { "T1016W" },
-        });
-        match judged {
-            Ok(proof) => match proof.device() {
-                Some(device) => audit::set(&mut event, "mfa_device", mfa::audit_fields(device)),
-                // Nothing was asked for, so nothing was judged.
-                None => return Ok(()),
-            },
-            Err(refused) => audit::set(&mut event, "error", refused.to_string()),
-        }
-        challenge.scope.describe(&mut event);
-        Ok(self.audit.emit(event).await?)
-    }
-
-    /// Would this assertion be accepted? Nothing moves on: not the challenge, not the key's counter.
-    pub(crate) async fn would_prove(
-        &self,
-        user: &UserName,
-        challenge: &Challenge,
-        credential: &PublicKeyCredential,
-    ) -> Result<Device, Refused> {
-        let devices = self.devices(user).await?;
-        let state = &challenge.webauthn.as_ref().ok_or(Refused::Credentials)?.state;
-        let preference = self.preference().await?;
-        if challenge.scope.is_passwordless() {
-            return self.would_prove_passkey(&preference, user, state, credential).await;
-        }
-        let devices = challenge.scope.usable(&preference, &devices);
-        let (device, _) = self.check_assertion(&preference, &devices, state, credential).await?;
-        Ok(device)
-    }
-
-    async fn prove(&self, user: &UserName, challenge: &Challenge, answer: Answer) -> Result<Proof, Refused> {
-        let proof = self.prove_answer(user, challenge, answer).await?;
-        // Asked for here for every purpose; what is issued on it asks again, by roles and target too.
-        let device = proof.device().map(Device::id);
-        self.refuse_locked(user, &[], LockSubject { device, ..LockSubject::default() }).await?;
-        Ok(proof)
-    }
-
-    async fn prove_answer(
-        &self,
-        user: &UserName,
-        challenge: &Challenge,
-        answer: Answer,
-    ) -> Result<Proof, Refused> {
-        let devices = self.devices(user).await?;
-        let preference = self.preference().await?;
-        // Asked again now: a challenge that wants nothing is over as soon as there is a first device, and a kind of device
-        // that the cluster accepts no longer proves nothing.
-        let devices = challenge.scope.usable(&preference, &devices);
-        let none_required = challenge.none_required
-            && devices.is_empty()
-            && challenge.scope.may_do_without(preference.second_factor);
-        match (answer, &challenge.webauthn) {
-            (Answer::Nothing, _) if none_required => Ok(Proof::NotNeeded),
-            (Answer::Webauthn(credential), Some(question)) if challenge.scope.is_passwordless() => {
-                self.prove_passkey(&preference, user, &question.state, &credential).await
-            }
-            (Answer::Totp(code), _) if challenge.totp => {
-                Ok(Proof::Totp { device: self.verify_totp(&devices, &code).await? })
-            }
-            (Answer::Webauthn(credential), Some(question)) => {
-                let (device, assertion) =
-                    self.verify_assertion(&preference, &devices, &question.state, &credential).await?;
-                Ok(Proof::Webauthn { device, assertion })
-            }
-            (Answer::Nothing | Answer::Totp(_) | Answer::Webauthn(_), _) => Err(Refused::Credentials),
-        }
     }
 }
 

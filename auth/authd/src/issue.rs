@@ -76,7 +76,8 @@ impl Cluster {
         let tls = self.sign_user(&identity, &keys.tls, now)?;
         let ssh =
             self.authorities.user.sign_ssh(&keys.ssh, &ssh::user_template(&identity, &standing, now))?;
-        self.emit_certificate(&identity, tls.not_after, &tls.serial_hex).await?;
+        // Nothing leaves before it is on record.
+        self.audit.emit(created(&identity, tls.not_after, &tls.serial_hex)).await?;
         Ok(proto::LoginCertificates {
             tls_certificate: tls.der.to_vec(),
             ssh_certificate: ssh.line,
@@ -129,50 +130,44 @@ impl Cluster {
             extensions,
         })?)
     }
+}
 
-    /// Nothing leaves before it is on record.
-    async fn emit_certificate(
-        &self,
-        identity: &Identity,
-        not_after: SystemTime,
-        serial_hex: &str,
-    ) -> Result<(), Refused> {
-        let mut described = json!({
-            "user": identity.user,
-            "roles": identity.roles,
-            "logins": identity.logins,
-            "traits": identity.traits,
-            "expires": rfc3339(not_after),
-            "teleport_cluster": identity.cluster,
-            "route_to_cluster": identity.cluster,
-            "client_ip": identity.login_ip,
-            "serial": serial_hex,
-        });
-        if let Some(route) = &identity.route {
-            audit::set(&mut described, "prev_identity_expires", identity.previous_expiry.map(rfc3339));
-            match &route.login {
-                Login::Database { user, name } => {
-                    audit::set(&mut described, "usage", json!([x509::USAGE_DATABASE]));
-                    let database = json!({
-                        "service_name": route.target, "protocol": route.protocol, "username": user, "database": name,
-                    });
-                    audit::set(&mut described, "route_to_database", database);
-                }
-                Login::Node { login } => {
-                    let node = json!({ "node": route.target, "login": login });
-                    audit::set(&mut described, "route_to_node", node);
-                }
+/// The event of a certificate that was signed and has not left yet.
+fn created(identity: &Identity, not_after: SystemTime, serial_hex: &str) -> Value {
+    let mut described = json!({
+        "user": identity.user,
+        "roles": identity.roles,
+        "logins": identity.logins,
+        "traits": identity.traits,
+        "expires": rfc3339(not_after),
+        "teleport_cluster": identity.cluster,
+        "route_to_cluster": identity.cluster,
+        "client_ip": identity.login_ip,
+        "serial": serial_hex,
+    });
+    if let Some(route) = &identity.route {
+        audit::set(&mut described, "prev_identity_expires", identity.previous_expiry.map(rfc3339));
+        match &route.login {
+            Login::Database { user, name } => {
+                audit::set(&mut described, "usage", json!([x509::USAGE_DATABASE]));
+                let database = json!({
+                    "service_name": route.target, "protocol": route.protocol, "username": user, "database": name,
+                });
+                audit::set(&mut described, "route_to_database", database);
+            }
+            Login::Node { login } => {
+                let node = json!({ "node": route.target, "login": login });
+                audit::set(&mut described, "route_to_node", node);
             }
         }
-        if let MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } = &identity.mfa {
-            audit::set(&mut described, "mfa_device_uuid", device.to_string());
-        }
-        let event: Value = json!({
-            "event": "cert.create", "code": "TC000I", "cert_type": "user",
-            "user": identity.user, "identity": described,
-        });
-        Ok(self.audit.emit(event).await?)
     }
+    if let MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } = &identity.mfa {
+        audit::set(&mut described, "mfa_device_uuid", device.to_string());
+    }
+    json!({
+        "event": "cert.create", "code": "TC000I", "cert_type": "user",
+        "user": identity.user, "identity": described,
+    })
 }
 
 fn backdated(now: SystemTime) -> SystemTime {

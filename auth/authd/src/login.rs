@@ -136,7 +136,7 @@ impl Cluster {
             (None, Answer::Webauthn(credential)) => self.passkey_owner(credential).await?.0,
             (None, Answer::Nothing | Answer::Totp(_)) => return Err(Refused::Credentials),
         };
-        match self.judge_answer(&user, &attempt.challenge, answer).await {
+        match self.judge_answer(&user, &attempt.challenge, &answer).await {
             Ok(proof) => Ok((user, proof)),
             Err(refused) => Err(self.login_failed(&user, client, refused).await?),
         }

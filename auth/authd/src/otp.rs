@@ -52,7 +52,8 @@ impl Cluster {
 
         let certificate = self.login_certificate(&request.ssh_certificate, login, client)?;
         let caller = self.caller_of(&certificate, client).await?;
-        let possible = self.possible(&caller, &wanted).await?;
+        let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
+        let possible = self.possible(standing, &wanted).await?;
         let pinned = possible.standing.role_set.options().pin_source_ip;
         if pinned && caller.login_ip != Some(caller.address) {
             return Err(Refused::OtherAddress);
@@ -63,7 +64,7 @@ impl Cluster {
         let intent = self.intent(&caller.user, parts)?;
         let scope = Scope::SshCode { intent, session_hash: request.session_hash };
         let challenge = self.code_challenge(&caller.user, scope).await?;
-        let proof = self.judge_answer(&caller.user, &challenge, Answer::Totp(request.code)).await?;
+        let proof = self.judge_answer(&caller.user, &challenge, &Answer::Totp(request.code)).await?;
         let device = proof.device().map(Device::id).ok_or(Refused::Internal("a code of no device"))?;
         let target = Some(wanted.route.target.as_str());
         let subject = LockSubject { device: Some(device), login: Some(login), target };

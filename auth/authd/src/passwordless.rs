@@ -22,6 +22,7 @@ use crate::{
     mfa::{Device, Proof, webauthn::Assertion},
     room::neighbourhood,
     secret,
+    store::Op,
 };
 
 /// Open challenges in all: some ten megabytes.
@@ -135,17 +136,18 @@ impl Cluster {
         Ok((user, device.ok_or(Refused::Credentials)?))
     }
 
-    /// The answer to a passwordless challenge: of that very passkey, with a PIN or a fingerprint.
+    /// The answer to a passwordless challenge: of that very passkey, with a PIN or a fingerprint. The operation moves its
+    /// counter on.
     pub(crate) async fn prove_passkey(
         &self,
         preference: &AuthPreference,
         user: &UserName,
         state: &Value,
         credential: &PublicKeyCredential,
-    ) -> Result<Proof, Refused> {
+    ) -> Result<(Proof, Op), Refused> {
         let (device, result) = self.judge_passkey(preference, user, state, credential).await?;
-        self.move_counter(&device, &result).await?;
-        Ok(Proof::Webauthn { device, assertion: Assertion::of(credential) })
+        let used = self.move_counter(&device, &result).await?;
+        Ok((Proof::Webauthn { device, assertion: Assertion::of(credential) }, used))
     }
 
     /// See [`would_prove`](Cluster::would_prove).

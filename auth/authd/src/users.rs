@@ -65,6 +65,50 @@ struct Failures {
     last: SystemTime,
 }
 
+impl Failures {
+    /// One more, unless there are too many.
+    fn count(&mut self, now: SystemTime) -> Result<(), Refused> {
+        if self.count >= MAX_FAILURES {
+            let until = self.last + LOCK_OUT;
+            if now < until {
+                return Err(Refused::LockedOut(until));
+            }
+            self.count = 0;
+        }
+        self.count += 1;
+        self.last = now;
+        Ok(())
+    }
+
+    fn put(&self, key: String, condition: Condition) -> Result<Op, StoreError> {
+        Op::put_until(key, condition, self, Some(self.last + FAILURE_MEMORY))
+    }
+}
+
+/// An attempt under way that is allowed, as the count stands. Its verdict is worth nothing before one of these operations is
+/// committed along with it: they hold only as long as nobody else's attempt was counted meanwhile, so that attempts at
+/// the same time cannot outnumber the limit.
+pub(crate) struct Attempt {
+    key: String,
+    found: Condition,
+    counted: Failures,
+}
+
+impl Attempt {
+    /// It was wrong: it is counted.
+    pub(crate) fn failed(self) -> Result<Op, StoreError> {
+        self.counted.put(self.key, self.found)
+    }
+
+    /// It was right: earlier failures are forgotten.
+    pub(crate) fn forgotten(self) -> Op {
+        match self.found {
+            Condition::Absent => Op::check(self.key, Condition::Absent),
+            found => Op::delete(self.key, found),
+        }
+    }
+}
+
 impl Cluster {
     pub(crate) async fn account(&self, user: &UserName) -> Result<Option<Stored<Account>>, Refused> {
         Ok(store::read(&*self.store, &keys::account(user)).await?)
@@ -88,19 +132,16 @@ impl Cluster {
     /// forgives it when it turns out right.
     pub(crate) async fn count_attempt(&self, user: &UserName, door: Door) -> Result<(), Refused> {
         let key = failure_key(user, door);
-        self.update_failures(&key, |failures, now| {
-            if failures.count >= MAX_FAILURES {
-                let until = failures.last + LOCK_OUT;
-                if now < until {
-                    return Err(Refused::LockedOut(until));
-                }
-                failures.count = 0;
-            }
-            failures.count += 1;
-            failures.last = now;
-            Ok(())
-        })
-        .await
+        self.update_failures(&key, Failures::count).await
+    }
+
+    /// As [`count_attempt`](Self::count_attempt), for what is judged without telling anybody: the count goes with the
+    /// verdict.
+    pub(crate) async fn attempt(&self, user: &UserName, door: Door) -> Result<Attempt, Refused> {
+        let key = failure_key(user, door);
+        let (found, mut counted) = self.failures(&key).await?;
+        counted.count(self.clock.now())?;
+        Ok(Attempt { key, found, counted })
     }
 
     /// The attempt just counted was right, but the login is not finished: earlier failures stand.
@@ -134,20 +175,23 @@ impl Cluster {
         change: impl Fn(&mut Failures, SystemTime) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         for _ in 0..RACE_ATTEMPTS {
-            let now = self.clock.now();
-            let stored: Option<Stored<Failures>> = store::read(&*self.store, key).await?;
-            let condition = stored.as_ref().map_or(Condition::Absent, Stored::unchanged);
-            let mut failures = stored.map_or(Failures { count: 0, last: now }, |stored| stored.value);
-            change(&mut failures, now)?;
-            let until = Some(failures.last + FAILURE_MEMORY);
-            let op = Op::put_until(key.to_owned(), condition, &failures, until)?;
-            match self.store.commit(vec![op]).await {
+            let (found, mut failures) = self.failures(key).await?;
+            change(&mut failures, self.clock.now())?;
+            match self.store.commit(vec![failures.put(key.to_owned(), found)?]).await {
                 // Another attempt on the same account was counted between our reading and writing: count on top of it.
                 Err(StoreError::Conflict { .. }) => {}
                 other => return other.map(drop).map_err(Into::into),
             }
         }
         Err(Refused::TooMany("attempts at the same time"))
+    }
+
+    /// The count, and the condition that it stays as it is.
+    async fn failures(&self, key: &str) -> Result<(Condition, Failures), Refused> {
+        let stored: Option<Stored<Failures>> = store::read(&*self.store, key).await?;
+        let found = stored.as_ref().map_or(Condition::Absent, Stored::unchanged);
+        let none = || Failures { count: 0, last: self.clock.now() };
+        Ok((found, stored.map_or_else(none, |stored| stored.value)))
     }
 
     /// A new account, and the operations that make it the only thing there is under the name. A user who expires leaves

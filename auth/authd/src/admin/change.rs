@@ -135,7 +135,7 @@ impl Cluster {
         };
         let Scope::AdminAction { intent } = &challenge.scope else { return Err(Refused::Challenge) };
         let intent = proto::AdminIntent::decode(intent.as_slice()).map_err(|_| Refused::Challenge)?;
-        let proof = self.judge_answer(user, &challenge, Answer::from_proto(mfa)?).await?;
+        let proof = self.judge_answer(user, &challenge, &Answer::from_proto(mfa)?).await?;
         // A device was added or asked for since the challenge was made: then it must be shown.
         let device = proof.device().map(mfa::Device::id).ok_or(Refused::TouchNeeded)?;
         let left = intent.request_sha256.iter().map(hex::encode).collect();

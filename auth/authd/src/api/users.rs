@@ -44,18 +44,18 @@ impl Users for Api {
         &self,
         request: Request<proto::IsMfaRequiredRequest>,
     ) -> Result<Response<proto::IsMfaRequiredResponse>, Status> {
-        let (caller, _) = caller::user(&self.cluster, &request).await?;
-        Ok(Response::new(self.cluster.is_mfa_required(&caller, request.get_ref()).await?))
+        let (_, standing) = caller::user(&self.cluster, &request).await?;
+        Ok(Response::new(self.cluster.is_mfa_required(standing, request.get_ref()).await?))
     }
 
     async fn create_challenge(
         &self,
         request: Request<proto::CreateChallengeRequest>,
     ) -> Result<Response<proto::MfaChallenge>, Status> {
-        let (caller, _) = caller::user(&self.cluster, &request).await?;
+        let (caller, standing) = caller::user(&self.cluster, &request).await?;
         let challenge = match request.into_inner().scope {
             Some(create_challenge_request::Scope::Session(session)) => {
-                self.cluster.create_session_challenge(&caller, session).await?
+                self.cluster.create_session_challenge(&caller, standing, session).await?
             }
             Some(create_challenge_request::Scope::ManageDevices(_)) => {
                 self.cluster.create_challenge(&caller.user, Scope::ManageDevices).await?

@@ -26,7 +26,7 @@ impl Cluster {
             return Err(Refused::Challenge);
         }
         let answer = Answer::from_proto(response)?;
-        self.judge_answer(user, &challenge, answer).await
+        self.judge_answer(user, &challenge, &answer).await
     }
 
     /// As [`prove_for_devices`](Self::prove_for_devices), where something is gained by it: who has no device yet proves

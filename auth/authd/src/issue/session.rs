@@ -13,13 +13,15 @@ use auth::{
     proto,
     proto::SessionRequester,
 };
+use futures_util::future::try_join;
 use prost::Message;
+use serde_json::Value;
 
-use super::ssh;
+use super::{created, ssh};
 use crate::{
     access::{LockSubject, Standing, Wanted},
     ca::{AuthorityKind, P256PublicKey, SshPublicKey},
-    challenge::{IntentParts, Scope},
+    challenge::{Challenge, IntentParts, Scope},
     cluster::Cluster,
     error::Refused,
     mfa::{Answer, Proof},
@@ -71,6 +73,44 @@ impl SessionKey {
     }
 }
 
+/// A request for a session certificate, as far as it can be read by itself.
+struct Asked {
+    wanted: Wanted,
+    key: SessionKey,
+    requester: SessionRequester,
+    /// Of one with a challenge.
+    answer: Option<Answered>,
+}
+
+struct Answered {
+    /// What was touched for: this very route and key.
+    intent: Vec<u8>,
+    asked_at: SystemTime,
+    answer: Answer,
+}
+
+impl Asked {
+    fn from_request(
+        request: proto::IssueSessionCertificateRequest,
+        challenge: Option<&Challenge>,
+    ) -> Result<Self, Refused> {
+        let wanted = Wanted::from_proto(request.route.as_ref())?;
+        let key = SessionKey::from_request(&request.public_key, &request.ssh_public_key, &wanted)?;
+        let requester = SessionRequester::try_from(request.requester)
+            .map_err(|_| Refused::field("requester", "is unknown"))?;
+        let answer = match challenge {
+            None => None,
+            Some(challenge) => {
+                let Scope::Session { intent } = &challenge.scope else { return Err(Refused::Challenge) };
+                let asked_at = same_intent(intent, request.route.as_ref(), &key)?;
+                let answer = Answer::from_proto(request.mfa)?;
+                Some(Answered { intent: intent.clone(), asked_at, answer })
+            }
+        };
+        Ok(Self { wanted, key, requester, answer })
+    }
+}
+
 /// A session that the user may open, at least with a touch.
 pub(crate) struct Possible {
     pub(crate) standing: Standing,
@@ -93,22 +133,17 @@ impl Cluster {
     /// is answered like a target that does not exist.
     pub(crate) async fn is_mfa_required(
         &self,
-        caller: &SessionCaller,
+        standing: Standing,
         request: &proto::IsMfaRequiredRequest,
     ) -> Result<proto::IsMfaRequiredResponse, Refused> {
         let wanted = Wanted::from_proto(request.route.as_ref())?;
-        let possible = self.possible(caller, &wanted).await?;
+        let possible = self.possible(standing, &wanted).await?;
         let target = possible.announced.for_user(&possible.standing);
         Ok(proto::IsMfaRequiredResponse { required: possible.needs_mfa, target: Some(target) })
     }
 
-    pub(crate) async fn possible(
-        &self,
-        caller: &SessionCaller,
-        wanted: &Wanted,
-    ) -> Result<Possible, Refused> {
+    pub(crate) async fn possible(&self, standing: Standing, wanted: &Wanted) -> Result<Possible, Refused> {
         let hidden = || Refused::NotFound { kind: "target", name: wanted.route.target.to_string() };
-        let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
         let announced = self.announced(wanted.kind, &wanted.route.target).await?.ok_or_else(hidden)?;
         let target = Arc::new(announced.policy_target().ok_or_else(hidden)?);
         if target.protocol != wanted.route.protocol {
@@ -129,11 +164,12 @@ impl Cluster {
     pub(crate) async fn create_session_challenge(
         &self,
         caller: &SessionCaller,
+        standing: Standing,
         session: proto::create_challenge_request::Session,
     ) -> Result<proto::MfaChallenge, Refused> {
         let wanted = Wanted::from_proto(session.route.as_ref())?;
         let key = SessionKey::from_request(&session.public_key, &session.ssh_public_key, &wanted)?;
-        self.possible(caller, &wanted).await?;
+        self.possible(standing, &wanted).await?;
         let route = session.route.ok_or_else(|| Refused::field("route", "is missing"))?;
         let parts = IntentParts { route, public_key_sha256: key.sha256(), client: caller.address };
         let intent = self.intent(&caller.user, parts)?;
@@ -145,27 +181,61 @@ impl Cluster {
         caller: &SessionCaller,
         request: proto::IssueSessionCertificateRequest,
     ) -> Result<proto::SessionCertificate, Refused> {
-        // First of all: whatever else is wrong with the request, its challenge is spent.
-        let challenge = match request.challenge_id.as_str() {
+        let open = match request.challenge_id.as_str() {
             "" => None,
-            id => Some(self.spend_challenge(&caller.user, id).await?),
+            id => Some(self.open_challenge(&caller.user, id).await?),
         };
-        let wanted = Wanted::from_proto(request.route.as_ref())?;
-        let key = SessionKey::from_request(&request.public_key, &request.ssh_public_key, &wanted)?;
-        let requester = SessionRequester::try_from(request.requester)
-            .map_err(|_| Refused::field("requester", "is unknown"))?;
-
-        let touch = match challenge {
-            None => Touch::NONE,
-            Some(challenge) => {
-                let Scope::Session { intent } = &challenge.scope else { return Err(Refused::Challenge) };
-                let asked_at = same_intent(intent, request.route.as_ref(), &key)?;
-                let answer = Answer::from_proto(request.mfa)?;
-                let proof = self.judge_answer(&caller.user, &challenge, answer).await?;
-                Touch { evidence: evidence(intent, proof), asked_at: Some(asked_at) }
+        let asked = match Asked::from_request(request, open.as_ref().map(|open| &open.challenge)) {
+            Ok(asked) => asked,
+            Err(refused) => {
+                // Whatever else is wrong with the request, its challenge is spent.
+                if let Some(open) = open {
+                    self.spend(open).await?;
+                }
+                return Err(refused);
             }
         };
-        let possible = self.possible(caller, &wanted).await?;
+        let (touch, judged) = match (open, asked.answer) {
+            (Some(open), Some(Answered { intent, asked_at, answer })) => {
+                let (proof, judged) = self.judge_open(&caller.user, open, &answer).await?;
+                (Touch { evidence: evidence(&intent, proof), asked_at: Some(asked_at) }, judged)
+            }
+            (None, _) => (Touch::NONE, None),
+            (Some(_), None) => return Err(Refused::Internal("a challenge without its answer")),
+        };
+        let made = self.make_session(caller, asked.wanted, &asked.key, asked.requester, touch).await;
+        // Nothing leaves before it is on record, the touch before what was given for it: events of one moment share a sync,
+        // and keep their order.
+        match (judged, made) {
+            (Some(judged), Ok((certificate, created))) => {
+                try_join(self.audit.emit(judged), self.audit.emit(created)).await?;
+                Ok(certificate)
+            }
+            (None, Ok((certificate, created))) => {
+                self.audit.emit(created).await?;
+                Ok(certificate)
+            }
+            (judged, Err(refused)) => {
+                if let Some(judged) = judged {
+                    self.audit.emit(judged).await?;
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// The certificate, signed, and the event of it; for whoever puts that on record.
+    async fn make_session(
+        &self,
+        caller: &SessionCaller,
+        wanted: Wanted,
+        key: &SessionKey,
+        requester: SessionRequester,
+        touch: Touch,
+    ) -> Result<(proto::SessionCertificate, Value), Refused> {
+        // Asked again, after whatever was waited for: roles and locks count as they are now.
+        let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
+        let possible = self.possible(standing, &wanted).await?;
         if possible.needs_mfa && requester == SessionRequester::Disk {
             return Err(Refused::MfaOnDisk);
         }
@@ -174,7 +244,7 @@ impl Cluster {
         }
         // Evidence belongs to the process that asked for the touch; on a disk it would outlive it.
         let touch = if requester == SessionRequester::Disk { Touch::NONE } else { touch };
-        self.sign_session(caller, wanted, &key, requester, touch, possible).await
+        self.sign_session(caller, wanted, key, requester, touch, possible).await
     }
 
     async fn sign_session(
@@ -185,7 +255,7 @@ impl Cluster {
         requester: SessionRequester,
         touch: Touch,
         Possible { standing, announced, .. }: Possible,
-    ) -> Result<proto::SessionCertificate, Refused> {
+    ) -> Result<(proto::SessionCertificate, Value), Refused> {
         let device = match &touch.evidence {
             MfaEvidence::Claimed { device } | MfaEvidence::Receipt { device, .. } => Some(*device),
             MfaEvidence::None => None,
@@ -216,46 +286,46 @@ impl Cluster {
             previous_expiry: Some(caller.not_after),
             ..self.identity(&standing, not_after, caller.login_ip)
         };
-        let mut answer = match key {
-            SessionKey::X509(key) => self.session_x509(&identity, key, now).await?,
-            SessionKey::Ssh(key) => self.session_ssh(identity, &standing, key, now).await?,
+        let (mut answer, created) = match key {
+            SessionKey::X509(key) => self.session_x509(&identity, key, now)?,
+            SessionKey::Ssh(key) => self.session_ssh(identity, &standing, key, now)?,
         };
         answer.target = Some(announced.for_user(&standing));
         answer.host_authorities = self.authorities.certificate_bytes(AuthorityKind::Host);
         if kind == TargetKind::Node {
             answer.ssh_host_authorities = self.authorities.host.ssh_public_key().into_iter().collect();
         }
-        Ok(answer)
+        Ok((answer, created))
     }
 
-    async fn session_x509(
+    fn session_x509(
         &self,
         identity: &Identity,
         key: &P256PublicKey,
         now: SystemTime,
-    ) -> Result<proto::SessionCertificate, Refused> {
+    ) -> Result<(proto::SessionCertificate, Value), Refused> {
         let issued = self.sign_user(identity, key, now)?;
-        self.emit_certificate(identity, issued.not_after, &issued.serial_hex).await?;
+        let created = created(identity, issued.not_after, &issued.serial_hex);
         let (certificate, not_after) = (issued.der.to_vec(), unix_millis(issued.not_after));
-        Ok(proto::SessionCertificate { certificate, not_after, ..Default::default() })
+        Ok((proto::SessionCertificate { certificate, not_after, ..Default::default() }, created))
     }
 
     /// Its one principal is the login of its route.
-    async fn session_ssh(
+    fn session_ssh(
         &self,
         identity: Identity,
         standing: &Standing,
         key: &SshPublicKey,
         now: SystemTime,
-    ) -> Result<proto::SessionCertificate, Refused> {
+    ) -> Result<(proto::SessionCertificate, Value), Refused> {
         let Some(Login::Node { login }) = identity.route.as_ref().map(|route| &route.login) else {
             return Err(Refused::Internal("an SSH certificate for a database"));
         };
         let identity = Identity { logins: vec![login.clone()], ..identity };
         let issued = self.authorities.user.sign_ssh(key, &ssh::user_template(&identity, standing, now))?;
-        self.emit_certificate(&identity, issued.not_after, &issued.serial_hex).await?;
+        let created = created(&identity, issued.not_after, &issued.serial_hex);
         let (ssh_certificate, not_after) = (issued.line, unix_millis(issued.not_after));
-        Ok(proto::SessionCertificate { ssh_certificate, not_after, ..Default::default() })
+        Ok((proto::SessionCertificate { ssh_certificate, not_after, ..Default::default() }, created))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The set of a user's devices: listing, adding, renaming, removing, and remembering each use.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use auth::{identity::UserName, proto, resource::SecondFactor};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -15,7 +15,7 @@ use crate::{
     cluster::Cluster,
     error::Refused,
     keys,
-    store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
+    store::{self, Condition, Op, StoreError, Stored},
     users::Account,
 };
 
@@ -41,8 +41,10 @@ impl Cluster {
         &self,
         user: &UserName,
         id: Uuid,
-    ) -> Result<Option<Stored<DeviceState>>, Refused> {
-        Ok(store::read(&*self.store, &keys::device_state(user, id)).await?)
+    ) -> Result<Option<Stored<Arc<DeviceState>>>, Refused> {
+        let Some(item) = self.store.get(&keys::device_state(user, id)).await? else { return Ok(None) };
+        let state = self.memos.device_states.read(&item)?;
+        Ok(state.map(|value| Stored { value, revision: item.revision, expires: item.expires }))
     }
 
     /// The user's devices as lists show them: oldest first. The store has them by id, which is random, so those of one second
@@ -173,27 +175,19 @@ impl Cluster {
         account.ok_or_else(|| Refused::NotFound { kind: "user", name: user.to_string() })
     }
 
-    /// Rewrites a device's state after a use, unless the use is refused on what is stored by then.
+    /// The operation that rewrites a device's state after a use, unless the use is refused on what is stored. Nothing was
+    /// proved before it is committed. It conflicts when the device was used meanwhile: then all is to be judged again on
+    /// what is stored by then, so that of two uses of one code (or of one counter) the second is refused.
     pub(crate) async fn use_device(
         &self,
         device: &Device,
         accept: impl Fn(&mut DeviceSecret) -> Result<(), Refused>,
-    ) -> Result<(), Refused> {
-        let key = keys::device_state(&device.user, device.id);
-        for _ in 0..RACE_ATTEMPTS {
-            let stored: Option<Stored<DeviceState>> = store::read(&*self.store, &key).await?;
-            let mut stored = stored.ok_or(Refused::Credentials)?;
-            accept(&mut stored.value.secret)?;
-            stored.value.last_used = Some(self.clock.now());
-            let op = Op::put(key.clone(), stored.unchanged(), &stored.value)?;
-            match self.store.commit(vec![op]).await {
-                // The same device was used between our reading and writing: judge again on what is stored now, so that
-                // of two uses of one code (or of one counter) the second is refused.
-                Err(StoreError::Conflict { .. }) => {}
-                other => return other.map(drop).map_err(Into::into),
-            }
-        }
-        Err(Refused::TooMany("uses of one device at the same time"))
+    ) -> Result<Op, Refused> {
+        let stored = self.device_state(&device.user, device.id).await?.ok_or(Refused::Credentials)?;
+        let mut state = DeviceState::clone(&stored.value);
+        accept(&mut state.secret)?;
+        state.last_used = Some(self.clock.now());
+        Ok(Op::put(keys::device_state(&device.user, device.id), stored.unchanged(), &state)?)
     }
 
     /// The event `mfa.add` (T1006I) or `mfa.delete` (T1007I). `tctl audit verify` checks receipts, years later and without

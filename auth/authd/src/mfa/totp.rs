@@ -7,7 +7,7 @@ use totp_rs::{Builder, Secret, Totp};
 use zeroize::Zeroizing;
 
 use super::{Device, DeviceSecret, DeviceType};
-use crate::{cluster::Cluster, error::Refused};
+use crate::{cluster::Cluster, error::Refused, store::Op};
 
 /// Seconds of one step; the apps know no other.
 const PERIOD: u64 = 30;
@@ -60,8 +60,9 @@ fn build(secret: &str, account: &str, issuer: &str) -> Result<Totp, Refused> {
 }
 
 impl Cluster {
-    /// Is this a code of one of these devices that was not used before? Then it is used up, together with those before it.
-    pub(crate) async fn verify_totp(&self, devices: &[&Device], code: &str) -> Result<Device, Refused> {
+    /// Is this a code of one of these devices that was not used before? Then the operation uses it up, together with those
+    /// before it.
+    pub(crate) async fn verify_totp(&self, devices: &[&Device], code: &str) -> Result<(Device, Op), Refused> {
         let now = self.clock.now();
         for device in devices.iter().filter(|device| device.kind == DeviceType::Totp) {
             let fresh = |secret: &mut DeviceSecret| match secret {
@@ -75,7 +76,7 @@ impl Cluster {
                 DeviceSecret::Webauthn { .. } => Err(Refused::Credentials),
             };
             match self.use_device(device, fresh).await {
-                Ok(()) => return Ok((*device).clone()),
+                Ok(used) => return Ok(((*device).clone(), used)),
                 Err(Refused::Credentials) => {}
                 Err(other) => return Err(other),
             }

@@ -19,7 +19,7 @@ use webauthn_rs::{
 use webauthn_rs_proto::UserVerificationPolicy;
 
 use super::{Device, DeviceSecret, DeviceType, authenticator_data, stored_key};
-use crate::{cluster::Cluster, error::Refused};
+use crate::{cluster::Cluster, error::Refused, store::Op};
 
 /// Where the library's state has the challenge.
 const CHALLENGE: &str = "/ast/challenge";
@@ -114,8 +114,9 @@ impl Cluster {
         let mut found = Vec::new();
         for device in devices.iter().filter(|device| device.kind == DeviceType::Webauthn) {
             let state = self.device_state(&device.user, device.id).await?;
-            if let Some(DeviceSecret::Webauthn { key, .. }) = state.map(|state| state.value.secret) {
-                found.push(((*device).clone(), *key));
+            if let Some(DeviceSecret::Webauthn { key, .. }) = state.as_ref().map(|state| &state.value.secret)
+            {
+                found.push(((*device).clone(), SecurityKey::clone(key)));
             }
         }
         Ok(found)
@@ -251,27 +252,27 @@ impl Cluster {
         }
     }
 
-    /// Judges an assertion; on success the key's counter has moved on.
+    /// Judges an assertion; the operation moves the key's counter on.
     pub(crate) async fn verify_assertion(
         &self,
         preference: &AuthPreference,
         devices: &[&Device],
         state: &Value,
         credential: &PublicKeyCredential,
-    ) -> Result<(Device, Assertion), Refused> {
+    ) -> Result<(Device, Assertion, Op), Refused> {
         let (device, result) = self.check_assertion(preference, devices, state, credential).await?;
-        self.move_counter(&device, &result).await?;
-        Ok((device, Assertion::of(credential)))
+        let used = self.move_counter(&device, &result).await?;
+        Ok((device, Assertion::of(credential), used))
     }
 
-    /// Remembers the counter of an assertion that was judged right. WebAuthn Level 2, 7.2 step 21: one that does not grow is
+    /// The operation that remembers the counter of an assertion that was judged right. WebAuthn Level 2, 7.2 step 21: one that does not grow is
     /// a clone's; 0 both times means that the key has none. Two assertions with one counter at the same time: the second
     /// is judged by what the first left.
     pub(crate) async fn move_counter(
         &self,
         device: &Device,
         result: &AuthenticationResult,
-    ) -> Result<(), Refused> {
+    ) -> Result<Op, Refused> {
         let presented = result.counter();
         let accept = |secret: &mut DeviceSecret| match secret {
             DeviceSecret::Webauthn { key, counter } => {

@@ -12,6 +12,7 @@
 mod admin;
 mod admin_touch;
 mod assertions;
+mod at_once;
 mod attestation;
 mod audit;
 mod callers;

@@ -189,7 +189,7 @@ impl Cluster {
         let mut lines = Lines::of(SpoolId { sidecar, spool });
         for record in &request.records {
             let pushed = lines.push(record.sequence, &record.json, self.name.as_str());
-            pushed.map_err(|error| Refused::field("records", &error.to_string()))?;
+            pushed.map_err(|error| Refused::field("records", error.to_string()))?;
         }
         let last = lines.last();
         if last > 0 {

@@ -37,7 +37,7 @@ impl Played {
             protocols,
             "--rounds=1",
             "--seconds=0.05",
-            "--clients=1,2",
+            "--clients=1,8",
             "--idle=5",
             "--rate=100",
             "--megabytes=1",

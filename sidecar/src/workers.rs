@@ -140,7 +140,7 @@ impl Workers {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use tokio::{sync::mpsc, time::timeout};
+    use tokio::{io::AsyncReadExt as _, sync::mpsc, time::timeout};
 
     use super::*;
 
@@ -156,11 +156,11 @@ mod tests {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 let served = served.clone();
-                let serve = |socket: TcpStream| async move {
+                let serve = |mut socket: TcpStream| async move {
                     let thread = thread::current().name().unwrap_or_default().to_owned();
                     served.send(thread).unwrap();
                     // Until the client is gone, as a session would be.
-                    let _ = socket.readable().await;
+                    let _ = socket.read(&mut [0]).await;
                 };
                 giving.give(&tracker, socket, serve).unwrap();
             }

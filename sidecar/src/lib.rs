@@ -18,7 +18,7 @@
 //! | `session` | the security sequence: start here |
 //! | `refusal` | what a client may read when it is turned away: one exhaustive match |
 //! | `listener`, `admission` | accepting; a silent client costs only its own connection |
-| `workers` | the threads that relay, one for each processor |
+//! | `workers` | the threads that relay, one for each processor |
 //! | `seats` | how many sessions each user has here |
 //! | `probe` | what MySQL clients are greeted with: the upstream's own version |
 //! | `upstream` | what we prove to the upstream, and how it proves itself |

@@ -92,15 +92,9 @@ impl Writer {
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>, runtime: &Handle) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH {
-                match queue.try_recv() {
-                    Ok(next) => batch.push(next),
-                    Err(_) => break,
-                }
-            }
-            self.append(batch, runtime);
+        let mut batch = Vec::new();
+        while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+            self.append(std::mem::take(&mut batch), runtime);
         }
     }
 

@@ -63,15 +63,9 @@ impl Writer {
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH {
-                match queue.try_recv() {
-                    Ok(next) => batch.push(next),
-                    Err(_) => break,
-                }
-            }
-            self.write(batch);
+        let mut batch = Vec::new();
+        while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+            self.write(std::mem::take(&mut batch));
         }
     }
 

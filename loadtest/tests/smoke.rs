@@ -37,7 +37,7 @@ impl Played {
             protocols,
             "--rounds=1",
             "--seconds=0.05",
-            "--clients=1,8",
+            "--clients=1,2",
             "--idle=5",
             "--rate=100",
             "--megabytes=1",
@@ -100,9 +100,13 @@ fn every_scenario_is_played_and_its_report_is_sound(protocol: &str) {
     assert!(played.series().iter().any(|series| series["scenario"] == "issue"));
     let idle = played.report["idle"].as_array().unwrap();
     assert_eq!((words(idle, "way"), words(idle, "protocol")), (set(["null-sidecar"]), set([protocol])));
-    assert!(!played.report["targets"].as_array().unwrap().is_empty());
+    // What two clients on two cores do for MySQL is no target; memory of PostgreSQL's sessions is.
+    let targets = played.report["targets"].as_array().unwrap();
+    let judged = targets.iter().any(|target| !target["measured"].is_null());
+    assert_eq!(judged, protocol == "postgres");
 
-    assert!(played.table.contains("Targets") && played.table.contains("ratio to direct"), "{}", played.table);
+    assert!(played.table.contains("ratio to direct"), "{}", played.table);
+    assert_eq!(played.table.contains("Targets"), judged, "{}", played.table);
     let page = &played.page;
     assert!(
         page.contains("<svg") && !page.contains("http://") && !page.contains("https://"),
@@ -112,7 +116,7 @@ fn every_scenario_is_played_and_its_report_is_sound(protocol: &str) {
 
     let json = played.directory.path().join("report.json");
     let again = loadtest(&["report", json.to_str().unwrap()]);
-    assert!(again.contains("Targets"));
+    assert_eq!(again.contains("Targets"), judged);
 }
 
 #[test]

@@ -51,7 +51,7 @@ const BEGINNING: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threads {
     All,
-    /// Those of its runtime, which carry sessions: without the writer of the audit trail.
+    /// Those of a sidecar that carry sessions: without the writer of the audit trail, and what sends it to authd.
     Relay,
 }
 
@@ -179,7 +179,7 @@ fn thread_ids(process: Pid, threads: Threads) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let wanted = tasks.filter(|task| {
         let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        threads == Threads::All || name.starts_with("tokio")
+        threads == Threads::All || name.starts_with("relay-")
     });
     wanted.map(|task| task.file_name().to_string_lossy().into_owned()).collect()
 }

@@ -33,7 +33,8 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn new(segment: u64, start: u64, lines: Vec<u8>, places: Vec<(u64, Range<usize>)>) -> Self {
-        Self { segment, start, lines: Bytes::from(lines), places }
+        // Without the room that was there for more: what is kept is counted by what it holds.
+        Self { segment, start, lines: Bytes::from(lines.into_boxed_slice()), places }
     }
 
     fn end(&self) -> u64 {
@@ -58,7 +59,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn pop(&mut self) -> Option<Group> {
+    /// Takes the oldest, if it is one that is wanted.
+    fn pop_if(&mut self, wanted: impl FnOnce(&Group) -> bool) -> Option<Group> {
+        self.groups.front().filter(|group| wanted(group))?;
         let group = self.groups.pop_front()?;
         self.bytes -= group.lines.len();
         Some(group)
@@ -82,16 +85,12 @@ impl Fresh {
     pub(super) fn take(&self, segment: u64, offset: u64) -> Option<Batch> {
         let mut kept = self.kept();
         // What lies before it was read from disk.
-        while kept.groups.front().is_some_and(|group| (group.segment, group.start) < (segment, offset)) {
-            kept.pop();
-        }
+        while kept.pop_if(|group| (group.segment, group.start) < (segment, offset)).is_some() {}
         let mut batch = Batch { next: offset, ..Batch::default() };
-        let follows = |group: &Group, next| (group.segment, group.start) == (segment, next);
-        while kept.groups.front().is_some_and(|group| {
-            let fits = batch.records.is_empty() || group.end() - offset <= BATCH_BYTES;
-            follows(group, batch.next) && fits
+        while let Some(group) = kept.pop_if(|group| {
+            let follows = (group.segment, group.start) == (segment, batch.next);
+            follows && (batch.records.is_empty() || group.end() - offset <= BATCH_BYTES)
         }) {
-            let Some(group) = kept.pop() else { break };
             batch.records.extend(group.records());
             batch.next = group.end();
         }

@@ -112,21 +112,11 @@ impl Workers {
         let fewest = workers.min_by_key(|(_, worker)| worker.clients.load(Ordering::Relaxed));
         let Some((number, worker)) = fewest else { return Ok(()) };
         let counted = Counted::new(&worker.clients);
-        if number == 0 {
-            let served = serve(socket);
-            tasks.spawn_on(
-                async move {
-                    let _counted = counted;
-                    served.await;
-                },
-                &worker.runtime,
-            );
-            return Ok(());
-        }
-        let socket = socket.into_std()?;
+        // It is the first thread's already.
+        let socket = if number == 0 { Ok(socket) } else { Err(socket.into_std()?) };
         let serve = async move {
             let _counted = counted;
-            match TcpStream::from_std(socket) {
+            match socket.or_else(TcpStream::from_std) {
                 Ok(socket) => serve(socket).await,
                 Err(error) => error!(%error, "a client's connection cannot be used"),
             }

@@ -13,7 +13,7 @@ use auth::{
     proto,
     proto::SessionRequester,
 };
-use futures_util::future::try_join;
+use futures_util::future::try_join_all;
 use prost::Message;
 use serde_json::Value;
 
@@ -206,22 +206,13 @@ impl Cluster {
         let made = self.make_session(caller, asked.wanted, &asked.key, asked.requester, touch).await;
         // Nothing leaves before it is on record, the touch before what was given for it: events of one moment share a sync,
         // and keep their order.
-        match (judged, made) {
-            (Some(judged), Ok((certificate, created))) => {
-                try_join(self.audit.emit(judged), self.audit.emit(created)).await?;
-                Ok(certificate)
-            }
-            (None, Ok((certificate, created))) => {
-                self.audit.emit(created).await?;
-                Ok(certificate)
-            }
-            (judged, Err(refused)) => {
-                if let Some(judged) = judged {
-                    self.audit.emit(judged).await?;
-                }
-                Err(refused)
-            }
-        }
+        let (made, created) = match made {
+            Ok((certificate, created)) => (Ok(certificate), Some(created)),
+            Err(refused) => (Err(refused), None),
+        };
+        let events = judged.into_iter().chain(created);
+        try_join_all(events.map(|event| self.audit.emit(event))).await?;
+        made
     }
 
     /// The certificate, signed, and the event of it; for whoever puts that on record.

@@ -183,9 +183,7 @@ impl Text {
         let db_query_base64 = (!is_text).then(|| STANDARD.encode(shown));
         Self { db_query: lossy(shown), db_query_base64, db_query_cut: shortened || unseen > 0, whole }
     }
-}
 
-impl Text {
     pub(super) fn bytes(&self) -> usize {
         self.db_query.len() + self.db_query_base64.as_ref().map_or(0, String::len)
     }

@@ -18,7 +18,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -31,6 +35,9 @@ use super::{
 };
 use crate::{backoff::Backoff, chain::Chain};
 
+/// Once all is sent, what follows is sent so long after that; what comes after a silence, at once. Where sessions begin by the
+/// hundred each second, a call to authd and a sync of its disk for each of them would cost more than their events do.
+pub(super) const PACE: Duration = Duration::from_millis(50);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// Takes batches of events to authd.
@@ -152,6 +159,7 @@ impl<U: Uplink> Shipper<U> {
         let Some(mut first) = self.first_segment(&spool, stop).await? else { return Ok(()) };
         let mut offset = 0;
         loop {
+            let began = Instant::now();
             let durable = *self.durable.borrow_and_update();
             // A segment can be on disk before anything in it is durable.
             let growing = first >= durable.segment;
@@ -172,6 +180,10 @@ impl<U: Uplink> Shipper<U> {
                 tokio::select! {
                     changed = self.durable.changed() => if changed.is_err() { return Ok(()) },
                     () = stop.cancelled(), if !self.durable.has_changed().unwrap_or(false) => return Ok(()),
+                }
+                tokio::select! {
+                    () = sleep_until(began + PACE) => {}
+                    () = stop.cancelled() => {}
                 }
             } else {
                 self.remove_segment(path).await?;

@@ -1,6 +1,7 @@
 use std::{
     fs,
     sync::{Mutex, atomic::AtomicBool},
+    time::Instant,
 };
 
 use auth::clock::Clock;
@@ -269,6 +270,8 @@ async fn an_idle_session_ends_and_one_whose_statement_runs_does_not() {
 #[derive(Clone, Default)]
 struct Remembering {
     taken: Arc<Mutex<Vec<(Uuid, u64, String)>>>,
+    /// When it was called.
+    calls: Arc<Mutex<Vec<Instant>>>,
     away: Arc<AtomicBool>,
     /// Refuses for good whatever holds one of these texts.
     poison: Arc<Mutex<Vec<&'static str>>>,
@@ -299,6 +302,7 @@ fn json(record: &Record) -> String {
 
 impl Uplink for Remembering {
     async fn emit(&self, spool: Uuid, records: Vec<Record>) -> Result<u64, EmitError> {
+        self.calls.lock().unwrap().push(Instant::now());
         if self.away.load(Ordering::Acquire) {
             return Err(EmitError::Failed("away".into()));
         }
@@ -357,6 +361,39 @@ async fn authd_may_be_away_and_nothing_is_lost_or_reordered() {
     assert_eq!(uplink.events(), ["db.session.start", "db.session.end"]);
     stop.cancel();
     shipper.await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_that_begin_in_quick_succession_are_no_call_each() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
+    let uplink = Remembering::default();
+    let (stop, shipper) = ship(spool, &uplink);
+    let mut trails = Vec::new();
+    for _ in 0..30 {
+        trails.push(begin(&audit).await.unwrap());
+    }
+    uplink.has(30).await;
+    stop.cancel();
+    shipper.await.unwrap();
+    let calls = uplink.calls.lock().unwrap().clone();
+    for (earlier, later) in calls.iter().zip(&calls[1..]) {
+        assert!(later.duration_since(*earlier) >= shipper::PACE, "{calls:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_its_turn_is_sent_when_the_shipper_stops() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
+    let uplink = Remembering::default();
+    let (stop, shipper) = ship(spool, &uplink);
+    let trail = begin(&audit).await.unwrap();
+    uplink.has(1).await;
+    trail.end(&ending("client_closed")).await;
+    stop.cancel();
+    shipper.await.unwrap();
+    assert_eq!(uplink.events(), ["db.session.start", "db.session.end"]);
 }
 
 /// The queries that authd has, in its order.

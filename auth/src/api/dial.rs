@@ -20,7 +20,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::codegen::http::Uri;
 
-use super::{AUTHD_SERVER_NAME, ApiError, CONNECT_DEADLINE, verifier};
+use super::{AUTHD_SERVER_NAME, ApiError, CONNECT_DEADLINE, MAX_FRAME, verifier};
+
+/// Bytes that go to the socket in one write: a frame of the greatest length, and its header.
+const WRITTEN_AT_ONCE: usize = MAX_FRAME as usize + 1024;
 
 /// Makes one connection after another to the same place.
 pub(super) trait Dial: Clone + Send + Sync + 'static {
@@ -50,7 +53,8 @@ impl Tls {
         socket.set_nodelay(true).map_err(unreachable)?;
         let name = ServerName::try_from(AUTHD_SERVER_NAME).map_err(|_| ApiError::NoAuthorities)?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        connector.connect(name, socket).await.map_err(|error| self.explain(error))
+        let dialled = connector.connect_with(name, socket, |tls| tls.set_buffer_limit(Some(WRITTEN_AT_ONCE)));
+        dialled.await.map_err(|error| self.explain(error))
     }
 
     fn explain(&self, error: io::Error) -> ApiError {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use auth::api::MAX_FRAME;
 use axum::{Router, body::Body};
 use http::{Request, Response, StatusCode};
 use http_body_util::Limited;
@@ -39,8 +40,6 @@ const RESPONSE: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Streams at a time on one connection; a sidecar uses a handful.
 const MAX_STREAMS: u32 = 64;
-/// Bytes of a frame that callers may send: what a sidecar sends of its audit trail costs it a write for each four of TLS's records.
-const MAX_FRAME: u32 = 64 * 1024;
 /// Bytes of a request from somebody without a certificate, whatever it calls: it is read before the call can refuse it, and
 /// what strangers may send on many streams at once must fit into memory. The longest that they have reason to send is the
 /// registration of a security key.

@@ -25,7 +25,7 @@ use std::{
 
 use prometheus::IntCounter;
 use tokio::{
-    sync::{Semaphore, oneshot, watch},
+    sync::{Semaphore, SemaphorePermit, oneshot, watch},
     time::timeout,
 };
 use uuid::Uuid;
@@ -161,7 +161,9 @@ impl Audit {
         let queued = async {
             self.check_bound(self.bound.saturating_add(self.bound / 4))?;
             let space = event.bytes()?;
-            timeout(DISK_DEADLINE, self.reserve(space)).await.map_err(|_| AuditError::NotWritten)??;
+            if !self.has_reserved(space) {
+                timeout(DISK_DEADLINE, self.reserve(space)).await.map_err(|_| AuditError::NotWritten)??;
+            }
             self.send(Item { event, space, done: None, hurry: false })
         };
         self.counted(queued.await)
@@ -170,9 +172,8 @@ impl Audit {
     /// Queues a result if there is room for it now. The bound on disk does not count: what it belongs to is on disk already.
     fn offer(&self, renderer: &Arc<Renderer>, result: Came) -> Offer {
         let space = Draft::RESULT_BYTES;
-        match self.space.try_acquire_many(space) {
-            Ok(permit) => permit.forget(),
-            Err(_) => return Offer::NoRoom(result),
+        if !self.has_reserved(space) {
+            return Offer::NoRoom(result);
         }
         let event = Draft::Result { renderer: Arc::clone(renderer), result };
         match self.counted(self.send(Item { event, space, done: None, hurry: false })) {
@@ -201,6 +202,11 @@ impl Audit {
 
     fn counted<T>(&self, outcome: Result<T, AuditError>) -> Result<T, AuditError> {
         outcome.inspect_err(|_| self.failed.inc())
+    }
+
+    /// Takes room if there is any now.
+    fn has_reserved(&self, space: u32) -> bool {
+        self.space.try_acquire_many(space).map(SemaphorePermit::forget).is_ok()
     }
 
     /// Takes room, which the writer gives back with the group that it writes.

@@ -19,7 +19,7 @@
 //! | `accounting.rs`, `trace.rs` | what a process costs, as the kernel counts it |
 //! | `spread.rs`, `report.rs`, `target.rs` | what came of it, and what was wanted |
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
@@ -118,6 +118,8 @@ enum Command {
         port: u16,
         #[arg(long)]
         files: PathBuf,
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
     },
 }
 
@@ -158,8 +160,13 @@ struct Run {
     /// Only these ways, beside the baseline: sidecar,haproxy-tcp.
     #[arg(long, value_delimiter = ',')]
     ways: Vec<String>,
-    /// A further peer: NAME=postgres:ADDRESS:PORT, which passes on to the database of its own; may be given more than once.
-    #[arg(long = "peer")]
+    /// A further peer, which is started for the run: NAME=PROTOCOL:COMMAND; may be given more than once.
+    ///
+    /// In COMMAND, {listen} and {port} say where it must listen, {upstream} and {upstream-port} where the database or the host
+    /// is, and {files} is a folder with certificates: server.crt, server.key and clients.crt for TLS with clients, client.crt,
+    /// client.key and databases.crt for TLS with the database. For example:
+    /// --peer 'socat=mysql:socat TCP-LISTEN:{port},fork,reuseaddr TCP:{upstream}'
+    #[arg(long = "peer", value_name = "NAME=PROTOCOL:COMMAND")]
     peers: Vec<Other>,
     /// Neither haproxy nor nginx nor the bare relay.
     #[arg(long)]
@@ -208,7 +215,7 @@ fn carry_out(command: Command) -> Result<()> {
         Command::Fanout { watchers, connections, changes } => fanout::run(watchers, connections, changes),
         Command::Benches { criterion, baseline, record } => benches::run(&criterion, &baseline, record),
         Command::Null { protocol, files } => runtime()?.block_on(null::serve(protocol, &files)),
-        Command::Relay { port, files } => runtime()?.block_on(relay::serve(&files, port)),
+        Command::Relay { port, files, listen } => runtime()?.block_on(relay::serve(&files, port, listen)),
     }
 }
 
@@ -242,6 +249,14 @@ impl Run {
             self.seconds <= LONGEST_OF_SSH || !speaks(Protocol::Ssh),
             "a session certificate of SSH is good for a minute: at most {LONGEST_OF_SSH} seconds"
         );
+        for peer in &self.peers {
+            ensure!(
+                speaks(peer.protocol),
+                "{} is for {}, which is no part of this run",
+                peer.name,
+                peer.protocol.name()
+            );
+        }
         let has = |scenarios: &[Scenario]| self.scenarios.iter().any(|scenario| scenarios.contains(scenario));
         let in_between = [Scenario::Simple, Scenario::Connect, Scenario::Idle];
         Ok(Plan {

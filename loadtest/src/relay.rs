@@ -1,7 +1,7 @@
 //! The bare relay: the crate `protocols` between two mutual TLS legs, with nobody who decides and nobody who listens. What the
 //! sidecar costs beyond it is policy, audit, metrics and housekeeping.
 
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use protocols::{
@@ -27,7 +27,7 @@ impl Tap for Nobody {
 }
 
 /// Serves PostgreSQL until killed. Says on standard output where.
-pub(crate) async fn serve(files: &Path, port: u16) -> Result<()> {
+pub(crate) async fn serve(files: &Path, port: u16, listen: SocketAddr) -> Result<()> {
     let files = Files::at(files);
     let own = files.certified("server")?;
     let tls = server_config(own.chain, own.key, &files.certificates("clients.crt")?, &[postgres::ALPN])?;
@@ -42,7 +42,7 @@ pub(crate) async fn serve(files: &Path, port: u16) -> Result<()> {
         ssh: None,
     });
     let protocol = Arc::new(Postgres::new(tls, Limits::default()));
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = TcpListener::bind(listen).await?;
     say_listening(listener.local_addr()?);
     loop {
         let (socket, _) = listener.accept().await.context("accept")?;

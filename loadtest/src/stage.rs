@@ -24,6 +24,9 @@ use crate::{
 mod children;
 mod databases;
 mod hosts;
+mod others;
+
+pub(crate) use others::Other;
 
 /// Who opens every session.
 const PERSON: &str = "load";
@@ -60,32 +63,8 @@ pub(crate) struct Cast {
     pub(crate) one_core: bool,
     /// haproxy, nginx and the bare relay, where they are installed.
     pub(crate) peers: bool,
-    /// Whatever else listens, by protocol: `pgbouncer=postgres:127.0.0.1:6432`.
+    /// Further peers, by their command lines.
     pub(crate) others: Vec<Other>,
-}
-
-/// A peer that somebody else has started.
-#[derive(Clone, Debug)]
-pub(crate) struct Other {
-    pub(crate) name: &'static str,
-    pub(crate) protocol: Protocol,
-    pub(crate) address: SocketAddr,
-}
-
-impl FromStr for Other {
-    type Err = anyhow::Error;
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = || anyhow::anyhow!("not of the form NAME=postgres:HOST:PORT or NAME=mysql:HOST:PORT");
-        let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
-        let (protocol, address) = rest.split_once(':').ok_or_else(wrong)?;
-        let protocol = match protocol {
-            "postgres" => Protocol::Postgres,
-            "mysql" => Protocol::Mysql,
-            _ => return Err(wrong()),
-        };
-        // Once per run: names live as long as the program.
-        Ok(Self { name: String::leak(name.to_owned()), protocol, address: address.parse()? })
-    }
 }
 
 /// What is running. Stopped when dropped; the directory goes last.
@@ -173,8 +152,7 @@ impl Stage {
             stage.add_ssh(cast.peers)?;
         }
         for other in &cast.others {
-            let door = stage.direct_door(other.protocol, other.address)?;
-            stage.ways.push(Way { name: other.name, door, process: None, database: None });
+            stage.add_other(other)?;
         }
         Ok(stage)
     }

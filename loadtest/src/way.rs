@@ -44,6 +44,14 @@ pub(crate) const NULL_SIDECAR: &str = "null-sidecar";
 /// haproxy with mutual TLS on both legs before it.
 pub(crate) const NULL_HAPROXY_MTLS: &str = "null-haproxy-mtls";
 
+/// Whether a way of this name is there without anybody asking for it.
+pub(crate) fn is_ours(name: &str) -> bool {
+    blurb(name) != PEER
+}
+
+/// What is said of a way that was asked for.
+const PEER: &str = "a peer on a port";
+
 /// What a way is, for people.
 pub(crate) fn blurb(name: &str) -> &'static str {
     match name {
@@ -57,6 +65,6 @@ pub(crate) fn blurb(name: &str) -> &'static str {
         NULL_DIRECT => "the same straight to the null upstream",
         NULL_SIDECAR => "sidecar before the null upstream",
         NULL_HAPROXY_MTLS => "haproxy with mutual TLS on both legs before the null upstream",
-        _ => "a peer on a port",
+        _ => PEER,
     }
 }

@@ -156,3 +156,34 @@ fn every_watcher_hears_of_every_change() {
     assert_eq!(fanout["watchers"], 6);
     assert!(fanout["last_heard_ms"]["median"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn a_peer_is_started_before_the_database_and_measured_beside_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("report.json");
+    let relay = env!("CARGO_BIN_EXE_loadtest");
+    let peer = format!("ours=postgres:{relay} relay {{upstream-port}} --files {{files}} --listen {{listen}}");
+    let run = |peer: &str| {
+        let arguments = ["run", "--quiet", "--scenarios=simple", "--protocols=postgres", "--rounds=1"];
+        let mut run = Command::new(relay);
+        run.args(arguments).args(["--seconds=0.05", "--clients=1", "--no-peers", "--peer", peer]);
+        run.arg("--json").arg(&json).output().unwrap()
+    };
+    let played = run(&peer);
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    let ways = report["series"][0]["ways"].as_array().unwrap();
+    assert!(words(ways, "way").is_superset(&set(["direct", "sidecar", "ours"])), "{ways:?}");
+    let ours = ways.iter().find(|way| way["way"] == "ours").unwrap();
+    assert!(ours["cpu"]["median"].as_f64().unwrap() > 0.0, "{ours}");
+
+    // One that does not come, and one that has nobody to pass on to.
+    for (peer, reason) in [
+        ("late=postgres:false {listen}", "late"),
+        ("far=mysql:sleep {port}", "far is for MySQL, which is no part of this run"),
+    ] {
+        let refused = run(peer);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(reason), "{peer}: {said}");
+    }
+}

@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::{Daemon, mortal, poll};
 
+use super::Other;
 use crate::{door::Protocol, files::Files, null::listening};
 
 const STARTING: Duration = Duration::from_secs(20);
@@ -97,9 +98,23 @@ pub(super) fn nginx_tcp(files: &Files, name: &str, port: u16) -> Result<Option<S
     until_it_answers("nginx", command, address).map(Some)
 }
 
+/// A peer by its own command line, before what listens at `upstream`.
+pub(super) fn other(files: &Files, other: &Other, upstream: SocketAddr) -> Result<Started> {
+    let address = free_address()?;
+    let words = other.command(address, upstream, files);
+    let (program, arguments) = words.split_first().context("a peer without a command")?;
+    let mut command = mortal(program, "KILL");
+    command.args(arguments);
+    until_it_answers(other.name, command, address)
+}
+
 fn until_it_answers(name: &str, command: Command, address: SocketAddr) -> Result<Started> {
-    let daemon = Daemon::start(name, command)?;
-    let answered = poll(&format!("{name} to listen"), STARTING, || Ok(TcpStream::connect(address).ok()));
+    let mut daemon = Daemon::start(name, command)?;
+    let answered = poll(&format!("{name} to listen"), STARTING, || {
+        let answer = TcpStream::connect(address).ok();
+        ensure!(answer.is_some() || daemon.wait(Duration::ZERO).is_err(), "{name} has ended");
+        Ok(answer)
+    });
     answered.with_context(|| daemon.log().join("\n"))?;
     Ok((daemon, address))
 }

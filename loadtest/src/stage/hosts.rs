@@ -12,7 +12,7 @@ use auth::proto::Route;
 use e2e::Sshd;
 use russh::keys::PublicKey;
 
-use super::{PERSON, Stage, children};
+use super::{Other, PERSON, Stage, children};
 use crate::{
     accounting::Process,
     door::Protocol,
@@ -96,6 +96,17 @@ impl Stage {
         let alike = format!("Host *\n  User {}\n  UserKnownHostsFile {}\n", host.account(), known.display());
         append(&self.files.path(CONFIG), &(alike + ALIKE))?;
         self.hosts = vec![host, gate];
+        Ok(())
+    }
+
+    /// A peer that passes an SSH connection on to the host, which is known by its own key.
+    pub(super) fn add_other_host(&mut self, other: &Other) -> Result<()> {
+        let host = self.hosts.first().context("the peer's host")?;
+        let (upstream, sshd) = (host.address().parse().context("an address")?, Process::new(host.id())?);
+        let (daemon, between) = children::other(&self.files, other, upstream)?;
+        let through = Some(Process::new(daemon.id())?);
+        self.add_host(other.name, "host", between, "", through, sshd)?;
+        self.children.push(daemon);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use super::spool::{Batch, Record};
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
 /// Groups are sent together until they are this long: a request stays well below the API's 1 MiB, and does not hold up
 /// sessions that share its processor.
-const BATCH_BYTES: u64 = 256 * 1024;
+const BATCH_BYTES: u64 = 512 * 1024;
 
 /// What was written at once.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ mod tests {
         let fresh = Fresh::default();
         let mut end = 0;
         for group in 0..6 {
-            end = add(&fresh, 1, end, group..group + 1, 100_000);
+            end = add(&fresh, 1, end, group..group + 1, 200_000);
         }
         let first = fresh.take(1, 0).unwrap();
         assert_eq!(sequences(&first), [0, 1]);

@@ -261,7 +261,7 @@ async fn an_idle_session_ends_and_one_whose_statement_runs_does_not() {
     answers.answered(Answer::Completed { tag: b"SELECT 1" });
     assert!(timeout(5 * LIMIT, trail.idle(LIMIT)).await.is_err(), "its result is not complete");
     answers.answered(READY);
-    let ready = std::time::Instant::now();
+    let ready = Instant::now();
     timeout(Duration::from_secs(10), trail.idle(LIMIT)).await.unwrap();
     assert!(ready.elapsed() >= LIMIT);
 }

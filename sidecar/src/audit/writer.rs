@@ -121,6 +121,8 @@ pub(super) struct Writer {
     dirty_since: Option<Instant>,
     /// Who is answered after the next sync.
     waiting: Vec<Done>,
+    /// Bytes of the last group: the next one is much like it.
+    last_group: usize,
     /// Written but not synced.
     unsynced: Vec<Group>,
     /// The queue's room, of which events took their shares.
@@ -143,6 +145,7 @@ impl Writer {
             next_sequence: 1,
             dirty_since: None,
             waiting: Vec::new(),
+            last_group: 0,
             unsynced: Vec::new(),
             space,
             state,
@@ -181,7 +184,7 @@ impl Writer {
     /// Writes `first` and what else is waiting; answers a request to close that was found among it.
     fn write_group(&mut self, first: Item, queue: &mut Receiver<Command>) -> Option<oneshot::Sender<()>> {
         let (mut hurry, mut space, mut closing) = (false, 0, None);
-        let (mut lines, mut places) = (Vec::with_capacity(GROUP_BYTES / 8), Vec::new());
+        let (mut lines, mut places) = (Vec::with_capacity(self.last_group + self.last_group / 8), Vec::new());
         let mut next = Some(Command::Record(first));
         while let Some(command) = next {
             match command {
@@ -200,6 +203,7 @@ impl Writer {
             }
             next = if lines.len() < GROUP_BYTES { queue.next_gathered() } else { None };
         }
+        self.last_group = lines.len();
         let outcome = self.append(lines, places).and_then(|()| {
             let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
             // Only a sync closes a segment, so a full one must not wait for the clock: writes can be far ahead of it.

@@ -44,6 +44,8 @@ const MAX_STREAMS: u32 = 64;
 /// what strangers may send on many streams at once must fit into memory. The longest that they have reason to send is the
 /// registration of a security key.
 const STRANGERS_REQUEST: usize = 64 * 1024;
+/// Bytes of a frame from a stranger, which is in memory before anybody looks at it: HTTP/2's least (RFC 9113 section 4.2).
+const STRANGERS_FRAME: u32 = 16 * 1024;
 /// The longest that a stranger's connection is kept; a login takes five minutes at most. Clients connect again by themselves,
 /// and nobody can hold places for ever by answering pings.
 const STRANGERS_LIFE: Duration = Duration::from_secs(10 * 60);
@@ -73,7 +75,7 @@ pub(super) async fn serve<S>(
         };
         answer(router.clone(), request.map(body))
     });
-    let builder = builder(wire);
+    let builder = builder(wire, if stranger { STRANGERS_FRAME } else { MAX_FRAME });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut silence = pin!(tokio::time::sleep(FIRST_REQUEST));
     let mut life = pin!(tokio::time::sleep(STRANGERS_LIFE));
@@ -106,7 +108,7 @@ pub(super) async fn serve<S>(
     }
 }
 
-fn builder(wire: Wire) -> Builder<TokioExecutor> {
+fn builder(wire: Wire, max_frame: u32) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(FIRST_REQUEST).max_buf_size(64 * 1024);
     builder
@@ -115,7 +117,7 @@ fn builder(wire: Wire) -> Builder<TokioExecutor> {
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_frame_size(MAX_FRAME)
+        .max_frame_size(max_frame)
         .max_header_list_size(MAX_HEADERS);
     match wire {
         Wire::Http1 => builder.http1_only(),
@@ -139,14 +141,19 @@ async fn answer(router: Router, request: Request<Body>) -> Result<Response<Body>
 mod tests {
     use std::{io, net::Ipv4Addr};
 
+    use auth::certificate::CertificateError;
     use axum::routing::get;
-    use tokio::{sync::oneshot, time::Instant};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+        sync::oneshot,
+        time::Instant,
+    };
     use tonic::transport::{Channel, Endpoint};
 
     use super::*;
 
-    /// A client that has asked once and answers every ping from then on; and when its connection ends.
-    async fn connected(caller: Caller) -> (Channel, oneshot::Receiver<Instant>) {
+    /// The client's end of a connection that is served, and when that ends.
+    fn served(caller: Caller) -> (DuplexStream, oneshot::Receiver<Instant>) {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (ended, end) = oneshot::channel();
         tokio::spawn(async move {
@@ -155,6 +162,12 @@ mod tests {
             serve(far, connection, Wire::Http2, router, &CancellationToken::new()).await;
             let _ = ended.send(Instant::now());
         });
+        (near, end)
+    }
+
+    /// A client that has asked once and answers every ping from then on; and when its connection ends.
+    async fn connected(caller: Caller) -> (Channel, oneshot::Receiver<Instant>) {
+        let (near, end) = served(caller);
         let mut near = Some(near);
         let connector = tower::service_fn(move |_: http::Uri| {
             let stream = near.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
@@ -166,6 +179,29 @@ mod tests {
         let answer = channel.clone().oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         (channel, end)
+    }
+
+    /// The longest frame that this caller may send: SETTINGS_MAX_FRAME_SIZE (RFC 9113 section 6.5.2).
+    async fn longest_frame(caller: Caller) -> u32 {
+        let (mut near, _end) = served(caller);
+        near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut head = [0; 9];
+        near.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[3], 4, "settings come first");
+        let mut settings = vec![0; usize::from(head[1]) * 256 + usize::from(head[2])];
+        near.read_exact(&mut settings).await.unwrap();
+        let found = settings.chunks_exact(6).find(|setting| setting[..2] == [0, 5]);
+        found.map_or(16 * 1024, |setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+    }
+
+    #[tokio::test]
+    async fn long_frames_are_for_those_who_are_known() {
+        assert_eq!(longest_frame(Caller::Nobody).await, STRANGERS_FRAME);
+        assert_eq!(
+            longest_frame(Caller::Rejected(CertificateError::Malformed { what: "all" })).await,
+            STRANGERS_FRAME
+        );
+        assert_eq!(longest_frame(Caller::Root).await, MAX_FRAME);
     }
 
     #[tokio::test(start_paused = true)]

@@ -70,8 +70,8 @@ impl Other {
 }
 
 impl Stage {
-    /// Starts a peer before what is there of its protocol, and a way through it. Its costs are those of the process that the
-    /// command starts, not of others that this one starts in its turn.
+    /// Starts a peer before what is there of its protocol, and a way through it. Its processor time is that of the process
+    /// that the command starts and of all that this one starts in its turn; its calls and its memory are those of the first alone.
     pub(super) fn add_other(&mut self, other: &Other) -> Result<()> {
         let taken = self.way(other.protocol, other.name).is_some()
             || self.ssh_ways.iter().any(|way| other.protocol == Protocol::Ssh && way.name == other.name);

@@ -135,7 +135,6 @@ mod testing;
 #[doc(hidden)]
 #[expect(
     dead_code,
-    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use forge::{Ca, Draft};
 pub(crate) use security_key::SecurityKey;
+#[cfg(test)]
 pub(crate) use ssh::SshDraft;
 pub(crate) use world::World;
 

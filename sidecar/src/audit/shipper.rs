@@ -178,8 +178,10 @@ impl<U: Uplink> Shipper<U> {
             }
             if growing {
                 tokio::select! {
+                    // What is durable is sent before this stops.
+                    biased;
                     changed = self.durable.changed() => if changed.is_err() { return Ok(()) },
-                    () = stop.cancelled(), if !self.durable.has_changed().unwrap_or(false) => return Ok(()),
+                    () = stop.cancelled() => return Ok(()),
                 }
                 tokio::select! {
                     () = sleep_until(began + PACE) => {}
@@ -206,6 +208,7 @@ impl<U: Uplink> Shipper<U> {
                 return Ok(Some(list_segments(spool).await?.first().copied().unwrap_or(durable.segment)));
             }
             tokio::select! {
+                biased;
                 changed = self.durable.changed() => if changed.is_err() { return Ok(None) },
                 () = stop.cancelled() => return Ok(None),
             }

@@ -35,8 +35,8 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// No call of the API takes longer (the slowest hashes a password).
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Bytes of an HTTP/2 frame that authd takes (RFC 9113 section 6.5.2, SETTINGS_MAX_FRAME_SIZE): a whole batch of a sidecar's
-/// audit trail, usually. Each frame is a write at least.
+/// Bytes of an HTTP/2 frame that authd takes (RFC 9113 section 6.5.2, SETTINGS_MAX_FRAME_SIZE): most batches of a
+/// sidecar's audit trail are one. Each frame is a write at least.
 pub const MAX_FRAME: u32 = 320 * 1024;
 
 /// A peer that answers no HTTP/2 ping within two of these is gone.

@@ -161,7 +161,7 @@ impl Audit {
         let queued = async {
             self.check_bound(self.bound.saturating_add(self.bound / 4))?;
             let space = event.bytes()?;
-            if !self.has_reserved(space) {
+            if !self.try_reserve(space) {
                 timeout(DISK_DEADLINE, self.reserve(space)).await.map_err(|_| AuditError::NotWritten)??;
             }
             self.send(Item { event, space, done: None, hurry: false })
@@ -172,7 +172,7 @@ impl Audit {
     /// Queues a result if there is room for it now. The bound on disk does not count: what it belongs to is on disk already.
     fn offer(&self, renderer: &Arc<Renderer>, result: Came) -> Offer {
         let space = Draft::RESULT_BYTES;
-        if !self.has_reserved(space) {
+        if !self.try_reserve(space) {
             return Offer::NoRoom(result);
         }
         let event = Draft::Result { renderer: Arc::clone(renderer), result };
@@ -205,7 +205,7 @@ impl Audit {
     }
 
     /// Takes room if there is any now.
-    fn has_reserved(&self, space: u32) -> bool {
+    fn try_reserve(&self, space: u32) -> bool {
         self.space.try_acquire_many(space).map(SemaphorePermit::forget).is_ok()
     }
 

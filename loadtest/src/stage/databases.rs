@@ -96,7 +96,8 @@ impl Stage {
         Ok(())
     }
 
-    fn add_peer(
+    /// A way through a peer that was started before a database.
+    pub(super) fn add_peer(
         &mut self,
         name: &'static str,
         door: Door,

@@ -12,7 +12,10 @@ use auth::proto::Route;
 use e2e::Sshd;
 use russh::keys::PublicKey;
 
-use super::{Other, PERSON, Stage, children};
+use super::{
+    Other, PERSON, Stage,
+    children::{self, Started},
+};
 use crate::{
     accounting::Process,
     door::Protocol,
@@ -78,10 +81,8 @@ impl Stage {
         self.write_entry(JUMP_HOST, "gate", at(&gate.address())?, "")?;
         let through = Some(Process::new(gate.id())?);
         self.add_host(way::JUMP, "host", address, "  ProxyJump jump-host\n", through, sshd)?;
-        if peers && let Some((daemon, between)) = children::haproxy_tcp(&self.files, "ssh", address.port())? {
-            let through = Some(Process::new(daemon.id())?);
-            self.add_host(way::HAPROXY_TCP, "host", between, "", through, sshd)?;
-            self.children.push(daemon);
+        if peers && let Some(started) = children::haproxy_tcp(&self.files, "ssh", address.port())? {
+            self.add_peer_host(way::HAPROXY_TCP, started, sshd)?;
         }
 
         let (daemon, address) = children::null(&self.files, Protocol::Ssh)?;
@@ -99,13 +100,17 @@ impl Stage {
         Ok(())
     }
 
-    /// A peer that passes an SSH connection on to the host, which is known by its own key.
+    /// A peer by its own command line, before the host.
     pub(super) fn add_other_host(&mut self, other: &Other) -> Result<()> {
         let host = self.hosts.first().context("the peer's host")?;
         let (upstream, sshd) = (host.address().parse().context("an address")?, Process::new(host.id())?);
-        let (daemon, between) = children::other(&self.files, other, upstream)?;
-        let through = Some(Process::new(daemon.id())?);
-        self.add_host(other.name, "host", between, "", through, sshd)?;
+        let started = children::other(&self.files, other, upstream)?;
+        self.add_peer_host(other.name, started, sshd)
+    }
+
+    /// A way through a peer that passes an SSH connection on to the host, which is known by its own key.
+    fn add_peer_host(&mut self, name: &'static str, (daemon, between): Started, sshd: Process) -> Result<()> {
+        self.add_host(name, "host", between, "", Some(Process::new(daemon.id())?), sshd)?;
         self.children.push(daemon);
         Ok(())
     }

@@ -5,12 +5,7 @@ use std::{net::SocketAddr, str::FromStr};
 use anyhow::{Context, Result, ensure};
 
 use super::{Stage, children};
-use crate::{
-    accounting::Process,
-    door::Protocol,
-    files::Files,
-    way::{self, Way},
-};
+use crate::{door::Protocol, files::Files, way};
 
 /// A peer that this tool starts, and stops at the end.
 ///
@@ -79,14 +74,11 @@ impl Stage {
         if other.protocol == Protocol::Ssh {
             return self.add_other_host(other);
         }
-        let direct = self.way(other.protocol, way::DIRECT).context("the peer's database")?;
-        let (upstream, database) = (direct.door.address, direct.database);
+        let direct = self.way(other.protocol, way::DIRECT).context("the way without a peer")?;
+        let (upstream, database) = (direct.door.address, direct.database.context("the peer's database")?);
         let (daemon, address) = children::other(&self.files, other, upstream)?;
         let door = self.direct_door(other.protocol, address)?;
-        let process = Some(Process::new(daemon.id())?);
-        self.ways.push(Way { name: other.name, door, process, database });
-        self.children.push(daemon);
-        Ok(())
+        self.add_peer(other.name, door, daemon, database)
     }
 }
 

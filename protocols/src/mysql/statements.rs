@@ -13,7 +13,8 @@ const MAX_HELD: usize = 1024 * 1024;
 /// "The statement that was prepared last" (MariaDB).
 pub(super) const LAST: u32 = u32::MAX;
 
-/// Execute: a byte in front of the values says how many there are (`PARAMETER_COUNT_AVAILABLE`).
+/// Execute: with attributes (`CLIENT_QUERY_ATTRIBUTES`) the number of values stands in front of them where the statement has
+/// parameters, and where it has none if this says so (`PARAMETER_COUNT_AVAILABLE`).
 const COUNT_GIVEN: u8 = 0x08;
 /// Bulk: the types are in front of the rows (`STMT_BULK_FLAG_CLIENT_SEND_TYPES`).
 const BULK_TYPES: u16 = 0x80;
@@ -160,7 +161,7 @@ impl Statement {
         let flags = reader.u8()?;
         reader.u32_le()?;
         let mut count = self.parameters;
-        if attributes && flags & COUNT_GIVEN != 0 {
+        if attributes && (self.parameters > 0 || flags & COUNT_GIVEN != 0) {
             count = u16::try_from(reader.lenenc()?).map_err(|_| Short)?;
         }
         if count == 0 {
@@ -241,6 +242,21 @@ mod tests {
         let execute = [&[8, 1, 0, 0, 0, 2, 0, 1][..], b"\x01\x00\x00\xfe\x00\x01n\x07\x02hi"].concat();
         let values = statements.execute(1, &execute, true, 0).iter().collect::<Vec<_>>();
         assert_eq!(values, [Value::Int(7), Value::Text { bytes: b"hi", cut: 0 }]);
+    }
+
+    /// MySQL looks at the flag only where a statement has no parameters.
+    #[test]
+    fn with_attributes_their_number_stands_in_front_of_the_values_whatever_the_flag_says() {
+        for flags in [0, COUNT_GIVEN] {
+            let mut statements = Statements::default();
+            statements.prepared(1, 1);
+            let execute = [&[flags, 1, 0, 0, 0, 1, 0, 1][..], b"\x01\x00\x00\x07"].concat();
+            let values = statements.execute(1, &execute, true, 0).iter().collect::<Vec<_>>();
+            assert_eq!(values, [Value::Int(7)], "{flags}");
+        }
+        let mut statements = Statements::default();
+        statements.prepared(1, 0);
+        assert_eq!(statements.execute(1, &[0, 1, 0, 0, 0], true, 0).count(), Some(0));
     }
 
     #[test]

@@ -126,6 +126,11 @@ impl Memory {
         self.seen.lock().unwrap().clone()
     }
 
+    /// Begins anew.
+    pub(crate) fn forget(&self) {
+        self.seen.lock().unwrap().clear();
+    }
+
     /// What the upstream answered.
     pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()

@@ -2,9 +2,13 @@
 //! Protocol Value"): found where they lie, and decoded when somebody asks.
 //!
 //! A type that is not known, or a value that is not all there, ends the decoding: what is behind it cannot be
-//! told. That harms no statement, since the upstream decodes for itself.
+//! told. That harms no statement, since the upstream decodes for itself. Nor is anything told of types that servers
+//! do not measure alike ([`value`]): on record would be another value than the one that counted.
 
 use crate::reader::{Reader, Short};
+
+/// Of the byte behind a type's number (`UNSIGNED_FLAG` of MariaDB's documentation); its other bits are zero.
+const UNSIGNED: u8 = 0x80;
 
 /// Values as sent, with their types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,12 +180,18 @@ impl<'a> Bound<'a> {
             let length = reader.lenenc()?;
             reader.take(usize::try_from(length).map_err(|_| Short)?)?;
         }
-        Ok((kind, flags & 0x80 != 0))
+        match flags {
+            0 => Ok((kind, false)),
+            UNSIGNED => Ok((kind, true)),
+            // To MySQL these bits are part of the type's number: it would be another type there.
+            _ => Err(Short),
+        }
     }
 }
 
 /// Steps over the attributes in front of a query's text (`CLIENT_QUERY_ATTRIBUTES`). Where the text begins
-/// depends on every one of them, so all of them must be understood.
+/// depends on every one of them, so all of them must be understood, and just as the database understands them: text that
+/// it takes for text, and we for an attribute, would be run and be on no record.
 pub(crate) fn attributes<'a>(reader: &mut Reader<'a>) -> Result<Values<'a>, Short> {
     let count = u16::try_from(reader.lenenc()?).map_err(|_| Short)?;
     // Sets of them: one, always.
@@ -214,6 +224,9 @@ fn is_null(nulls: &[u8], place: u16) -> bool {
 }
 
 /// One value. With `cut` > 0, the last one may be there in part.
+///
+/// INT24 (0x09), YEAR (0x0D) and a NULL (0x06) that no bit announces are refused: by the documentation they are four, two and no
+/// bytes, which is how MariaDB reads them, and a string with its length to MySQL (`get_ps_param_len`). No client sends them.
 fn value<'a>(reader: &mut Reader<'a>, (kind, unsigned): (u8, bool), cut: u64) -> Result<Value<'a>, Short> {
     let whole = |signed: i64, bits: u32| {
         // The bits of the type alone: the sign is not carried up.
@@ -221,14 +234,13 @@ fn value<'a>(reader: &mut Reader<'a>, (kind, unsigned): (u8, bool), cut: u64) ->
         if unsigned { Value::Unsigned(all & (u64::MAX >> (64 - bits))) } else { Value::Int(signed) }
     };
     Ok(match kind {
-        // TINY; SHORT, YEAR; LONG, INT24; LONGLONG
+        // TINY, SHORT, LONG, LONGLONG
         0x01 => whole(i64::from(reader.u8()?.cast_signed()), 8),
-        0x02 | 0x0D => whole(i64::from(reader.u16_le()?.cast_signed()), 16),
-        0x03 | 0x09 => whole(i64::from(reader.u32_le()?.cast_signed()), 32),
+        0x02 => whole(i64::from(reader.u16_le()?.cast_signed()), 16),
+        0x03 => whole(i64::from(reader.u32_le()?.cast_signed()), 32),
         0x08 => whole(u64_le(reader)?.cast_signed(), 64),
         0x04 => Value::Float(f32::from_bits(reader.u32_le()?)),
         0x05 => Value::Double(f64::from_bits(u64_le(reader)?)),
-        0x06 => Value::Null,
         // TIMESTAMP, DATE, DATETIME; TIME
         0x07 | 0x0A | 0x0C => date(reader)?,
         0x0B => time(reader)?,
@@ -304,6 +316,8 @@ mod tests {
     fn every_kind_of_value_is_decoded() {
         let types =
             [1, 0, 1, 0x80, 2, 0, 3, 0x80, 8, 0, 4, 0, 5, 0, 6, 0, 0xFD, 0, 0xFC, 0, 10, 0, 12, 0, 11, 0];
+        // The eighth is NULL.
+        let nulls = [0x80, 0];
         let mut data = vec![0xFF, 0xFF, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
         data.extend((-2_i64).to_le_bytes());
         data.extend(1.5_f32.to_le_bytes());
@@ -312,7 +326,7 @@ mod tests {
         data.extend([4, 0xEA, 0x07, 11, 23]);
         data.extend([11, 0xEA, 0x07, 11, 23, 14, 5, 6, 1, 0, 0, 0]);
         data.extend([8, 1, 2, 0, 0, 0, 3, 4, 5]);
-        let values: Vec<_> = row(&types, &[0, 0], &data, 0).iter().collect();
+        let values: Vec<_> = row(&types, &nulls, &data, 0).iter().collect();
         let date = |time| Value::Date { year: 2026, month: 11, day: 23, time };
         assert_eq!(
             values,
@@ -333,7 +347,7 @@ mod tests {
             ]
         );
         for end in 0..data.len() {
-            assert!(row(&types, &[0, 0], &data[..end], 0).iter().count() < values.len(), "{end}");
+            assert!(row(&types, &nulls, &data[..end], 0).iter().count() < values.len(), "{end}");
         }
     }
 
@@ -379,5 +393,36 @@ mod tests {
         assert!(attributes(&mut Reader::new(b"\x01\x01\x00\x01\x99\x00\x00x")).is_err(), "unknown type");
         let mut none = Reader::new(b"\x00\x01select 2");
         assert!(attributes(&mut none).is_ok() && none.rest() == b"select 2");
+    }
+
+    /// MySQL would find the text elsewhere: behind a string with its length, or behind nothing.
+    #[test]
+    fn attributes_that_a_database_may_measure_otherwise_are_refused() {
+        // Four attributes, one byte each to MySQL, four to the letter of the documentation: `drop …` would be run, and
+        // `select 1` be on record.
+        let hidden = b"drop table x--";
+        let mut smuggled = [&[4, 1, 0, 1][..], &[0x09, 0, 0].repeat(4), &[0; 4]].concat();
+        smuggled.extend_from_slice(hidden.get(..12).unwrap());
+        smuggled.extend_from_slice(b"select 1");
+        assert!(attributes(&mut Reader::new(&smuggled)).is_err());
+        let one = |kind: u8, flags: u8, nulls: u8| {
+            let payload = [&[1, 1, nulls, 1, kind, flags, 0][..], &[0; 16], b"select 1"].concat();
+            attributes(&mut Reader::new(&payload)).is_ok()
+        };
+        for kind in [0x06, 0x09, 0x0D] {
+            assert!(!one(kind, 0, 0) && !one(kind, UNSIGNED, 0), "{kind:#x}");
+            assert!(one(kind, 0, 1), "{kind:#x}: no value, nothing to measure");
+        }
+        for flags in (1..UNSIGNED).chain(UNSIGNED + 1..=u8::MAX) {
+            assert!(!one(0x08, flags, 0) && !one(0x08, flags, 1), "{flags:#x}");
+        }
+        assert!(one(0x08, 0, 0) && one(0x08, UNSIGNED, 0));
+    }
+
+    #[test]
+    fn of_values_that_a_database_may_measure_otherwise_nothing_is_told() {
+        for types in [[0x09, 0, 1, 0], [0x0D, 0, 1, 0], [0x06, 0, 1, 0], [0x01, 1, 1, 0]] {
+            assert_eq!(row(&types, &[0], &[0; 16], 0).iter().count(), 0, "{types:?}");
+        }
     }
 }

@@ -61,6 +61,26 @@ fn what_was_packed_comes_out_however_it_is_cut() {
     }
 }
 
+/// As on a slow line, where a session is polled for other reasons many times before the rest of a packet is there.
+#[test]
+fn asking_again_before_more_is_there_changes_nothing() {
+    for algorithm in BOTH {
+        let content = query(200_000);
+        let bytes = pack(algorithm, 0, &content);
+        let (mut unpacking, mut numbers) = (Unpacking::new(algorithm), Numbers::new(Desk::new()));
+        let (mut out, mut space) = (Vec::new(), vec![0; 65_536]);
+        let (header, content_packed) = bytes.split_at(HEADER);
+        for mut fresh in std::iter::once(header).chain(content_packed.chunks(1)) {
+            for _ in 0..20 {
+                let step = unpacking.unpack(fresh, &mut space, &mut numbers).unwrap();
+                out.extend_from_slice(&space[..step.given]);
+                fresh = &fresh[step.taken..];
+            }
+        }
+        assert!(out == content, "{algorithm:?}");
+    }
+}
+
 #[test]
 fn what_says_to_hold_another_length_is_refused() {
     for algorithm in BOTH {

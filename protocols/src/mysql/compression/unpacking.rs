@@ -35,6 +35,9 @@ struct Packet {
     /// Bytes that it still has to yield.
     owed: usize,
     content: Content,
+    /// All that can come out of what was taken has come out. Asked again with nothing new, zstd's decoder takes the packet for a
+    /// broken one after a few times, and a session is polled for many reasons.
+    dry: bool,
 }
 
 enum Content {
@@ -114,11 +117,14 @@ impl Packet {
             Algorithm::Zstd(_) => Content::Zstd(decoder(unpacked)?),
         };
         let owed = if unpacked == 0 { left } else { unpacked as usize };
-        Ok(Self { left, owed, content })
+        Ok(Self { left, owed, content, dry: false })
     }
 
     fn step(&mut self, bytes: &[u8], space: &mut [u8]) -> Result<Unpacked, Malformed> {
         let (bytes, _) = bytes.split_at(bytes.len().min(self.left));
+        if bytes.is_empty() && self.dry && self.left > 0 {
+            return Ok(Unpacked::default());
+        }
         // With nothing owed, there must be nothing more: one byte would show it.
         let mut more = [0];
         let space = match self.owed {
@@ -129,6 +135,7 @@ impl Packet {
             }
         };
         let (step, over) = self.content.run(bytes, space)?;
+        self.dry = step.given < space.len();
         self.left -= step.taken;
         self.owed =
             self.owed.checked_sub(step.given).ok_or(Malformed::Compression("it holds more than it says"))?;

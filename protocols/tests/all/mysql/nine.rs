@@ -1,12 +1,16 @@
 //! A real MySQL 9, which is in no Debian release yet: `make suites` brings one and runs these.
 
+use std::sync::Arc;
+
 use protocols::mysql::Capabilities;
 use protocols::{Credential, DialError, Endpoint, Login, Secret};
+use rustls::ClientConfig;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::watch;
 
-use crate::support::mysql::{MysqlSidecar, read_packet};
+use crate::support::mysql::{FLAGS, MysqlSidecar, RawMysql, read_packet, settings};
 use crate::support::mysql9::{Mysql9, program};
 use crate::support::{Memory, login};
 
@@ -137,6 +141,88 @@ async fn mysql_9s_own_programs_see_no_difference() {
         .unwrap();
     let text = String::from_utf8_lossy(&dumped.stdout);
     assert!(dumped.status.success() && text.contains("(19999,'line 19999')"), "{dumped:?}");
+    serving.abort();
+}
+
+/// A client of our own, logged in as alice through the sidecar, with attributes in front of queries.
+async fn with_attributes(port: u16, config: Arc<ClientConfig>) -> RawMysql {
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut client = RawMysql::connect(socket, config).await.unwrap();
+    let flags = FLAGS | Capabilities::QUERY_ATTRIBUTES.flags();
+    client.send(2, &[&settings(flags)[..], b"alice\0\0prod\0caching_sha2_password\0"].concat()).await;
+    loop {
+        match client.read().await.1.as_slice() {
+            [0, ..] => return client,
+            [0xFE | 0x01, ..] => {}
+            other => panic!("{}", other.escape_ascii()),
+        }
+    }
+}
+
+/// The record says what was run: of each type that an attribute can be of, the text is found where MySQL finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a MySQL 9: make suites"]
+async fn mysql_9_runs_the_text_that_is_on_record() {
+    let sidecar = MysqlSidecar::unaware().await;
+    let upstream = Mysql9::start(&sidecar.authority);
+    sidecar.mysql.probe(&upstream.unix()).await.unwrap();
+    let (port, tap) = (sidecar.port(), Memory::default());
+    let config = sidecar.authority.client_config(&[]);
+    let (_end, ended) = watch::channel(false);
+    let serving = tokio::spawn(serve(sidecar, upstream.unix(), tap.clone(), ended));
+
+    let (mut client, mut accepted) = (with_attributes(port, config.clone()).await, Vec::new());
+    for kind in 0..=u8::MAX {
+        for flags in [0, 0x80, 0x01] {
+            // To whatever takes one byte, two, four, five or eight, the text begins with another letter.
+            let attribute = [3, 1, 1, 0, 1, kind, flags, 0, 4];
+            client.send(0, &[&attribute[..], b"abcdefghij"].concat()).await;
+            let answer = read_packet(&mut client.stream).await;
+            let last = tap.seen().last().cloned().unwrap_or_default();
+            // Refused: the session is over, by an error or without a word, and nothing reached MySQL.
+            if !last.ends_with("ij +0") || answer.is_err() {
+                client = with_attributes(port, config.clone()).await;
+                continue;
+            }
+            let (_, answer) = answer.unwrap();
+            assert_eq!(answer.first(), Some(&0xFF), "{kind:#x} {flags:#x}: not SQL");
+            let run = upstream.administer(
+                "select sql_text from performance_schema.events_statements_history h \
+                 join performance_schema.threads t using (thread_id) where t.processlist_user = 'alice' \
+                 and h.event_name like 'statement/%' order by h.timer_start desc limit 1",
+            );
+            let run = String::from_utf8(run.stdout).unwrap();
+            assert_eq!(last, format!("Q {} +0", run.trim_end()), "{kind:#x} {flags:#x}");
+            accepted.push((kind, flags));
+            tap.forget();
+        }
+    }
+    for kind in [0x01, 0x02, 0x03, 0x04, 0x05, 0x08, 0x0A, 0x0C, 0xFD, 0xFE] {
+        assert!(
+            accepted.contains(&(kind, 0)) && accepted.contains(&(kind, 0x80)),
+            "{kind:#x}: {accepted:x?}"
+        );
+    }
+    assert!(accepted.iter().all(|(_, flags)| *flags != 1), "{accepted:x?}");
+
+    // The number of values is there, with the flag that says so and without.
+    client.send(0, b"\x16select ? + 1").await;
+    let (_, prepared) = client.read().await;
+    let number = prepared.get(1..5).unwrap();
+    // A parameter, a column, and the end of either.
+    for _ in 0..4 {
+        client.read().await;
+    }
+    for flags in [0, 0x08] {
+        let execute = [&[0x17][..], number, &[flags, 1, 0, 0, 0, 1, 0, 1, 8, 0, 0, 41], &[0; 7]].concat();
+        client.send(0, &execute).await;
+        let mut answer = Vec::new();
+        for _ in 0..5 {
+            answer.push(client.read().await.1);
+        }
+        assert_eq!(answer[3].get(2), Some(&42), "{answer:x?}");
+        assert_eq!(tap.seen().last().unwrap(), "E 41", "{flags}");
+    }
     serving.abort();
 }
 

@@ -146,18 +146,14 @@ pub async fn open_for_disk(connection: &Connection, route: &Route) -> anyhow::Re
     issue(connection, key, request).await
 }
 
-/// The touch, where policy asks for one: the challenge that it answers, and the answer.
+/// The touch, where policy asks for one: the challenge that it answers, and the answer. Where it asks for none, neither.
 async fn prove(
     connection: &Connection,
     prompter: &Prompter,
     route: &Route,
     key: PublicKey<'_>,
 ) -> anyhow::Result<(String, Option<MfaResponse>)> {
-    if !is_mfa_required(&connection.channel, route).await? {
-        return Ok((String::new(), None));
-    }
-    let (id, answer) = touch(&connection.channel, &connection.login.profile, prompter, route, key).await?;
-    Ok((id, Some(answer)))
+    touch(&connection.channel, &connection.login.profile, prompter, route, key).await
 }
 
 async fn touch(
@@ -166,18 +162,26 @@ async fn touch(
     prompter: &Prompter,
     route: &Route,
     key: PublicKey<'_>,
-) -> anyhow::Result<(String, MfaResponse)> {
+) -> anyhow::Result<(String, Option<MfaResponse>)> {
     let (public_key, ssh_public_key) = key.fields();
-    let session =
-        create_challenge_request::Session { route: Some(route.clone()), public_key, ssh_public_key };
+    let session = create_challenge_request::Session {
+        route: Some(route.clone()),
+        public_key,
+        ssh_public_key,
+        if_required: true,
+    };
     let scope = create_challenge_request::Scope::Session(session);
     let request = CreateChallengeRequest { scope: Some(scope) };
-    let challenge = UsersClient::new(channel.clone()).create_challenge(request).await?.into_inner();
+    let answer = UsersClient::new(channel.clone()).create_challenge(request).await;
+    let challenge = answer.map_err(|status| told(status, route))?.into_inner();
+    if challenge.not_required {
+        return Ok((String::new(), None));
+    }
     let reason = Reason::Session { route, public_key: key.bytes() };
     let asked = Asked { cluster: &profile.cluster, user: &profile.user, reason };
     let challenge = Challenge::checked(challenge, &asked)?;
     let answer = prompter.answer(&challenge, Whose::Any).await?;
-    Ok((challenge.into_id(), answer))
+    Ok((challenge.into_id(), Some(answer)))
 }
 
 async fn issue(

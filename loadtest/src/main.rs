@@ -130,7 +130,7 @@ struct Run {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "simple,extended,prepared,connect,connect-cold,download,upload,mixed,open-loop,idle,syscalls,issue,ssh-connect,ssh-bulk,ssh-bulk-up"
+        default_value = "simple,extended,prepared,connect,connect-cold,download,upload,mixed,open-loop,idle,syscalls,issue,issue-open-loop,ssh-connect,ssh-bulk,ssh-bulk-up"
     )]
     scenarios: Vec<Scenario>,
     /// What is spoken.
@@ -148,6 +148,9 @@ struct Run {
     /// Questions a second in the open loop.
     #[arg(long, default_value_t = 2000.0)]
     rate: f64,
+    /// Session certificates a second in their open loop.
+    #[arg(long, default_value_t = target::ISSUE_RATE)]
+    issue_rate: f64,
     /// Megabytes of one large result, or of one large statement.
     #[arg(long, default_value_t = 50)]
     megabytes: u32,
@@ -236,8 +239,8 @@ fn command_line() -> String {
 impl Run {
     fn plan(&self) -> Result<Plan> {
         ensure!(
-            self.rounds > 0 && self.seconds > 0.0 && self.rate > 0.0,
-            "rounds, seconds and rate are more than nothing"
+            self.rounds > 0 && self.seconds > 0.0 && self.rate > 0.0 && self.issue_rate > 0.0,
+            "rounds, seconds and rates are more than nothing"
         );
         ensure!(self.clients.iter().all(|clients| (1..=1000).contains(clients)), "1 to 1000 clients");
         // Whoever has no part is not brought on stage.
@@ -267,6 +270,7 @@ impl Run {
             measure: Measure {
                 time: Duration::from_secs_f64(self.seconds),
                 rate: self.rate,
+                issue_rate: self.issue_rate,
                 megabytes: self.megabytes,
                 ssh_megabytes: self.ssh_megabytes,
             },

@@ -12,10 +12,9 @@ use auth::{
     key,
     proto::{
         self, AcceptInvitationRequest, BeginInvitationRequest, BeginLoginRequest, CreateChallengeRequest,
-        DeviceKind, FinishLoginRequest, IsMfaRequiredRequest, IssueSessionCertificateRequest, MfaChallenge,
-        MfaResponse, NewDevice, PingRequest, Route, SessionRequester, create_challenge_request as scope,
-        device_registration, mfa_response, new_device, public_client::PublicClient,
-        users_client::UsersClient,
+        DeviceKind, FinishLoginRequest, IssueSessionCertificateRequest, MfaChallenge, MfaResponse, NewDevice,
+        PingRequest, Route, SessionRequester, create_challenge_request as scope, device_registration,
+        mfa_response, new_device, public_client::PublicClient, users_client::UsersClient,
     },
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -83,15 +82,12 @@ impl Person {
         Ok(issued.ssh_certificate.trim().to_owned())
     }
 
-    /// All that `tsh` asks for a session: whether it takes a touch, a challenge, and the certificate. How long authd took over
-    /// these three calls.
+    /// All that `tsh` asks for a session: a challenge, if it takes a touch, and the certificate. How long authd took over these
+    /// two calls.
     pub(crate) async fn timed(&mut self, route: &Route) -> Result<Duration> {
         let (_, public_key) = key::generate_p256()?;
         let mut sum = Duration::ZERO;
         let began = Instant::now();
-        let required =
-            self.users.is_mfa_required(IsMfaRequiredRequest { route: Some(route.clone()) }).await?;
-        anyhow::ensure!(required.into_inner().required, "no touch is asked for");
         let challenge = self.challenge(route, &public_key, &[]).await?;
         sum += began.elapsed();
         let mfa = touch(&mut self.key, &self.origin, &challenge)?;
@@ -124,9 +120,12 @@ impl Person {
             route: Some(route.clone()),
             public_key: public_key.to_vec(),
             ssh_public_key: ssh_public_key.to_vec(),
+            if_required: true,
         };
         let request = CreateChallengeRequest { scope: Some(scope::Scope::Session(session)) };
-        Ok(self.users.create_challenge(request).await?.into_inner())
+        let challenge = self.users.create_challenge(request).await?.into_inner();
+        anyhow::ensure!(!challenge.not_required, "no touch is asked for");
+        Ok(challenge)
     }
 
     async fn redeem(

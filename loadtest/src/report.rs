@@ -22,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
+    /// Session certificates a second of the open loop.
+    pub(crate) issue_rate: f64,
     pub(crate) series: Vec<Series>,
     pub(crate) idle: Vec<Idle>,
     pub(crate) syscalls: Vec<Syscalls>,

@@ -52,6 +52,7 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
         machine: machine::describe(stage.versions.clone(), load_before),
         rounds: plan.rounds,
         seconds: plan.measure.time.as_secs_f64(),
+        issue_rate: plan.measure.issue_rate,
         series: Vec::new(),
         idle: Vec::new(),
         syscalls: Vec::new(),
@@ -86,7 +87,7 @@ impl Player<'_> {
         match scenario {
             Scenario::Idle => self.idle(),
             Scenario::Syscalls => self.syscalls(),
-            Scenario::Issue => self.issue(),
+            Scenario::Issue | Scenario::IssueOpenLoop => self.issue(scenario),
             Scenario::ConnectCold => self.cold(),
             Scenario::SshConnect | Scenario::SshBulk | Scenario::SshBulkUp => self.ssh(scenario),
             _ => self.rounds(scenario),
@@ -192,14 +193,18 @@ impl Player<'_> {
         Ok(())
     }
 
-    fn issue(&mut self) -> Result<()> {
+    fn issue(&mut self, scenario: Scenario) -> Result<()> {
         let Some(protocol) = self.plan.protocols.first().copied() else { return Ok(()) };
         let Some(way) = self.stage.way(protocol, way::SIDECAR).cloned() else { return Ok(()) };
-        let time = self.plan.measure.time;
-        for clients in self.plan.clients.clone() {
+        let Measure { time, issue_rate, .. } = self.plan.measure;
+        let pace = match scenario {
+            Scenario::IssueOpenLoop => issue::Pace::Rate(issue_rate),
+            _ => issue::Pace::Answered,
+        };
+        for clients in scenario.clients(&self.plan.clients) {
             let ways = [way.clone()];
-            self.take_turns(protocol, Scenario::Issue, clients, &ways, |stage, _| {
-                issue::round(stage, protocol, clients, time)
+            self.take_turns(protocol, scenario, clients, &ways, |stage, _| {
+                issue::round(stage, protocol, clients, pace, time)
             })?;
         }
         Ok(())
@@ -238,7 +243,9 @@ fn progress(plan: &Plan) -> ProgressBar {
     }
     let per_scenario = |scenario: &Scenario| match scenario.in_rounds() {
         true => scenario.clients(&plan.clients).len() * plan.protocols.len() * (plan.rounds + 1),
-        false if *scenario == Scenario::Issue => plan.clients.len() * (plan.rounds + 1),
+        false if matches!(scenario, Scenario::Issue | Scenario::IssueOpenLoop) => {
+            scenario.clients(&plan.clients).len() * (plan.rounds + 1)
+        }
         false => plan.protocols.len() * (plan.rounds + 1),
     };
     let steps: usize = plan.scenarios.iter().map(per_scenario).sum();

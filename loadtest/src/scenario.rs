@@ -42,6 +42,8 @@ pub(crate) enum Scenario {
     Syscalls,
     /// Session certificates from authd, each with a touch.
     Issue,
+    /// The same at a fixed rate, timed from when they were due.
+    IssueOpenLoop,
     /// New SSH connections that run `true`.
     SshConnect,
     /// Zeros from the host, over an SSH connection that is there.
@@ -65,6 +67,7 @@ impl Scenario {
             Self::Idle => "Idle connections",
             Self::Syscalls => "System calls",
             Self::Issue => "Session certificates",
+            Self::IssueOpenLoop => "Session certificates, open loop",
             Self::SshConnect => "New connections that run `true`",
             Self::SshBulk => "Bulk down",
             Self::SshBulkUp => "Bulk up",
@@ -80,13 +83,13 @@ impl Scenario {
             Self::Download | Self::Upload | Self::SshBulk | Self::SshBulkUp => "MB",
             Self::Mixed => "steps",
             Self::Idle | Self::Syscalls => "",
-            Self::Issue => "certificates",
+            Self::Issue | Self::IssueOpenLoop => "certificates",
         }
     }
 
     /// Whether it is run in rounds on every way.
     pub(crate) fn in_rounds(self) -> bool {
-        !matches!(self, Self::ConnectCold | Self::Idle | Self::Syscalls | Self::Issue)
+        !matches!(self, Self::ConnectCold | Self::Idle | Self::Syscalls | Self::Issue | Self::IssueOpenLoop)
     }
 
     /// Numbers of clients that make sense, out of those that were asked for.
@@ -94,7 +97,9 @@ impl Scenario {
         match self {
             // One stream: what one session can carry.
             Self::Download | Self::Upload | Self::SshBulk | Self::SshBulkUp => vec![1],
-            Self::Connect | Self::Mixed | Self::OpenLoop => asked.iter().copied().max().into_iter().collect(),
+            Self::Connect | Self::Mixed | Self::OpenLoop | Self::IssueOpenLoop => {
+                asked.iter().copied().max().into_iter().collect()
+            }
             _ => asked.to_vec(),
         }
     }
@@ -152,6 +157,8 @@ pub(crate) struct Measure {
     pub(crate) time: Duration,
     /// Questions a second of the open loop.
     pub(crate) rate: f64,
+    /// Certificates a second of theirs.
+    pub(crate) issue_rate: f64,
     /// Of one large result or statement.
     pub(crate) megabytes: u32,
     /// Of one transfer by SSH.

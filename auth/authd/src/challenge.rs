@@ -122,6 +122,7 @@ impl Cluster {
             totp,
             none_required,
             intent,
+            not_required: false,
         })
     }
 

@@ -101,6 +101,7 @@ impl Cluster {
             totp: false,
             none_required: false,
             intent,
+            not_required: false,
         })
     }
 

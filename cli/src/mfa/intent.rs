@@ -158,7 +158,7 @@ impl Challenge {
 
     /// What would be signed is the hash of this intent, under the domain of its purpose.
     fn over(challenge: MfaChallenge, purpose: Purpose) -> Result<Self, IntentError> {
-        let MfaChallenge { challenge_id, webauthn_request_options_json, totp, none_required, intent } =
+        let MfaChallenge { challenge_id, webauthn_request_options_json, totp, none_required, intent, .. } =
             challenge;
         let options = options(&webauthn_request_options_json)?;
         let expected = receipt::challenge(purpose, &intent);

@@ -44,6 +44,14 @@ impl Users for AuthService {
         let Some(create_challenge_request::Scope::Session(session)) = request.into_inner().scope else {
             return Err(Status::invalid_argument("not a session"));
         };
+        assert!(session.if_required, "asked for once, with whether it is needed");
+        match session.route.as_ref().map(|route| route.target_name.as_str()) {
+            Some("dev-pg") => {
+                return Ok(Response::new(MfaChallenge { not_required: true, ..Default::default() }));
+            }
+            Some("hidden") => return Err(Status::not_found("target \"hidden\" not found")),
+            _ => {}
+        }
         let public_key = match session.ssh_public_key.as_slice() {
             [] => session.public_key,
             ssh => ssh.to_vec(),
@@ -151,14 +159,15 @@ fn route() -> Route {
 }
 
 /// What a session's touch comes to, and what the person saw.
-async fn touched(lie: fn(&mut SessionIntent)) -> (anyhow::Result<(String, MfaResponse)>, String) {
-    touched_for(PublicKey::X509(PUBLIC_KEY), lie).await
+async fn touched(lie: fn(&mut SessionIntent)) -> (anyhow::Result<(String, Option<MfaResponse>)>, String) {
+    touched_for(PublicKey::X509(PUBLIC_KEY), &route(), lie).await
 }
 
 async fn touched_for(
     key: PublicKey<'_>,
+    route: &Route,
     lie: fn(&mut SessionIntent),
-) -> (anyhow::Result<(String, MfaResponse)>, String) {
+) -> (anyhow::Result<(String, Option<MfaResponse>)>, String) {
     let channel = serve(lie).await;
     let (input, keyboard) = nix::unistd::pipe().unwrap();
     let (screen, output) = nix::unistd::pipe().unwrap();
@@ -175,7 +184,7 @@ async fn touched_for(
         proxy: profile.proxy.clone(),
         channel: channel.clone(),
     };
-    let result = touch(&channel, &profile, &prompter, &route(), key).await;
+    let result = touch(&channel, &profile, &prompter, route, key).await;
     drop(prompter);
     let mut seen = String::new();
     File::from(screen).read_to_string(&mut seen).unwrap();
@@ -187,15 +196,23 @@ async fn an_honest_challenge_is_put_to_the_person() {
     let (result, seen) = touched(|_| ()).await;
     let (id, answer) = result.unwrap();
     assert_eq!(id, "1");
-    assert_eq!(answer.response, Some(Answer::TotpCode("123456".to_owned())));
+    assert_eq!(answer.unwrap().response, Some(Answer::TotpCode("123456".to_owned())));
     assert_eq!(seen, "Enter an OTP code from a device:\n");
 }
 
 #[tokio::test]
+async fn where_policy_asks_for_no_touch_nobody_is_asked() {
+    let dev = Route { target_name: "dev-pg".to_owned(), ..route() };
+    let (result, seen) = touched_for(PublicKey::X509(PUBLIC_KEY), &dev, |_| ()).await;
+    assert_eq!(result.unwrap(), (String::new(), None));
+    assert_eq!(seen, "");
+}
+
+#[tokio::test]
 async fn a_touch_for_an_ssh_key_is_for_that_key() {
-    assert!(touched_for(PublicKey::Ssh(b"wire form"), |_| ()).await.0.is_ok());
-    let (result, seen) =
-        touched_for(PublicKey::Ssh(b"wire form"), |intent| intent.public_key_sha256 = vec![0; 32]).await;
+    let (key, route) = (PublicKey::Ssh(b"wire form"), route());
+    assert!(touched_for(key, &route, |_| ()).await.0.is_ok());
+    let (result, seen) = touched_for(key, &route, |intent| intent.public_key_sha256 = vec![0; 32]).await;
     assert!(result.unwrap_err().is::<IntentError>());
     assert_eq!(seen, "");
 }
@@ -221,6 +238,10 @@ async fn a_session_that_may_not_be_opened_is_denied_in_teleports_words() {
     let error = is_mfa_required(&channel, &route()).await.unwrap_err();
     let expected = "access to db denied. User does not have permissions. Confirm database user and name.";
     assert_eq!(error.message(), expected);
+    let hidden = Route { target_name: "hidden".to_owned(), ..route() };
+    let (result, seen) = touched_for(PublicKey::X509(PUBLIC_KEY), &hidden, |_| ()).await;
+    assert_eq!(result.unwrap_err().downcast::<Status>().unwrap().message(), expected);
+    assert_eq!(seen, "");
     let node = Route { target_kind: "node".to_owned(), ..route() };
     let error = is_mfa_required(&channel, &node).await.unwrap_err();
     assert_eq!(error.message(), "access to node denied. User does not have permissions. Confirm SSH login.");

@@ -106,7 +106,7 @@ fn verdicts(verdicts: &[Verdict]) -> String {
 
 fn section(series: &Series) -> String {
     let mut html = format!("<section><h2>{}</h2>", escape(&series.title()));
-    if series.scenario != Scenario::Issue {
+    if !matches!(series.scenario, Scenario::Issue | Scenario::IssueOpenLoop) {
         let ratio = |way: &OnWay| {
             (
                 way.ratio,

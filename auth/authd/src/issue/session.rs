@@ -160,7 +160,8 @@ impl Cluster {
         Ok(Possible { standing, announced, needs_mfa })
     }
 
-    /// A challenge whose answer is worth one certificate: for this route and this key.
+    /// A challenge whose answer is worth one certificate: for this route and this key. None is made where the session needs
+    /// none and it was asked for `if_required`.
     pub(crate) async fn create_session_challenge(
         &self,
         caller: &SessionCaller,
@@ -169,7 +170,10 @@ impl Cluster {
     ) -> Result<proto::MfaChallenge, Refused> {
         let wanted = Wanted::from_proto(session.route.as_ref())?;
         let key = SessionKey::from_request(&session.public_key, &session.ssh_public_key, &wanted)?;
-        self.possible(standing, &wanted).await?;
+        let possible = self.possible(standing, &wanted).await?;
+        if session.if_required && !possible.needs_mfa {
+            return Ok(proto::MfaChallenge { not_required: true, ..Default::default() });
+        }
         let route = session.route.ok_or_else(|| Refused::field("route", "is missing"))?;
         let parts = IntentParts { route, public_key_sha256: key.sha256(), client: caller.address };
         let intent = self.intent(&caller.user, parts)?;

@@ -48,9 +48,19 @@ async fn logged_in(world: &World, key: bool) -> (Person, Users) {
 }
 
 async fn ask(users: &mut Users, target: &str, key: &Key) -> Result<proto::MfaChallenge, Status> {
+    ask_for(users, target, key, false).await
+}
+
+async fn ask_for(
+    users: &mut Users,
+    target: &str,
+    key: &Key,
+    if_required: bool,
+) -> Result<proto::MfaChallenge, Status> {
     let session = create_challenge_request::Session {
         route: Some(route(target)),
         public_key: key.spki.clone(),
+        if_required,
         ..Default::default()
     };
     let scope = Some(create_challenge_request::Scope::Session(session));
@@ -126,6 +136,32 @@ async fn a_touch_gives_a_certificate_of_one_minute_with_a_receipt_that_verifies(
         origins: vec![format!("https://{}", world.server.public_addr())],
     };
     receipt::verify(receipt, &expected, &key, &party).unwrap();
+}
+
+#[tokio::test]
+async fn a_challenge_can_be_asked_for_together_with_whether_one_is_needed() {
+    let world = world().await;
+    let (mut olga, mut users) = logged_in(&world, true).await;
+    let key = Key::new();
+    let challenge = ask_for(&mut users, "dev-pg", &key, true).await.unwrap();
+    assert_eq!(challenge, proto::MfaChallenge { not_required: true, ..Default::default() });
+    let issued = users.issue_session_certificate(request("dev-pg", &key)).await.unwrap().into_inner();
+    assert_eq!(verify(&world, &issued.certificate).await.identity.mfa, MfaEvidence::None);
+
+    let challenge = ask_for(&mut users, "prod-pg", &key, true).await.unwrap();
+    assert!(!challenge.not_required && !challenge.challenge_id.is_empty());
+    let refused = users.issue_session_certificate(request("prod-pg", &key)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "the touch is not optional");
+    let mfa = Some(olga.answer(&challenge, &world));
+    let challenge_id = challenge.challenge_id;
+    let issue = proto::IssueSessionCertificateRequest { challenge_id, mfa, ..request("prod-pg", &key) };
+    users.issue_session_certificate(issue).await.unwrap();
+
+    // What may not be opened is hidden, as from whoever asks for one thing at a time.
+    for target in ["other-pg", "nothing"] {
+        let status = ask_for(&mut users, target, &key, true).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "{target}");
+    }
 }
 
 /// As a sidecar hears of it.

@@ -35,6 +35,7 @@ fn challenge(rp_id: &str, totp: bool) -> Challenge {
         intent: intent(),
         totp,
         none_required: false,
+        not_required: false,
     };
     let (cluster, user) = (ClusterName::new("main").unwrap(), UserName::new("jerry").unwrap());
     Challenge::checked(challenge, &Asked { cluster: &cluster, user: &user, reason: Reason::Login }).unwrap()

@@ -133,6 +133,7 @@ impl Scene {
             intent: intent(),
             totp: self.totp,
             none_required: false,
+            not_required: false,
         };
         let (cluster, user) = (ClusterName::new("main").unwrap(), UserName::new("jerry").unwrap());
         let asked = Asked { cluster: &cluster, user: &user, reason: Reason::Login };

@@ -230,7 +230,7 @@ async fn mysql_9_runs_the_text_that_is_on_record() {
 async fn capture(upstream: &Mysql9) {
     let Some(folder) = std::env::var_os("TOUCHSTONE_VECTORS") else { return };
     let protocols::UpstreamAddress::Tcp { host, port } = upstream.tcp().address else { panic!("no port") };
-    let mut socket = tokio::net::TcpStream::connect((host.as_str(), port)).await.unwrap();
+    let mut socket = TcpStream::connect((host.as_str(), port)).await.unwrap();
     let (_, greeting) = read_packet(&mut socket).await.unwrap();
     let version: Vec<u8> = greeting.iter().copied().skip(1).take_while(|byte| *byte != 0).collect();
     let name = format!("mysql-{}.bin", String::from_utf8(version).unwrap());

@@ -5,7 +5,7 @@ use std::{
 };
 
 use auth::clock::Clock;
-use protocols::{Answer, Event, SqlState, Tap as _};
+use protocols::{Answer, Event, SqlState, Tap as _, Verdict};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -162,6 +162,27 @@ async fn beyond_the_bound_no_session_starts_and_live_ones_go_on_for_a_while() {
     assert_eq!(audit.failed.get(), 2, "the session that could not begin, and the statement");
     trail.end(&ending("audit_failed")).await;
     assert_eq!(names(&on_disk(data.path())).last(), Some(&"db.session.end"));
+}
+
+#[tokio::test]
+async fn denials_have_no_part_in_what_is_kept_for_live_sessions() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, 20_000).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let denied = Denied::new("the certificate has expired", "expired", "x".repeat(500));
+    let rejected = Rejected { reason: "max_connections limit reached", maximum: 2 };
+    let clock = Clock::system();
+    loop {
+        match Trail::denied(&audit, &clock, &subject(), &denied).await {
+            // What is queued is not on disk yet, and counts when it is.
+            Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => break assert!(matches!(error, AuditError::Full { bound: 20_000, .. }), "{error}"),
+        }
+    }
+    assert!(Trail::rejected(&audit, &clock, &subject(), &rejected).await.is_err());
+    assert!(audit.spool_bytes() < 25_000);
+    let mut tap = trail.tap(None);
+    assert_eq!(tap.observe(Event::Query { text: b"select 1", cut: 0 }).await, Ok(Verdict::Forward));
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ impl Trail {
         subject: &Subject,
         denied: &Denied,
     ) -> Result<(), AuditError> {
-        audit.queued(Draft::Rendered(Renderer::new(subject).denied(0, clock.now(), denied))).await
+        audit.denied(Draft::Rendered(Renderer::new(subject).denied(0, clock.now(), denied))).await
     }
 
     /// Writes `session.rejected`: one session more than the user may have.
@@ -146,7 +146,7 @@ impl Trail {
         subject: &Subject,
         rejected: &Rejected,
     ) -> Result<(), AuditError> {
-        audit.queued(Draft::Rendered(Renderer::new(subject).rejected(0, clock.now(), rejected))).await
+        audit.denied(Draft::Rendered(Renderer::new(subject).rejected(0, clock.now(), rejected))).await
     }
 
     /// Where the relay shows what the client does, and how it comes out. `recorded`: how terminals are, where there are any.

@@ -8,10 +8,15 @@ use protocols::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Duration, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::audit::{
-    Audit, AuditSpool, Ending, Parameters, Started, Subject, SubjectTarget, Trail, on_disk, trail::TrailTap,
+use crate::{
+    audit::{
+        Audit, AuditSpool, Ending, Parameters, Started, Subject, SubjectTarget, Trail, on_disk,
+        trail::TrailTap,
+    },
+    recording::{Acknowledged, Couriers, RecordingUplink, UploadError},
 };
 
 const BOUND: u64 = 16 * 1024 * 1024;
@@ -23,7 +28,24 @@ struct Stage {
     tap: TrailTap,
     audit: Audit,
     sid: Uuid,
+    couriers: Option<Couriers>,
     _spool: AuditSpool,
+}
+
+/// An authd that takes no recording.
+struct Refusing;
+
+impl RecordingUplink for Refusing {
+    async fn upload(
+        &self,
+        _: Uuid,
+        _: &Of,
+        _: u64,
+        _: Vec<u8>,
+        _: bool,
+    ) -> Result<Acknowledged, UploadError> {
+        Err(UploadError::Refused("never".into()))
+    }
 }
 
 impl Stage {
@@ -31,7 +53,7 @@ impl Stage {
         let data = tempfile::tempdir().unwrap();
         let (audit, spool) =
             Audit::open(data.path(), BOUND, IntCounter::new("failed", "failed").unwrap()).unwrap();
-        let (recordings, _couriers) = Recordings::open(data.path(), BOUND).unwrap();
+        let (recordings, couriers) = Recordings::open(data.path(), BOUND).unwrap();
         let sid = Uuid::new_v4();
         let target = SubjectTarget::Node {
             server_hostname: "prod-web".to_owned(),
@@ -55,7 +77,7 @@ impl Stage {
         let (user, login, target_name) = ("jerry".to_owned(), "root".to_owned(), "prod-web".to_owned());
         let of = Of { user, login, target_name, started: 0 };
         let tap = trail.tap(Some(Recorded { recordings, of, sid, mode }));
-        Self { data, trail, tap, audit, sid, _spool: spool }
+        Self { data, trail, tap, audit, sid, couriers: Some(couriers), _spool: spool }
     }
 
     async fn sees(
@@ -274,6 +296,27 @@ async fn a_terminal_that_must_be_recorded_and_cannot_be_ends_the_session_before_
     assert_eq!(stage.trail.stopped(), Some("recording_failed"));
     let (events, _data) = stage.ends().await;
     assert_eq!(events[2]["record_session"], "strict");
+}
+
+#[tokio::test]
+async fn a_terminal_that_must_be_recorded_ends_when_authd_refuses_its_recording_for_good() {
+    let mut stage = Stage::new(RecordingMode::Strict).await;
+    let couriers = stage.couriers.take().unwrap();
+    tokio::spawn(couriers.run(Refusing, CancellationToken::new()));
+    assert_eq!(stage.terminal(0).await, Ok(Verdict::Forward));
+    let ended = timeout(Duration::from_secs(20), async {
+        loop {
+            match stage.sees(0, true, SshAction::Output { bytes: b"$ " }).await {
+                Ok(Verdict::Forward) => tokio::time::sleep(Duration::from_millis(5)).await,
+                ended => break ended,
+            }
+        }
+    });
+    let Ok(Ok(Verdict::End(_))) = ended.await else { panic!("it goes on") };
+    assert_eq!(stage.trail.stopped(), Some("recording_failed"));
+    let (events, _data) = stage.ends().await;
+    let unrecorded = events.iter().find(|event| event["event"] == "session.unrecorded").unwrap();
+    assert_eq!(unrecorded["reason"], "authd refuses the recording for good");
 }
 
 #[tokio::test]

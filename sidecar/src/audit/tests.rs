@@ -198,6 +198,17 @@ async fn a_stopped_writer_closes_the_tap() {
     }
 }
 
+#[tokio::test]
+async fn a_session_that_says_nothing_hears_of_a_writer_that_is_gone_and_so_does_who_asks() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let live = begin(&audit).await.unwrap();
+    assert!(audit.is_writable());
+    audit.close().await;
+    timeout(Duration::from_secs(5), live.failed()).await.expect("the session is told");
+    assert!(!audit.is_writable());
+}
+
 const READY: Answer<'static> = Answer::Ready { transaction: None };
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::RecvTimeoutError,
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -134,6 +135,12 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // Nobody gives room back any more: whoever waits for it hears so.
         self.space.close();
+        // Nor does anybody write: nothing may begin, and who says nothing must hear of it too.
+        if thread::panicking() {
+            error!("the audit writer has died: no sessions");
+        }
+        self.state.broken.store(true, Ordering::Release);
+        self.state.failures.send_modify(|failures| *failures += 1);
     }
 }
 

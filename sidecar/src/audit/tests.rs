@@ -298,6 +298,29 @@ async fn an_idle_session_ends_and_one_whose_statement_runs_does_not() {
     assert!(ready.elapsed() >= LIMIT);
 }
 
+#[tokio::test]
+async fn a_session_in_the_middle_of_a_long_message_is_not_idle() {
+    const LIMIT: Duration = Duration::from_millis(200);
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap(None);
+    // Of which no answer comes before its round ends.
+    tap.observe(Event::Parse { statement: b"s", text: b"select ", cut: 900_000 }).await.unwrap();
+    let idle = trail.idle(LIMIT);
+    let sends = async {
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            tap.heard();
+        }
+    };
+    tokio::select! {
+        () = idle => panic!("it is ended while it sends"),
+        () = sends => {}
+    }
+    timeout(Duration::from_secs(10), trail.idle(LIMIT)).await.unwrap();
+}
+
 /// An authd that remembers, and refuses when told to.
 #[derive(Clone, Default)]
 struct Remembering {

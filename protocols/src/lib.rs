@@ -224,6 +224,10 @@ pub trait Tap: Send {
     /// [`TapClosed`] when nothing can be recorded any more: the session ends.
     fn observe(&mut self, event: Event<'_>) -> impl Future<Output = Result<Verdict, TapClosed>> + Send;
 
+    /// Bytes came from the client, and no event with them: more of a message that was shown already, the beginning of one
+    /// that will be, or what is forwarded unseen. HOT: for a long message, once for each read.
+    fn heard(&mut self) {}
+
     /// Who hears what the upstream answers; asked once, when the session starts. Nobody, unless a tap says
     /// otherwise.
     fn answers(&mut self) -> Option<Box<dyn Answers>> {

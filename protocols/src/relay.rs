@@ -283,29 +283,38 @@ async fn malformed(reason: Malformed, tap: &mut impl Tap) -> ClientStop {
 
 /// How many bytes of the batch may be forwarded, and what comes behind them.
 async fn inspect(batch: &[u8], inspector: &mut impl Inspect, tap: &mut impl Tap) -> (usize, Looked) {
-    let mut allowed = 0;
-    loop {
+    let (mut allowed, mut shown) = (0, false);
+    let looked = loop {
         let rest = batch.get(allowed..).unwrap_or_default();
-        match inspector.step(rest) {
-            Ok(Step::Starved) => return (allowed, Looked::Starved),
-            Ok(Step::Busy) => return (allowed, Looked::Busy),
+        let step = inspector.step(rest);
+        shown |= matches!(step, Ok(Step::Show(..) | Step::Instead(..) | Step::Refuse(..)));
+        match step {
+            Ok(Step::Starved) => break Looked::Starved,
+            Ok(Step::Busy) => break Looked::Busy,
             Ok(Step::Pass(bytes)) => allowed += bytes,
-            Ok(Step::Last(bytes)) => return (allowed + bytes, Looked::Stop(ClientStop::Goodbye)),
+            Ok(Step::Last(bytes)) => {
+                allowed += bytes;
+                break Looked::Stop(ClientStop::Goodbye);
+            }
             Ok(Step::Show(event, bytes)) => match show(event, tap).await {
                 Ok(()) => allowed += bytes,
-                Err(stop) => return (allowed, Looked::Stop(stop)),
+                Err(stop) => break Looked::Stop(stop),
             },
             Ok(Step::Instead(event, skip, bytes)) => match show(event, tap).await {
-                Ok(()) => return (allowed, Looked::Instead(skip, bytes)),
-                Err(stop) => return (allowed, Looked::Stop(stop)),
+                Ok(()) => break Looked::Instead(skip, bytes),
+                Err(stop) => break Looked::Stop(stop),
             },
             Ok(Step::Refuse(event, skip, answer)) => match show(event, tap).await {
-                Ok(()) => return (allowed, Looked::Refuse(skip, answer)),
-                Err(stop) => return (allowed, Looked::Stop(stop)),
+                Ok(()) => break Looked::Refuse(skip, answer),
+                Err(stop) => break Looked::Stop(stop),
             },
-            Err(reason) => return (allowed, Looked::Stop(malformed(reason, tap).await)),
+            Err(reason) => break Looked::Stop(malformed(reason, tap).await),
         }
+    };
+    if !shown {
+        tap.heard();
     }
+    (allowed, looked)
 }
 
 /// What the upstream's half wants done.

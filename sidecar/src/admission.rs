@@ -3,6 +3,9 @@
 //! A connection is *unknown* until it is authorized. When there is no room for another unknown one, the newcomer is let in
 //! and the oldest unknown connection of the address that has the most is closed. So sockets that say nothing push out each
 //! other and never a newcomer, and an address that opens thousands loses its own first.
+//!
+//! Who has a genuine certificate and is asked for a code need not make room either, for a person is looking for a phone. Of
+//! each user, and in all, only so many do: a certificate that was stolen gives its thief no more room than that.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,8 +13,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use auth::identity::UserName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+/// Connections of one user that are asked for a code, and need not make room.
+const ASKED_OF_USER: usize = 5;
+/// Of all users.
+const ASKED: usize = 500;
 
 /// How much room there is on one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,8 @@ struct Unknown {
     next: u64,
     total: usize,
     by_address: HashMap<IpAddr, VecDeque<Waiting>>,
+    /// Who is asked for a code, and so waits in no queue.
+    asked: HashMap<u64, UserName>,
 }
 
 #[derive(Debug)]
@@ -111,12 +122,28 @@ impl Unknown {
             self.by_address.remove(&address);
         }
     }
+
+    fn may_ask(&self, user: &UserName) -> bool {
+        let of_user = self.asked.values().filter(|asked| *asked == user).count();
+        self.asked.len() < ASKED && of_user < ASKED_OF_USER
+    }
 }
 
 impl Place {
     /// The client is known now: its place is no longer among those that have to make room.
     pub(crate) fn known(&self) {
-        self.admission.unknown().leave(self.address, self.number);
+        let mut unknown = self.admission.unknown();
+        unknown.leave(self.address, self.number);
+        unknown.asked.remove(&self.number);
+    }
+
+    /// The client, whose certificate is this user's, is asked for a code. Where too many are, it is as unknown as before.
+    pub(crate) fn asked(&self, user: &UserName) {
+        let mut unknown = self.admission.unknown();
+        if unknown.may_ask(user) {
+            unknown.leave(self.address, self.number);
+            unknown.asked.insert(self.number, user.clone());
+        }
     }
 
     /// Completes when an unknown connection must make room.
@@ -170,6 +197,44 @@ mod tests {
         known.known();
         let _later: Vec<_> = (0..5).map(|_| admission.admit(address(1)).unwrap()).collect();
         assert!(!is_evicted(&known));
+    }
+
+    fn user(name: &str) -> UserName {
+        UserName::new(name).unwrap()
+    }
+
+    #[test]
+    fn who_is_asked_for_a_code_need_not_make_room_but_only_so_many_of_a_user() {
+        let room = Room { connections: 100, unknown: 20, unknown_per_address: 20 };
+        let admission = Admission::new(room);
+        let thief: Vec<_> = (0..20).map(|_| admission.admit(address(1)).unwrap()).collect();
+        thief.iter().for_each(|place| place.asked(&user("jerry")));
+        let toms = admission.admit(address(1)).unwrap();
+        toms.asked(&user("tom"));
+        let crowd: Vec<_> = (0..20).map(|_| admission.admit(address(1)).unwrap()).collect();
+        let evicted = thief.iter().filter(|place| is_evicted(place)).count();
+        assert_eq!(evicted, thief.len() - ASKED_OF_USER);
+        assert!(!is_evicted(&toms) && !crowd.iter().any(is_evicted));
+        // Room comes back when the code is right, and when the client leaves.
+        thief[0].known();
+        drop(thief);
+        assert_eq!(admission.unknown().asked.len(), 1);
+        toms.known();
+        assert!(admission.unknown().asked.is_empty());
+    }
+
+    #[test]
+    fn all_who_are_asked_are_bounded_too() {
+        let room = Room { connections: 2 * ASKED, unknown: 2 * ASKED, unknown_per_address: 2 * ASKED };
+        let admission = Admission::new(room);
+        let places: Vec<_> = (0..ASKED + 1).map(|_| admission.admit(address(1)).unwrap()).collect();
+        for (number, place) in places.iter().enumerate() {
+            place.asked(&user(&format!("user-{number}")));
+        }
+        let unknown = admission.unknown();
+        assert_eq!((unknown.asked.len(), unknown.total), (ASKED, 1));
+        // Or they could not leave.
+        drop(unknown);
     }
 
     #[test]

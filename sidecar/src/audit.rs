@@ -13,7 +13,8 @@
 //!   `DATA_DIR/spool/rejected`, up to 16 MiB of them, and an error is logged; the rest goes on.
 //! - Of SSH sessions, what terminals show is recorded besides: see `channels`, and `recording`.
 //! - `db.session.end` is written on every way out, a panic and a cancelled task included ([`Trail`] sees to it).
-//! - The disk space is bounded: beyond the bound no session starts; live ones go on for a quarter of it, then end.
+//! - The disk space is bounded: beyond the bound no session starts; live ones go on for a quarter of it, then end. Who is
+//!   turned away has no part in that quarter, and is on record so many times in a while: see `denials`.
 
 use std::{
     io,
@@ -31,6 +32,7 @@ use tokio::{
 use uuid::Uuid;
 
 mod channels;
+mod denials;
 mod draft;
 mod event;
 mod fresh;
@@ -39,7 +41,6 @@ mod rejected;
 mod shipper;
 mod spool;
 mod statements;
-mod strangers;
 mod trail;
 mod writer;
 
@@ -52,10 +53,10 @@ pub(crate) use self::{
     trail::Trail,
 };
 use self::{
+    denials::Denials,
     draft::{Came, Draft},
     event::Renderer,
     spool::SpoolRoot,
-    strangers::Bucket,
     writer::{Command, Item, State, WriteFailed, Writer},
 };
 
@@ -98,7 +99,7 @@ pub(crate) struct Audit {
     space: Arc<Semaphore>,
     state: Arc<State>,
     bound: u64,
-    unknown: Arc<Bucket>,
+    denials: Arc<Denials>,
     /// Events that could not be recorded.
     failed: IntCounter,
 }
@@ -127,8 +128,14 @@ impl Audit {
         let space = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
         let writer = Writer::new(root.spool(id), Arc::clone(&space), Arc::clone(&state));
         thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run(commands))?;
-        let audit =
-            Self { queue, space, state: Arc::clone(&state), bound, unknown: Arc::new(Bucket::new()), failed };
+        let audit = Self {
+            queue,
+            space,
+            state: Arc::clone(&state),
+            bound,
+            denials: Arc::new(Denials::new()),
+            failed,
+        };
         Ok((audit, AuditSpool { root, id, state }))
     }
 
@@ -153,13 +160,25 @@ impl Audit {
         timeout(DISK_DEADLINE, written).await.map_err(|_| AuditError::NotWritten)?
     }
 
-    /// Queues an event; returns once there is room.
+    /// Queues an event of a live session; returns once there is room.
     ///
     /// # Cancel safety
     /// The event is queued or it is not; nothing is half done.
     async fn queued(&self, event: Draft) -> Result<(), AuditError> {
+        self.queued_within(self.bound.saturating_add(self.bound / 4), event).await
+    }
+
+    /// Queues an event about a client that is turned away: it has no part in what is kept for live sessions.
+    ///
+    /// # Cancel safety
+    /// As of [`Self::queued`].
+    async fn denied(&self, event: Draft) -> Result<(), AuditError> {
+        self.queued_within(self.bound, event).await
+    }
+
+    async fn queued_within(&self, bound: u64, event: Draft) -> Result<(), AuditError> {
         let queued = async {
-            self.check_bound(self.bound.saturating_add(self.bound / 4))?;
+            self.check_bound(bound)?;
             let space = event.bytes()?;
             if !self.try_reserve(space) {
                 timeout(DISK_DEADLINE, self.reserve(space)).await.map_err(|_| AuditError::NotWritten)??;
@@ -242,9 +261,9 @@ impl Audit {
         self.state.bytes.load(Ordering::Acquire)
     }
 
-    /// Denied events of clients without a genuine certificate are bounded in rate: true where there is room for one.
-    pub(crate) fn has_room_for_unknown(&self) -> bool {
-        self.unknown.take()
+    /// Denied events are bounded in rate, for each user and for all strangers: true where there is room for one.
+    pub(crate) fn has_room_for_denied(&self, user: Option<&str>) -> bool {
+        self.denials.take(user)
     }
 
     /// Events of this process that are on disk.

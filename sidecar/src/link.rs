@@ -14,7 +14,7 @@ use auth::{
 };
 use rustls_pki_types::CertificateDer;
 use tokio::{sync::Mutex, time::timeout};
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
@@ -170,16 +170,36 @@ impl RecordingUplink for Arc<Link> {
         let uploaded = timeout(UPLOAD_DEADLINE, async {
             let mut sidecars = self.sidecars().await.map_err(|error| UploadError::Failed(error.into()))?;
             let answer = sidecars.upload_recording(futures_util::stream::iter([part])).await;
-            answer.map_err(|status| match status.code() {
-                // Another sidecar's, of a node that is not ours any more, or longer than any may be.
-                Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::FailedPrecondition => {
-                    UploadError::Refused(status.into())
-                }
-                _ => UploadError::Failed(status.into()),
-            })
+            answer.map_err(upload_error)
         });
         let answer =
             uploaded.await.unwrap_or_else(|late| Err(UploadError::Failed(late.into())))?.into_inner();
         Ok(Acknowledged { offset: answer.acknowledged, finished: answer.finished })
+    }
+}
+
+/// What it means that authd does not take a part of a recording. Whatever may pass (another part is being written, authd is
+/// being replaced) is tried again: a recording is given up only where nothing else can come of it.
+fn upload_error(status: Status) -> UploadError {
+    match status.code() {
+        // Of a node that is not ours any more, or longer than any may be.
+        Code::InvalidArgument | Code::NotFound | Code::OutOfRange => UploadError::Refused(status.into()),
+        _ => UploadError::Failed(status.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_is_given_up_only_for_what_never_passes() {
+        let given_up = |code| matches!(upload_error(Status::new(code, "")), UploadError::Refused(_));
+        for passes in [Code::FailedPrecondition, Code::Aborted, Code::Unavailable, Code::ResourceExhausted] {
+            assert!(!given_up(passes), "{passes:?}");
+        }
+        for never_passes in [Code::InvalidArgument, Code::NotFound, Code::OutOfRange] {
+            assert!(given_up(never_passes), "{never_passes:?}");
+        }
     }
 }

@@ -186,7 +186,7 @@ impl Metrics {
             )?,
             audit_suppressed: make.counter(
                 "touchstone_audit_suppressed_events_total",
-                "Denied events of unknown clients that were only counted.",
+                "Denied events, of unknown clients or of one user, that were too many and only counted.",
             )?,
             audit_failures: make.counter(
                 "touchstone_audit_failed_events_total",

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking, time::timeout};
 use uuid::Uuid;
 
 mod cast;
@@ -63,6 +63,9 @@ pub(crate) enum RecordError {
         /// The configured bound.
         bound: u64,
     },
+    /// authd will never have it.
+    #[error("authd refuses the recording for good")]
+    Refused,
     /// This one is longer than any may be.
     #[error("the recording holds {bytes} bytes, and takes no more")]
     TooLong {
@@ -119,7 +122,7 @@ impl Recordings {
         let _ = self.begun.send(Arc::clone(&live));
         let bound = self.bound.saturating_add(self.bound / 4);
         let cast = Cast::new(Instant::now());
-        Ok(Recorder { live, cast, bytes: Arc::clone(&self.bytes), bound })
+        Ok(Recorder { live, cast, bytes: Arc::clone(&self.bytes), bound, settled: true })
     }
 
     /// Bytes that authd does not have in full.
@@ -139,6 +142,8 @@ pub(crate) struct Recorder {
     cast: Cast,
     bytes: Arc<AtomicU64>,
     bound: u64,
+    /// Nothing is being written, and nothing has failed to be: the disk does not stall.
+    settled: bool,
 }
 
 impl Recorder {
@@ -172,7 +177,11 @@ impl Recorder {
         if line.is_empty() {
             return Ok(());
         }
-        let (length, recorded) = (line.len() as u64, self.live.written());
+        let store::Progress { written: recorded, refused, .. } = self.live.progress();
+        if refused {
+            return Err(RecordError::Refused);
+        }
+        let length = line.len() as u64;
         if recorded.saturating_add(length) > MAX_RECORDING_BYTES {
             return Err(RecordError::TooLong { bytes: recorded });
         }
@@ -180,21 +189,42 @@ impl Recorder {
         if bytes > self.bound {
             return Err(RecordError::Full { bytes, bound: self.bound });
         }
-        let live = Arc::clone(&self.live);
-        blocking(move || live.append(&line)).await?;
-        self.bytes.fetch_add(length, Ordering::AcqRel);
+        let (live, all) = (Arc::clone(&self.live), Arc::clone(&self.bytes));
+        self.settled = false;
+        blocking(move || append(&live, &all, &line)).await?;
+        self.settled = true;
         Ok(())
     }
+}
+
+/// Blocks. It is counted first: a recording that is done with is taken off by what it holds.
+fn append(live: &Live, all: &AtomicU64, line: &[u8]) -> io::Result<()> {
+    let length = line.len() as u64;
+    all.fetch_add(length, Ordering::AcqRel);
+    live.append(line).inspect_err(|_| {
+        all.fetch_sub(length, Ordering::AcqRel);
+    })
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
         let line = self.cast.finish(Instant::now());
-        // A few bytes at most, and mostly none: not worth a thread. What fails here is half a character.
-        if !line.is_empty() && self.live.append(&line).is_ok() {
-            self.bytes.fetch_add(line.len() as u64, Ordering::AcqRel);
+        if self.settled && line.is_empty() {
+            return self.live.finish();
         }
-        self.live.finish();
+        // Not on this thread, which may be a relay's: other sessions would wait for a disk that stalls. What is still being
+        // written goes first. What fails here is half a character.
+        let (live, all) = (Arc::clone(&self.live), Arc::clone(&self.bytes));
+        let finish = move || {
+            if !line.is_empty() {
+                let _ = append(&live, &all, &line);
+            }
+            live.finish();
+        };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(finish)),
+            Err(_) => finish(),
+        }
     }
 }
 

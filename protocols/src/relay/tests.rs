@@ -7,7 +7,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
 use crate::Event;
-use crate::frame::{Boundaries, Splitter};
+use crate::frame::{Boundaries, SHOWN, Splitter};
 use crate::postgres::Messages;
 
 /// Dice that fall the same each time (xorshift).
@@ -69,6 +69,67 @@ impl Tap for Lengths {
         }
         Ok(Verdict::Forward)
     }
+}
+
+/// Counts events, and how often bytes came without one.
+#[derive(Clone, Default)]
+struct Signs(Arc<Mutex<(usize, usize)>>);
+
+impl Signs {
+    async fn has(&self, signs: (usize, usize)) {
+        timeout(Duration::from_secs(20), async {
+            while *self.0.lock().unwrap() != signs {
+                yield_now().await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{:?}, not {signs:?}", self.0.lock().unwrap()));
+    }
+}
+
+impl Tap for Signs {
+    async fn observe(&mut self, _: Event<'_>) -> Result<Verdict, TapClosed> {
+        self.0.lock().unwrap().0 += 1;
+        Ok(Verdict::Forward)
+    }
+
+    fn heard(&mut self) {
+        self.0.lock().unwrap().1 += 1;
+    }
+}
+
+#[tokio::test]
+async fn of_a_client_that_is_in_the_middle_of_a_message_the_tap_hears_with_each_read() {
+    let (mut client, mut client_far) = duplex(1_000_000);
+    let (mut upstream, _upstream_far) = duplex(1_000_000);
+    let signs = Signs::default();
+    let long = vec![b'v'; 300_000];
+    let length = u32::try_from(long.len()).unwrap().to_be_bytes();
+    // Portal and statement without names, no format codes, one value, no result format codes.
+    let content = [&[0, 0, 0, 0, 0, 1][..], &length, &long, &[0, 0]].concat();
+    let bind = message(b'B', &content);
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let tap = signs.clone();
+    let relay = tokio::spawn(async move {
+        let ended = async {
+            let _ = ended.await;
+            refusal()
+        };
+        run(&mut client, &mut upstream, halves(), tap, ended, Duration::from_secs(1)).await
+    });
+    client_far.write_all(&bind[..1_000]).await.unwrap();
+    signs.has((0, 1)).await;
+    // Where it is shown, cut.
+    client_far.write_all(&bind[1_000..SHOWN]).await.unwrap();
+    signs.has((1, 1)).await;
+    let mut heard = 1;
+    for drop in bind[SHOWN..].chunks(50_000) {
+        client_far.write_all(drop).await.unwrap();
+        heard += 1;
+        signs.has((1, heard)).await;
+    }
+    drop(end);
+    relay.await.unwrap();
 }
 
 fn halves() -> (Splitter<Messages>, Boundaries<Messages>) {

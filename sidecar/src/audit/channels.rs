@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use super::{
     AuditError,
-    event::{SshBody, Surroundings, ssh_text},
+    event::{
+        Command, MAX_ENVIRONMENT_JSON_BYTES, MAX_NAME_BYTES, SshBody, Surroundings, json_bytes, ssh_text,
+    },
     trail::Shared,
 };
 use crate::{
@@ -31,6 +33,9 @@ const MAX_VARIABLE_BYTES: usize = 1024;
 const MAX_NAMED: usize = 64;
 /// Teleport's words.
 const MAX_SESSIONS: &str = "max_sessions limit reached";
+/// Why a command does not run, and why a variable does not pass.
+const LONG_COMMAND: &str = "the command is too long to be put on record";
+const MUCH_ENVIRONMENT: &str = "too much environment for one channel";
 /// What a client reads whose terminal cannot be recorded.
 const NOT_RECORDED: &str = "the session ended: its recording cannot go on, and your roles ask for one";
 
@@ -130,8 +135,7 @@ impl Channels {
             SshAction::Env { name, .. } => {
                 record(shared, SshBody::refused(channel, "env", name)).await?;
                 if allowed {
-                    let text = "too many environment variables for one channel";
-                    return Ok(Verdict::Refuse(Refusal::new(RefusalCode::Unsupported, text)));
+                    return Ok(Verdict::Refuse(Refusal::new(RefusalCode::Unsupported, MUCH_ENVIRONMENT)));
                 }
             }
             SshAction::Shell => {
@@ -140,8 +144,19 @@ impl Channels {
                     .await;
             }
             SshAction::Exec { command, file_copy } => {
+                let command = Command::new(command);
+                let is_whole = command.is_whole();
                 let body = |around| SshBody::exec(channel, allowed, command, file_copy, around);
+                if allowed && !is_whole {
+                    let around = self.channel(channel).around.clone();
+                    record(shared, body(around)).await?;
+                    return Ok(Verdict::Refuse(Refusal::new(RefusalCode::Unsupported, LONG_COMMAND)));
+                }
                 return self.start(shared, channel, allowed, body).await;
+            }
+            SshAction::Subsystem { name, .. } if allowed && name.len() > MAX_NAME_BYTES => {
+                record(shared, SshBody::refused(channel, "subsystem", name)).await?;
+                return Ok(Verdict::Refuse(Refusal::new(RefusalCode::Unsupported, LONG_COMMAND)));
             }
             SshAction::Subsystem { name, file_copy } => {
                 let body = |around| SshBody::subsystem(channel, allowed, name, file_copy, around);
@@ -224,14 +239,20 @@ impl Channels {
     /// Whether there was room to write it down: what is not on record does not pass, or the last of many would be hidden. A
     /// value that is cut ends in `…`.
     fn environment(&mut self, channel: Option<u32>, name: &[u8], value: &[u8]) -> bool {
-        let environment = &mut self.channel(channel).around.environment;
-        let fits = environment.len() < MAX_VARIABLES && name.len() <= MAX_VARIABLE_BYTES;
+        let around = &mut self.channel(channel).around;
+        if around.environment.len() >= MAX_VARIABLES || name.len() > MAX_VARIABLE_BYTES {
+            return false;
+        }
+        let written = match value.get(..MAX_VARIABLE_BYTES) {
+            Some(cut) if value.len() > MAX_VARIABLE_BYTES => ssh_text(cut) + "…",
+            _ => ssh_text(value),
+        };
+        let name = ssh_text(name);
+        // With the quotes, colon and comma around them. What it takes the place of counts too: it is little.
+        let taken: usize = around.environment.iter().map(|(name, value)| variable_bytes(name, value)).sum();
+        let fits = taken + variable_bytes(&name, &written) <= MAX_ENVIRONMENT_JSON_BYTES;
         if fits {
-            let written = match value.get(..MAX_VARIABLE_BYTES) {
-                Some(cut) if value.len() > MAX_VARIABLE_BYTES => ssh_text(cut) + "…",
-                _ => ssh_text(value),
-            };
-            environment.insert(ssh_text(name), written);
+            around.environment.insert(name, written);
         }
         fits
     }
@@ -350,6 +371,11 @@ impl Channels {
 
 async fn record(shared: &Shared, body: SshBody) -> Result<(), AuditError> {
     shared.record(&body).await.map(drop)
+}
+
+/// What a variable takes of an event.
+fn variable_bytes(name: &str, value: &str) -> usize {
+    json_bytes(name) + json_bytes(value) + r#""":"","#.len()
 }
 
 fn size_of(TerminalSize { columns, rows }: TerminalSize) -> Size {

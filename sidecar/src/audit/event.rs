@@ -47,7 +47,10 @@ mod statement;
 pub use self::statement::Parameters;
 pub(crate) use self::{
     outcome::Outcome,
-    ssh::{SshBody, Surroundings, text as ssh_text},
+    ssh::{
+        Command, MAX_ENVIRONMENT_JSON_BYTES, MAX_NAME_BYTES, SshBody, Surroundings, json_bytes,
+        text as ssh_text,
+    },
     statement::Body,
 };
 

@@ -9,6 +9,7 @@
 //! aside (`rejected`), and the rest goes on in order.
 
 use std::{
+    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -158,6 +159,8 @@ impl<U: Uplink> Shipper<U> {
         let spool = self.root.spool(self.current);
         let Some(mut first) = self.first_segment(&spool, stop).await? else { return Ok(()) };
         let mut offset = 0;
+        // Those behind it, as they were when it was last looked: newer ones come after them.
+        let mut behind = VecDeque::new();
         loop {
             let began = Instant::now();
             let durable = *self.durable.borrow_and_update();
@@ -189,8 +192,10 @@ impl<U: Uplink> Shipper<U> {
                 }
             } else {
                 self.remove_segment(path).await?;
-                let next = list_segments(&spool).await?.into_iter().find(|&next| next > first);
-                (first, offset) = (next.unwrap_or(durable.segment), 0);
+                if behind.is_empty() {
+                    behind = list_segments(&spool).await?.into_iter().filter(|&next| next > first).collect();
+                }
+                (first, offset) = (behind.pop_front().unwrap_or(durable.segment), 0);
             }
         }
     }

@@ -64,6 +64,11 @@ impl Statements {
         self.overrun || !self.owed.is_empty()
     }
 
+    /// The client is in the middle of a message, or sends what is no statement.
+    pub(super) fn went_on(&mut self, now: Instant) {
+        self.active = now;
+    }
+
     /// The client's message is on record under `ei` (if it is one that is recorded), and about to be forwarded.
     pub(super) fn asked(&mut self, event: &Event<'_>, ei: Option<u64>, now: Instant) {
         self.active = now;

@@ -5,7 +5,7 @@ use std::{
 };
 
 use auth::clock::Clock;
-use protocols::{Answer, Event, SqlState, Tap as _};
+use protocols::{Answer, Event, SqlState, Tap as _, Verdict};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,27 @@ async fn beyond_the_bound_no_session_starts_and_live_ones_go_on_for_a_while() {
 }
 
 #[tokio::test]
+async fn denials_have_no_part_in_what_is_kept_for_live_sessions() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, 20_000).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let denied = Denied::new("the certificate has expired", "expired", "x".repeat(500));
+    let rejected = Rejected { reason: "max_connections limit reached", maximum: 2 };
+    let clock = Clock::system();
+    loop {
+        match Trail::denied(&audit, &clock, &subject(), &denied).await {
+            // What is queued is not on disk yet, and counts when it is.
+            Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => break assert!(matches!(error, AuditError::Full { bound: 20_000, .. }), "{error}"),
+        }
+    }
+    assert!(Trail::rejected(&audit, &clock, &subject(), &rejected).await.is_err());
+    assert!(audit.spool_bytes() < 25_000);
+    let mut tap = trail.tap(None);
+    assert_eq!(tap.observe(Event::Query { text: b"select 1", cut: 0 }).await, Ok(Verdict::Forward));
+}
+
+#[tokio::test]
 async fn a_stopped_writer_closes_the_tap() {
     let data = tempfile::tempdir().unwrap();
     let (audit, _spool) = open(&data, BOUND).unwrap();
@@ -175,6 +196,17 @@ async fn a_stopped_writer_closes_the_tap() {
     while tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_session_that_says_nothing_hears_of_a_writer_that_is_gone_and_so_does_who_asks() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let live = begin(&audit).await.unwrap();
+    assert!(audit.is_writable());
+    audit.close().await;
+    timeout(Duration::from_secs(5), live.failed()).await.expect("the session is told");
+    assert!(!audit.is_writable());
 }
 
 const READY: Answer<'static> = Answer::Ready { transaction: None };
@@ -264,6 +296,29 @@ async fn an_idle_session_ends_and_one_whose_statement_runs_does_not() {
     let ready = Instant::now();
     timeout(Duration::from_secs(10), trail.idle(LIMIT)).await.unwrap();
     assert!(ready.elapsed() >= LIMIT);
+}
+
+#[tokio::test]
+async fn a_session_in_the_middle_of_a_long_message_is_not_idle() {
+    const LIMIT: Duration = Duration::from_millis(200);
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap(None);
+    // Of which no answer comes before its round ends.
+    tap.observe(Event::Parse { statement: b"s", text: b"select ", cut: 900_000 }).await.unwrap();
+    let idle = trail.idle(LIMIT);
+    let sends = async {
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            tap.heard();
+        }
+    };
+    tokio::select! {
+        () = idle => panic!("it is ended while it sends"),
+        () = sends => {}
+    }
+    timeout(Duration::from_secs(10), trail.idle(LIMIT)).await.unwrap();
 }
 
 /// An authd that remembers, and refuses when told to.

@@ -133,7 +133,7 @@ impl Trail {
         subject: &Subject,
         denied: &Denied,
     ) -> Result<(), AuditError> {
-        audit.queued(Draft::Rendered(Renderer::new(subject).denied(0, clock.now(), denied))).await
+        audit.denied(Draft::Rendered(Renderer::new(subject).denied(0, clock.now(), denied))).await
     }
 
     /// Writes `session.rejected`: one session more than the user may have.
@@ -146,7 +146,7 @@ impl Trail {
         subject: &Subject,
         rejected: &Rejected,
     ) -> Result<(), AuditError> {
-        audit.queued(Draft::Rendered(Renderer::new(subject).rejected(0, clock.now(), rejected))).await
+        audit.denied(Draft::Rendered(Renderer::new(subject).rejected(0, clock.now(), rejected))).await
     }
 
     /// Where the relay shows what the client does, and how it comes out. `recorded`: how terminals are, where there are any.
@@ -164,7 +164,8 @@ impl Trail {
         self.shared.doings.stopped()
     }
 
-    /// Completes when the session has been idle for that long: the client said nothing, no statement runs, no result flows.
+    /// Completes when the session has been idle for that long: the client said nothing (not even more of a long message), no
+    /// statement runs, no result flows.
     /// An open transaction does not count as work; notifications that come in do not either. Of SSH: nothing is asked for or
     /// typed, and no channel is open but terminals.
     pub(crate) fn idle(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
@@ -277,6 +278,10 @@ impl Tap for TrailTap {
                 Err(TapClosed)
             }
         }
+    }
+
+    fn heard(&mut self) {
+        self.shared.statements().went_on(Instant::now());
     }
 
     fn answers(&mut self) -> Option<Box<dyn Answers>> {

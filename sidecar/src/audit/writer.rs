@@ -3,7 +3,8 @@
 //! Whoever waits for durability is answered after the sync that covers its event. Events that nobody waits for are
 //! gathered for [`GATHER`](super::queue::GATHER) and written (so they survive the death of the process), and synced within
 //! [`SYNC_WITHIN`] (so they survive the death of the machine). When the disk fails, everybody who waits is told, every live session is ended through
-//! [`State::failures`], and the thread tries a fresh segment each second until one can be written.
+//! [`State::failures`]. Until the disk takes data again, which is tried each second, nothing is written and everybody who
+//! waits is told at once; then a fresh segment is begun.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,6 +17,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::RecvTimeoutError,
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -121,6 +123,8 @@ pub(super) struct Writer {
     dirty_since: Option<Instant>,
     /// Who is answered after the next sync.
     waiting: Vec<Done>,
+    /// Not before this is a broken disk looked at again.
+    next_probe: Instant,
     /// Bytes of the last group: the next one is much like it.
     last_group: usize,
     /// Written but not synced.
@@ -134,6 +138,12 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // Nobody gives room back any more: whoever waits for it hears so.
         self.space.close();
+        // Nor does anybody write: nothing may begin, and who says nothing must hear of it too.
+        if thread::panicking() {
+            error!("the audit writer has died: no sessions");
+        }
+        self.state.broken.store(true, Ordering::Release);
+        self.state.failures.send_modify(|failures| *failures += 1);
     }
 }
 
@@ -145,6 +155,7 @@ impl Writer {
             next_sequence: 1,
             dirty_since: None,
             waiting: Vec::new(),
+            next_probe: Instant::now(),
             last_group: 0,
             unsynced: Vec::new(),
             space,
@@ -174,14 +185,16 @@ impl Writer {
 
     fn wait(&self, queue: &mut Receiver<Command>) -> Result<Command, RecvTimeoutError> {
         let within = match self.dirty_since {
-            _ if self.state.broken.load(Ordering::Acquire) => Some(PROBE_EVERY),
+            _ if self.state.broken.load(Ordering::Acquire) => {
+                Some(self.next_probe.saturating_duration_since(Instant::now()))
+            }
             Some(since) => Some(SYNC_WITHIN.saturating_sub(since.elapsed())),
             None => None,
         };
         queue.next_within(within)
     }
 
-    /// Writes `first` and what else is waiting; answers a request to close that was found among it.
+    /// Writes `first` and what else is waiting; returns a request to close that was found among it.
     fn write_group(&mut self, first: Item, queue: &mut Receiver<Command>) -> Option<oneshot::Sender<()>> {
         let (mut hurry, mut space, mut closing) = (false, 0, None);
         let (mut lines, mut places) = (Vec::with_capacity(self.last_group + self.last_group / 8), Vec::new());
@@ -204,6 +217,11 @@ impl Writer {
             next = if lines.len() < GROUP_BYTES { queue.next_gathered() } else { None };
         }
         self.last_group = lines.len();
+        if self.is_broken() {
+            self.answer(Err(WriteFailed));
+            self.space.add_permits(space);
+            return closing;
+        }
         let outcome = self.append(lines, places).and_then(|()| {
             let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
             // Only a sync closes a segment, so a full one must not wait for the clock: writes can be far ahead of it.
@@ -256,9 +274,24 @@ impl Writer {
             if let Err(error) = self.sync() {
                 self.fail(&error);
             }
-        } else if probe(&self.directory).is_ok() {
+        } else {
+            self.is_broken();
+        }
+    }
+
+    /// Does the disk refuse? Looked at once in a while, and not at each event: each look at a full disk could leave another
+    /// segment there.
+    fn is_broken(&mut self) -> bool {
+        let broken = self.state.broken.load(Ordering::Acquire);
+        if !broken || Instant::now() < self.next_probe {
+            return broken;
+        }
+        let recovers = probe(&self.directory).is_ok();
+        self.next_probe = Instant::now() + PROBE_EVERY;
+        if recovers {
             self.recovered();
         }
+        !recovers
     }
 
     fn answer(&mut self, outcome: Result<(), WriteFailed>) {
@@ -277,9 +310,14 @@ impl Writer {
     /// After a failed write or sync nothing is known about the segment's tail: it is left as it is, for the shipper to
     /// read what verifies, and a new one is begun. Its sequences are never used again.
     fn fail(&mut self, error: &io::Error) {
-        self.segment = None;
+        if let Some(segment) = self.segment.take() {
+            // A part of the group may be there, and takes room until the segment is removed.
+            let length = segment.file.metadata().map_or(segment.bytes, |file| file.len());
+            self.state.bytes.fetch_add(length.saturating_sub(segment.bytes), Ordering::AcqRel);
+        }
         self.dirty_since = None;
         self.unsynced.clear();
+        self.next_probe = Instant::now() + PROBE_EVERY;
         if !self.state.broken.swap(true, Ordering::AcqRel) {
             error!(%error, directory = %self.directory.display(), "the audit spool cannot be written: no sessions");
         }
@@ -315,3 +353,6 @@ pub(super) fn create_directory(spool: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,7 @@ impl<U: RecordingUplink> Desk<U> {
                     if progress.borrow().finished { Duration::ZERO } else { SHIP_EVERY }
                 }
                 Err(ShipError::Upload(UploadError::Refused(refused))) => {
-                    return self.set_aside(live, &*refused).await;
+                    return self.refused(live, &*refused).await;
                 }
                 Err(error) => {
                     let wait = backoff.next();
@@ -206,7 +206,7 @@ impl<U: RecordingUplink> Desk<U> {
             }
         };
         loop {
-            let Progress { written, durable, finished } = live.progress();
+            let Progress { written, durable, finished, .. } = live.progress();
             // Whatever authd has, this disk has too.
             let offset = has.min(durable);
             let data = self.read(live, offset).await?;
@@ -244,8 +244,25 @@ impl<U: RecordingUplink> Desk<U> {
         debug!(recording = %id, "a recording is with authd");
     }
 
+    /// authd will never have it. Who is still being recorded hears so with what is shown next, and until then all that is
+    /// recorded is kept, put on disk, and counted.
+    async fn refused(&self, live: &Live, refused: &(dyn Error + Send + Sync + 'static)) {
+        live.refuse();
+        if !live.progress().finished {
+            error!(recording = %live.id(), error = %Chain(refused), "authd refuses a recording for good that goes on");
+        }
+        let mut progress = live.watch();
+        let over = progress.wait_for(|now| now.finished && now.durable == now.written);
+        tokio::select! {
+            biased;
+            _ = over => {}
+            // The next start offers it again.
+            () = self.stop.cancelled() => return,
+        }
+        self.set_aside(live, refused).await;
+    }
+
     async fn set_aside(&self, live: &Live, refused: &(dyn Error + Send + Sync + 'static)) {
-        // Lines may still be appended: the file is the same under its new name.
         let (root, id) = (self.root.clone(), live.id());
         let moved = spawn_blocking(move || root.set_aside(id)).await.map_err(io::Error::other).flatten();
         match moved {

@@ -45,6 +45,8 @@ pub(super) struct Progress {
     pub(super) durable: u64,
     /// Nothing follows.
     pub(super) finished: bool,
+    /// authd will never have it: nothing more is worth writing.
+    pub(super) refused: bool,
 }
 
 /// A recording: one that is being made, or one that is left to ship.
@@ -82,10 +84,13 @@ impl Live {
         self.progress.subscribe()
     }
 
-    /// Writes a line. Blocks.
+    /// Writes a line, unless it is finished. Blocks.
     pub(super) fn append(&self, line: &[u8]) -> io::Result<()> {
         let mut file = self.file();
-        let before = self.written();
+        let Progress { written: before, finished, .. } = self.progress();
+        if finished {
+            return Err(io::Error::other("the recording is finished"));
+        }
         if let Err(error) = file.write_all(line) {
             // A line is there or it is not: what was shipped ends with one.
             let _ = file.set_len(before);
@@ -107,8 +112,15 @@ impl Live {
         Ok(())
     }
 
+    /// Nothing follows. Waits for a line that is being written: blocks as that does.
     pub(super) fn finish(&self) {
+        let _file = self.file();
         self.progress.send_modify(|progress| progress.finished = true);
+    }
+
+    /// authd will never have it.
+    pub(super) fn refuse(&self) {
+        self.progress.send_modify(|progress| progress.refused = true);
     }
 
     /// For reading what is on disk, beside whoever appends.
@@ -116,7 +128,8 @@ impl Live {
         Reader(self.path.clone())
     }
 
-    fn file(&self) -> MutexGuard<'_, File> {
+    /// Held while a line is written.
+    pub(super) fn file(&self) -> MutexGuard<'_, File> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -170,7 +183,7 @@ impl Root {
         file.sync_all()?;
         File::open(&self.0)?.sync_all()?;
         let length = header.len() as u64;
-        let progress = Progress { written: length, durable: length, finished: false };
+        let progress = Progress { written: length, durable: length, ..Progress::default() };
         Ok(Live::new(id, of.clone(), path, file, progress))
     }
 
@@ -203,7 +216,8 @@ impl Root {
         let whole = whole_lines(&file)?;
         file.set_len(whole)?;
         file.sync_all()?;
-        Ok(Some(Live::new(id, of, path, file, Progress { written: whole, durable: whole, finished: true })))
+        let progress = Progress { written: whole, durable: whole, finished: true, refused: false };
+        Ok(Some(Live::new(id, of, path, file, progress)))
     }
 
     /// authd has all of it. Blocks.

@@ -291,6 +291,87 @@ async fn what_authd_refuses_for_good_is_set_aside_and_does_not_stand_in_the_way(
 }
 
 #[tokio::test]
+async fn a_recording_that_is_refused_while_it_grows_fails_at_its_next_line_and_is_kept_and_counted() {
+    let stage = Stage::new();
+    stage.archive.0.refuses.store(true, Ordering::SeqCst);
+    let mut recorder = stage.begin().await;
+    let id = recorder.id();
+    let mut progress = recorder.live.watch();
+    recorder.output(b"shown before").await.unwrap();
+    timeout(Duration::from_secs(20), progress.wait_for(|now| now.refused)).await.unwrap().unwrap();
+    assert!(matches!(recorder.output(b"shown after").await, Err(RecordError::Refused)));
+    assert!(matches!(recorder.resize(Size::new(1, 1)).await, Err(RecordError::Refused)));
+    assert!(stage.recordings.bytes() > 0);
+    drop(recorder);
+    let aside = stage.data.path().join(format!("recordings/rejected/{id}.cast"));
+    timeout(Duration::from_secs(20), async {
+        while !aside.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    stage.stop.cancel();
+    stage.couriers.await.unwrap();
+    assert_eq!(stage.recordings.bytes(), 0, "nothing that is gone is counted");
+    let text = fs::read_to_string(aside).unwrap();
+    assert!(text.contains("shown before") && !text.contains("shown after"), "{text}");
+}
+
+/// Keeps a recording's file as busy as a disk that stalls, until told to stop.
+fn stall(recorder: &Recorder) -> impl FnOnce() + use<> {
+    let (held, is_held) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let live = Arc::clone(&recorder.live);
+    let holder = std::thread::spawn(move || {
+        let file = live.file();
+        held.send(()).unwrap();
+        let _ = released.recv();
+        drop(file);
+    });
+    is_held.recv().unwrap();
+    move || {
+        drop(release);
+        holder.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_recording_whose_disk_stalls_is_finished_in_order_and_nobody_waits_for_it() {
+    for half in [&b""[..], b"\xe2"] {
+        let stage = Stage::new();
+        let mut recorder = stage.begin().await;
+        let id = recorder.id();
+        recorder.output(b"one").await.unwrap();
+        let go_on = stall(&recorder);
+        let shown = [b"two", half].concat();
+        assert!(timeout(Duration::from_millis(50), recorder.output(&shown)).await.is_err(), "it is written");
+        // On this thread, which serves other sessions: this would wait for ever.
+        drop(recorder);
+        go_on();
+        let text = stage.archive.finished(id).await;
+        let events = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let data: Vec<_> = events.map(|event| event[2].as_str().unwrap().to_owned()).collect();
+        assert_eq!(data.concat(), if half.is_empty() { "onetwo" } else { "onetwo\u{fffd}" });
+        stage.stop.cancel();
+        stage.couriers.await.unwrap();
+        assert_eq!(stage.recordings.bytes(), 0);
+    }
+}
+
+#[tokio::test]
+async fn half_a_character_does_not_wait_for_a_disk_that_stalls() {
+    let stage = Stage::new();
+    let mut recorder = stage.begin().await;
+    let id = recorder.id();
+    recorder.output(b"one\xe2").await.unwrap();
+    let go_on = stall(&recorder);
+    drop(recorder);
+    go_on();
+    assert!(stage.archive.finished(id).await.ends_with("\u{fffd}\"]\n"));
+}
+
+#[tokio::test]
 async fn nothing_is_readable_for_others() {
     use std::os::unix::fs::PermissionsExt as _;
     let stage = Stage::new();

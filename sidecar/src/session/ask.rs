@@ -10,7 +10,7 @@ use auth::{
     authorizer::SessionRequest,
     credential::{Credential, OtpProof},
     denied::{AccessDenied, DenyReason},
-    identity::{Identity, MfaEvidence},
+    identity::{Identity, MfaEvidence, UserName},
     permit::Permit,
     proto::{Route, VerifyOtpRequest},
 };
@@ -68,9 +68,10 @@ impl<P: Protocol> Door<P> {
             Ok(permit) => return Ok(permit),
             Err(denied) => denied,
         };
-        let Some(ssh) = self.asks(peer, &denied) else { return Err(denied) };
-        // Its certificate is genuine, so it need not make room for others while somebody looks for a phone.
-        place.known();
+        let Some((ssh, user)) = self.asks(peer, &denied) else { return Err(denied) };
+        // Its certificate is genuine, so it need not make room for others while somebody looks for a phone, within bounds: a
+        // certificate alone proves nobody's presence.
+        place.asked(user);
         match timeout(ASK_DEADLINE, self.code(client, ssh, request)).await {
             Ok(Some(proof)) => {
                 let (certificate, session_hash) = (&ssh.certificate[..], &ssh.session_hash[..]);
@@ -81,13 +82,13 @@ impl<P: Protocol> Door<P> {
         }
     }
 
-    /// Whether a code could help: what it would be bound to.
-    fn asks<'a>(&self, peer: &'a Peer, denied: &AccessDenied) -> Option<&'a SshProof> {
+    /// Whether a code could help: what it would be bound to, and whose it would be.
+    fn asks<'a>(&self, peer: &'a Peer, denied: &'a AccessDenied) -> Option<(&'a SshProof, &'a UserName)> {
         let (DenyReason::MfaRequired { .. }, Peer::Ssh(ssh)) = (&denied.reason, peer) else { return None };
         let Identity { user, route: None, mfa: MfaEvidence::None, .. } = denied.identity.as_deref()? else {
             return None;
         };
-        self.authorizer.takes_codes_of(user).then_some(ssh)
+        self.authorizer.takes_codes_of(user).then_some((ssh, user))
     }
 
     /// What authd says about a code that the client gives; `None` where it gives none that is right.

@@ -68,14 +68,22 @@ impl<P: Protocol> Door<P> {
         from: SocketAddr,
         record: &Denied,
     ) {
-        if denied.identity.is_none() && !self.audit.has_room_for_unknown() {
-            self.process_metrics.audit_suppressed.inc();
+        let user = denied.identity.as_deref().map(|identity| identity.user.to_string());
+        if !self.has_room_for_denied(user.as_deref()) {
             return;
         }
-        let whom =
-            Whom { user: denied.identity.as_deref().map(|identity| identity.user.to_string()), device: None };
+        let whom = Whom { user, device: None };
         let subject = self.subject(request, sid, from, whom);
         recorded(Trail::denied(&self.audit, &self.clock, &subject, record).await);
+    }
+
+    /// What finds no room is only counted.
+    fn has_room_for_denied(&self, user: Option<&str>) -> bool {
+        let room = self.audit.has_room_for_denied(user);
+        if !room {
+            self.process_metrics.audit_suppressed.inc();
+        }
+        room
     }
 
     async fn record_barred(
@@ -86,6 +94,9 @@ impl<P: Protocol> Door<P> {
         from: SocketAddr,
         answer: &Answer,
     ) {
+        if !self.has_room_for_denied(Some(barred.user.as_str())) {
+            return;
+        }
         let whom = Whom { user: Some(barred.user.to_string()), device: barred.mfa_device };
         let subject = self.subject(request, sid, from, whom);
         recorded(match barred.bar {

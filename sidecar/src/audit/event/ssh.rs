@@ -17,22 +17,42 @@
 //!
 //! `channel` tells the channels of a session apart; `started_ei` is that of the shell, exec, subsystem or port event that
 //! the channel began with. Names and commands are bytes: what is no UTF-8 becomes U+FFFD, and stands in `…_base64` as it was.
+//!
+//! A command is on record whole, or it does not run: of one that is too long the event says so, with its beginning, and with
+//! `command_bytes` and `command_sha256` of all of it.
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use protocols::{Exit, Listener, SftpEvent, SftpOperation, SftpOutcome, TcpForward};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::statement::{MAX_JSON_BYTES, MAX_TEXT_BYTES, fitting, lossy};
-use crate::recording::{Screen, Size};
+use super::statement::{fitting, lossy};
+use crate::{
+    audit::spool::MAX_RECORD_BYTES,
+    recording::{Screen, Size},
+};
 
 /// Bytes of a path, host or other name that are written down.
-const MAX_NAME_BYTES: usize = 4 * 1024;
+pub(crate) const MAX_NAME_BYTES: usize = 4 * 1024;
+/// The longest command that runs, as JSON. Linux takes 128 KiB for `sh -c`; the rest is for quotes and line ends.
+const MAX_COMMAND_JSON_BYTES: usize = 136 * 1024;
+/// What is shown of one that does not: its beginning.
+const MAX_SHOWN_BYTES: usize = 32 * 1024;
+const MAX_SHOWN_JSON_BYTES: usize = 3 * MAX_SHOWN_BYTES;
+/// The environment of one channel, as JSON.
+pub(crate) const MAX_ENVIRONMENT_JSON_BYTES: usize = 48 * 1024;
+// Both, a terminal's name, and what a session says of itself in each event.
+const _: () = assert!(
+    MAX_COMMAND_JSON_BYTES + MAX_ENVIRONMENT_JSON_BYTES + 6 * MAX_NAME_BYTES + 16 * 1024 < MAX_RECORD_BYTES
+);
 
 /// The words of a refusal by the roles.
 pub(crate) const NOT_ALLOWED: &str = "not allowed by your roles";
+/// Those for what would run without being on record.
+const TOO_LONG: &str = "too long to be put on record whole";
 /// Those for a host that opens what nobody has asked it for.
 const NOT_LENT: &str = "the client has not asked the host to listen there, or its roles do not allow it";
 
@@ -100,13 +120,22 @@ struct Terminal {
     size: Size,
 }
 
+/// What a client wants to run.
 #[derive(Serialize)]
-struct Command {
+pub(crate) struct Command {
     command: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     command_base64: Option<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Of a command that is not all here.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    cut: Option<CutCommand>,
+}
+
+#[derive(Serialize)]
+struct CutCommand {
     command_cut: bool,
+    command_bytes: usize,
+    command_sha256: String,
 }
 
 #[derive(Serialize)]
@@ -180,12 +209,15 @@ impl SshBody {
     pub(crate) fn exec(
         channel: Option<u32>,
         allowed: bool,
-        command: &[u8],
+        command: Command,
         file_copy: bool,
         around: Surroundings,
     ) -> Self {
-        let started = Started { command: Some(Command::new(command)), file_copy, ..Started::new(around) };
-        Self::asked("exec", ("T3002I", "T3002E"), channel, allowed, What::Started(started))
+        let is_whole = command.is_whole();
+        let started = Started { command: Some(command), file_copy, ..Started::new(around) };
+        let asked = What::Started(started);
+        let body = Self::asked("exec", ("T3002I", "T3002E"), channel, allowed && is_whole, asked);
+        if allowed && !is_whole { Self { error: Some(TOO_LONG), ..body } } else { body }
     }
 
     pub(crate) fn subsystem(
@@ -285,7 +317,7 @@ impl SshBody {
         Self::new("session.signal", "TTS23I", channel, What::Signal { signal: text(name) })
     }
 
-    /// `request`: `pty`, `env`, `channel`, `request`.
+    /// `request`: `pty`, `env`, `subsystem`, `channel`, `request`.
     pub(crate) fn refused(channel: Option<u32>, request: &'static str, name: &[u8]) -> Self {
         let what = What::Refused { request, name: text(name) };
         Self::asked("session.request.refused", ("TTS24W", "TTS24W"), channel, false, what)
@@ -315,19 +347,44 @@ impl Started {
 }
 
 impl Command {
-    fn new(command: &[u8]) -> Self {
-        let mut shown = fitting(command, MAX_TEXT_BYTES, MAX_JSON_BYTES);
+    pub(crate) fn new(command: &[u8]) -> Self {
         let is_text = std::str::from_utf8(command).is_ok();
-        if !is_text {
-            // There must be room for both.
-            shown = fitting(command, MAX_TEXT_BYTES / 2, MAX_JSON_BYTES / 2);
-        }
-        Self {
+        let of = |shown: &[u8]| Self {
             command: lossy(shown),
             command_base64: (!is_text).then(|| STANDARD.encode(shown)),
-            command_cut: shown.len() < command.len(),
+            cut: None,
+        };
+        let whole = of(command);
+        if whole.json_bytes() <= MAX_COMMAND_JSON_BYTES {
+            return whole;
         }
+        let shown = fitting(command, MAX_SHOWN_BYTES, MAX_SHOWN_JSON_BYTES);
+        let cut = CutCommand {
+            command_cut: true,
+            command_bytes: command.len(),
+            command_sha256: hex::encode(digest::digest(&digest::SHA256, command).as_ref()),
+        };
+        Self { cut: Some(cut), ..of(shown) }
     }
+
+    /// Is all of it on record? It must not run otherwise: its end would be hidden.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.cut.is_none()
+    }
+
+    fn json_bytes(&self) -> usize {
+        json_bytes(&self.command) + self.command_base64.as_ref().map_or(0, String::len)
+    }
+}
+
+/// Bytes that a text takes as JSON, without its quotes.
+pub(crate) fn json_bytes(text: &str) -> usize {
+    let cost = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(cost).sum()
 }
 
 /// Teleport's name for it, and the codes of success and failure.

@@ -228,3 +228,49 @@ async fn a_lock_that_comes_while_somebody_types_is_in_force() {
     assert!(!is_let_in(&stage));
     assert_eq!(stage.events().await[0]["reason"], "locked");
 }
+
+/// An authd that is never done with a code: as a person who never types one.
+struct Forever(Log);
+
+impl VerifyCode for Forever {
+    fn verify(
+        &self,
+        _: VerifyOtpRequest,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<OtpProof, CodeError>> + Send + '_>> {
+        self.0.add("verify");
+        Box::pin(future::pending())
+    }
+}
+
+#[tokio::test]
+async fn whoever_never_gives_a_code_takes_a_bounded_part_of_the_room() {
+    const CLIENTS: usize = 30;
+    let mut stage = login_at("prod-web", &["123456"]);
+    let codes = Arc::new(Forever(stage.log.clone()));
+    Arc::get_mut(&mut stage.door).unwrap().codes = codes;
+    // Five that are asked for a code, three that are unknown, and two that are on their way out.
+    let admission = Admission::new(Room { connections: 10, unknown: 3, unknown_per_address: 3 });
+    let mut sessions = tokio::task::JoinSet::new();
+    let everybody = async {
+        for number in 1..=CLIENTS {
+            let (socket, client, _) = Stage::connection().await;
+            let place = loop {
+                match admission.admit(client.ip()) {
+                    Some(place) => break place,
+                    None => drop(sessions.join_next().await),
+                }
+            };
+            let door = Arc::clone(&stage.door);
+            sessions.spawn(async move {
+                tokio::select! {
+                    () = door.serve(socket, client, &place, Span::none()) => {}
+                    () = place.evicted() => {}
+                }
+            });
+            while stage.log.all().iter().filter(|line| *line == "verify").count() < number {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), everybody).await.expect("somebody found no room");
+}

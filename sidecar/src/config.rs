@@ -301,7 +301,8 @@ impl UpstreamConfig {
         }
         if ssh.host_keys.is_empty() && ssh.host_key_file.is_none() && ssh.host_authorities.is_empty() {
             return Err(
-                "upstream.host_key, upstream.host_key_file or upstream.host_ca must say how sshd is known",
+                "upstream.host_key, upstream.host_key_file or upstream.host_ca must say how sshd is known \
+                 (as flags: --upstream-host-key, --upstream-host-key-file, --upstream-host-ca)",
             );
         }
         if ssh.host_authorities.is_empty() && !ssh.host_names.is_empty() {

@@ -294,3 +294,27 @@ fn log_to_stderr(format: LogFormat) {
     };
     tracing_subscriber::registry().with(lines).with(filter).init();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `tctl tokens add` prints, as the tests of `tctl` hold it to.
+    const INVITATION: &str = include_str!("../../cli/src/tctl/tokens/invitation.txt");
+
+    #[test]
+    fn the_commands_that_come_with_a_join_token_are_taken() {
+        let commands: Vec<_> =
+            INVITATION.split("\n\n").filter_map(|block| block.strip_prefix("> ")).collect();
+        let configs = commands.iter().map(|command| {
+            let words = command.split_whitespace().filter(|word| *word != "\\");
+            match Cli::try_parse_from(words).map(|cli| cli.command) {
+                Ok(Command::Start(start)) => start.into_config().unwrap(),
+                Ok(_) => panic!("another command: {command}"),
+                Err(error) => panic!("{error}"),
+            }
+        });
+        let protocols: Vec<_> = configs.map(|config| config.targets[0].protocol).collect();
+        assert_eq!(protocols, [Protocol::Postgres, Protocol::Ssh]);
+    }
+}

@@ -44,10 +44,23 @@ fn a_broken_file_is_named_with_line_and_key() {
 #[test]
 fn a_host_that_would_be_taken_on_trust_is_refused() {
     let error = one_target("ssh", &[]);
-    assert!(
-        error.contains("upstream.host_key_file or upstream.host_ca must say how sshd is known"),
-        "{error}"
-    );
+    for part in
+        ["upstream.host_key_file or upstream.host_ca must say how sshd is known", "--upstream-host-key-file"]
+    {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn who_listens_on_every_address_is_told_to_say_where_clients_reach_it() {
+    let data = tempfile::tempdir().unwrap();
+    let start = ["start", "--auth-server", "localhost:1", "--name", "db", "--protocol", "postgres"];
+    let place = ["--uri", "localhost:3306", "--data-dir", data.path().to_str().unwrap(), "--listen"];
+    let error = |more: &[&str]| error_of(&[&start[..], &place, more].concat());
+    let hint = "--public-addr";
+    assert!(error(&["0.0.0.0:0"]).contains(hint));
+    assert!(!error(&["0.0.0.0:0", "--public-addr=db.example.com:5432"]).contains(hint));
+    assert!(!error(&["127.0.0.1:0"]).contains(hint));
 }
 
 #[test]

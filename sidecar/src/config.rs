@@ -99,7 +99,7 @@ pub struct TargetConfig {
     pub labels: BTreeMap<String, String>,
     /// Where clients are awaited; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where clients are told to go; `None`: the listen address.
+    /// Where clients are told to go; `None`: the listen address, or where that is every address, the machine's own name.
     pub public_addr: Option<String>,
     /// Whether the audit trail holds the values of bound parameters.
     pub parameters: Parameters,

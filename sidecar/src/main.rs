@@ -77,7 +77,7 @@ struct Start {
     /// Where clients are awaited.
     #[arg(long, required_unless_present = "config")]
     listen: Option<SocketAddr>,
-    /// Where clients are told to go, HOST:PORT; default: the listen address.
+    /// Where clients are told to go, HOST:PORT. Without it: the listen address; if that is 0.0.0.0, this machine's name.
     #[arg(long)]
     public_addr: Option<String>,
     /// Identity and audit spool.

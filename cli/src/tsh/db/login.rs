@@ -1,7 +1,5 @@
 //! `tsh db login`: a certificate on disk for programs of one's own, only where no touch is needed.
 
-use std::time::SystemTime;
-
 use anyhow::{Context as _, bail};
 use auth::{
     identity::TargetName,
@@ -10,7 +8,7 @@ use auth::{
 
 use super::{
     saved::Saved,
-    target::{self, MFA_REASON},
+    target::{self, MFA_REASON, Meant},
 };
 use crate::{
     connect::Connection,
@@ -26,8 +24,7 @@ use crate::{
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Database) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let target = target::find(&connection.channel, &arguments.name).await?;
-    let route = target::route(context, &target, arguments, None)?;
+    let Meant { target, route, .. } = Meant::anew(context, &connection, arguments).await?;
     let name = &target.name;
     log_in(context, &connection, &target, &route, &format!("tsh db login {name}")).await?;
     Ok(print_text(&text(name))?)
@@ -66,10 +63,7 @@ pub(in crate::tsh) async fn ensure(
     arguments: &Database,
     command: &str,
 ) -> anyhow::Result<Saved> {
-    let profile = &connection.login.profile;
-    let target = target::find(&connection.channel, &arguments.name).await?;
-    let saved = Saved::current(&context.home, profile, &target.name, SystemTime::now())?;
-    let route = target::route(context, &target, arguments, saved.as_ref())?;
+    let Meant { target, route, saved, .. } = Meant::by(context, connection, arguments).await?;
     if session::is_mfa_required(&connection.channel, &route).await? {
         bail!(target::unsupported(command, &target.name, MFA_REASON));
     }

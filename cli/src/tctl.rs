@@ -10,6 +10,7 @@ mod auth;
 mod change;
 mod connection;
 mod lock;
+mod moment;
 mod resources;
 mod status;
 mod targets;
@@ -132,6 +133,7 @@ mod tests {
             "tctl lock --user=jerry --message=Suspicious --ttl=10h",
             "tctl access explain --user jerry --target prod-pg --db-user jerry --db-name app",
             "tctl --auth-server auth.example.com:3080 audit ls --event db.session.start --limit 10",
+            "tctl audit ls --since=24h --limit=10000 --format=json",
             "tctl --mfa-mode=browser create -f roles.yaml",
             "tctl audit verify",
             "tctl audit verify --since=24h --format=json",
@@ -140,6 +142,11 @@ mod tests {
         ] {
             Tctl::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn more_events_than_the_service_lists_cannot_be_asked_for() {
+        assert!(Tctl::try_parse_from(["tctl", "audit", "ls", "--limit=10001"]).is_err());
     }
 
     #[test]

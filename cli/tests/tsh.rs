@@ -39,6 +39,16 @@ fn help_goes_to_standard_output() {
 }
 
 #[test]
+fn half_a_command_is_answered_with_its_help() {
+    for (arguments, usage) in
+        [(&[][..], "Usage: tsh "), (&["db"], "Usage: tsh db "), (&["proxy"], "Usage: tsh proxy ")]
+    {
+        let help = refused(arguments);
+        assert!(help.contains(usage) && !help.contains("ERROR"), "{help}");
+    }
+}
+
+#[test]
 fn without_a_login_one_is_told_what_to_run() {
     let expected = "ERROR: not logged in, run: tsh login --proxy=HOST:PORT --user=USER\n";
     for arguments in

@@ -33,5 +33,8 @@ pub mod trust;
 pub mod tsh;
 pub mod tunnel;
 
+/// As `version` and `--version` of all our programs say it.
+pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
 #[cfg(test)]
 mod testing;

@@ -24,12 +24,14 @@ use clap::{Parser, Subcommand};
 
 pub use connection::{Admin, Place};
 
+use crate::{VERSION, output::print_text};
+
 /// Administers a Touchstone cluster.
 ///
 /// On the auth host it speaks to authd through the socket in its data directory. Elsewhere it uses the login of `tsh
 /// login`, whose roles must carry matching `rules`.
 #[derive(Debug, Parser)]
-#[command(name = "tctl", version, propagate_version = true)]
+#[command(name = "tctl", display_name = "Touchstone", version = VERSION)]
 pub struct Tctl {
     #[command(flatten)]
     place: Place,
@@ -70,6 +72,8 @@ enum Command {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Show the version
+    Version,
 }
 
 /// Runs one command to its end.
@@ -103,6 +107,7 @@ async fn command(Tctl { place, command }: Tctl) -> anyhow::Result<()> {
         Command::Access(command) => command.run(&mut place.connect().await?).await,
         Command::Audit(audit::Audit::Ls(command)) => command.run(&mut place.connect().await?).await,
         Command::Audit(audit::Audit::Verify(command)) => command.run(&place).await,
+        Command::Version => Ok(print_text(&format!("Touchstone {VERSION}"))?),
     }
 }
 

@@ -10,14 +10,14 @@ use super::{
     scp::arguments::Scp,
     ssh::arguments::{ListNodes, ProxySsh, Ssh, SshConfig},
 };
-use crate::{mfa::Mode, output::Format, proxy_address::ProxyAddress};
+use crate::{VERSION, mfa::Mode, output::Format, proxy_address::ProxyAddress};
 
 /// Log in to a Touchstone cluster, and open databases and shells with short-lived certificates.
 ///
 /// A database or node whose policy asks for it opens only after a touch of a security key, for this very session. Session keys
 /// stay in memory. Files live in $TSH_HOME, else in ~/.tsh.
 #[derive(Debug, Parser)]
-#[command(name = "tsh", disable_version_flag = true, max_term_width = 100)]
+#[command(name = "tsh", display_name = "Touchstone", version = VERSION, max_term_width = 100)]
 pub struct Arguments {
     /// Address of the auth service [default: the current profile's]
     #[arg(long, global = true, env = "TSH_PROXY", value_name = "HOST:PORT")]

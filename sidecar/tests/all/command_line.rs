@@ -14,12 +14,22 @@ fn error_of(arguments: &[&str]) -> String {
 
 #[test]
 fn it_says_its_version() {
-    let output = sidecar(&["version"]);
-    assert!(output.status.success());
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        format!("Touchstone sidecar {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    for way in ["version", "--version"] {
+        let output = sidecar(&[way]);
+        assert!(output.status.success());
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("Touchstone v{}\n", env!("CARGO_PKG_VERSION"))
+        );
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_errors_of_status_1() {
+    let output = sidecar(&["start", "--nonsense"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("ERROR: unexpected argument '--nonsense'"));
+    assert!(error_of(&[]).contains("Usage: sidecar") && !error_of(&[]).contains("ERROR"));
 }
 
 #[test]

@@ -64,7 +64,7 @@ enum Command {
     /// Nodes that sidecars have announced
     #[command(subcommand)]
     Nodes(targets::Nodes),
-    /// Stop a user, role, login, MFA device or sidecar at once, live sessions included
+    /// Stop a user, role, login, MFA device, sidecar or target at once, live sessions included
     Lock(lock::Lock),
     /// What policy decides, and why
     #[command(subcommand)]

@@ -155,6 +155,14 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_that_nobody_knows_is_refused_before_anything_is_connected() {
+        for command in ["get", "rm"] {
+            let error = Tctl::try_parse_from(["tctl", command, "foo/bar"]).unwrap_err().to_string();
+            assert!(error.contains("unknown kind \"foo\": one of role, user"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_lock_names_exactly_one_target() {
         assert!(Tctl::try_parse_from(["tctl", "lock", "--message=x"]).is_err());
         assert!(Tctl::try_parse_from(["tctl", "lock", "--user=a", "--role=b"]).is_err());

@@ -31,7 +31,8 @@ pub(super) async fn run(context: &Context, arguments: &ProxyDb) -> anyhow::Resul
 
 async fn with_tunnel(context: &Context, arguments: &ProxyDb) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let Meant { target, protocol, route, .. } = Meant::by(context, &connection, &arguments.database).await?;
+    let Meant { target, protocol, route, .. } =
+        Meant::by(context, &connection, &arguments.database.name, &arguments.database.login).await?;
     let cluster = connection.login.profile.cluster.to_string();
     let (user, name) = (route.login.clone(), route.db_name.clone());
     let port = LocalPort::bind(arguments.port).await?;

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{target::Meant, tunnel::Sessions};
+use super::{saved::Saved, target::Meant, tunnel::Sessions};
 use crate::{
     client::{self, Local},
     tsh::{arguments::Connect, context::Context},
@@ -11,7 +11,13 @@ use crate::{
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Connect) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let Meant { protocol, route, .. } = Meant::by(context, &connection, &arguments.database).await?;
+    let Meant { protocol, route, .. } = match &arguments.name {
+        Some(name) => Meant::by(context, &connection, name, &arguments.login).await?,
+        None => {
+            let only = Saved::chosen(&context.home, &connection.login.profile, None)?;
+            Meant::by(context, &connection, only.name.as_str(), &arguments.login).await?
+        }
+    };
     let (user, name) = (route.login.clone(), route.db_name.clone());
     let port = LocalPort::bind(0).await?;
     let tunnel = Tunnel::new(port, Sessions::open(context, connection, protocol, route).await?);

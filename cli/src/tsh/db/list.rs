@@ -18,7 +18,8 @@ use crate::{
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &ListDatabases) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let targets = target::list(&connection.channel).await?;
+    let mut targets = target::list(&connection.channel).await?;
+    targets.retain(|target| arguments.labelled.has(target));
     let saved = saved_names(context, &connection.login, &targets)?;
     let shown: Vec<Shown<'_>> = targets.iter().map(Shown::of).collect();
     output::print(arguments.listing.format, &shown, || table(&targets, &saved, arguments.verbose))?;

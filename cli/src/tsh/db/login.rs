@@ -63,7 +63,8 @@ pub(in crate::tsh) async fn ensure(
     arguments: &Database,
     command: &str,
 ) -> anyhow::Result<Saved> {
-    let Meant { target, route, saved, .. } = Meant::by(context, connection, arguments).await?;
+    let Meant { target, route, saved, .. } =
+        Meant::by(context, connection, &arguments.name, &arguments.login).await?;
     if session::is_mfa_required(&connection.channel, &route).await? {
         bail!(target::unsupported(command, &target.name, MFA_REASON));
     }

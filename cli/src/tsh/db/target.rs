@@ -64,11 +64,12 @@ impl Meant {
     pub(in crate::tsh) async fn by(
         context: &Context,
         connection: &Connection,
-        asked: &Database,
+        name: &str,
+        login: &DatabaseLogin,
     ) -> anyhow::Result<Self> {
-        let target = find(&connection.channel, &asked.name).await?;
+        let target = find(&connection.channel, name).await?;
         let (profile, now) = (&connection.login.profile, SystemTime::now());
-        Self::kept(&context.home, profile, target, &asked.login, now)?.warned(context)
+        Self::kept(&context.home, profile, target, login, now)?.warned(context)
     }
 
     /// The same, whatever `tsh db login` was told before.

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     output::{self, Format, Table, printable},
-    ssh::Labels,
     tsh::{
         context::Context,
         listed::{Logins, Metadata, labels},
@@ -17,10 +16,9 @@ use crate::{
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &ListNodes) -> anyhow::Result<()> {
-    let wanted: Labels = arguments.labels.as_deref().map_or(Ok(Labels::default()), str::parse)?;
     let connection = context.connect().await?;
     let mut nodes = node::list(&connection.channel).await?;
-    nodes.retain(|node| wanted.select(&node.labels));
+    nodes.retain(|node| arguments.labelled.has(node));
     let shown: Vec<Shown<'_>> = nodes.iter().map(Shown::of).collect();
     let format = match arguments.format {
         NodesFormat::Names => return Ok(names(&nodes).map_or(Ok(()), |names| output::print_text(&names))?),

@@ -11,6 +11,7 @@
 //! People are asked through [`terminal::Terminal`]: the controlling terminal, so that a pipe into `tsh db connect`
 //! belongs to the client alone. Names and texts that come from elsewhere pass [`output::printable`] before they are shown.
 
+mod armour;
 pub mod client;
 pub mod connect;
 pub mod database;

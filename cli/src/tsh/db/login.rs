@@ -11,15 +11,12 @@ use super::{
     target::{self, MFA_REASON, Meant},
 };
 use crate::{
+    armour,
     connect::Connection,
     output::print_text,
     proxy_address::ProxyAddress,
     session,
-    tsh::{
-        arguments::Database,
-        context::Context,
-        login::{certificate_pem, pkcs8_pem},
-    },
+    tsh::{arguments::Database, context::Context},
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Database) -> anyhow::Result<()> {
@@ -51,7 +48,8 @@ pub(in crate::tsh) async fn log_in(
         host: address.host().to_owned(),
         port: address.port(),
     };
-    let (certificate, key) = (certificate_pem(&credential.certificate), pkcs8_pem(&credential.key));
+    let (certificate, key) =
+        (armour::certificate(&credential.certificate), armour::private_key(&credential.key));
     saved.keep(&context.home, &connection.login.profile, &certificate, &key).await?;
     Ok(saved)
 }

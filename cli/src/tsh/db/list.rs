@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::{saved::Saved, target};
 use crate::{
-    output::{self, Table},
+    output::{self, Table, labels},
     profile::Login,
     tsh::{
         arguments::ListDatabases,
         context::Context,
-        listed::{Logins, Metadata, labels},
+        listed::{Logins, Metadata},
     },
 };
 
@@ -87,7 +87,7 @@ fn table(targets: &[Target], saved: &[String], verbose: bool) -> String {
         if verbose {
             row.extend([target.protocol.clone(), "self-hosted".to_owned(), target.uri.clone()]);
         }
-        row.extend([allowed_users(target), labels(target), connect]);
+        row.extend([allowed_users(target), labels(&target.labels), connect]);
         table.row(row);
     }
     table.render()

@@ -16,11 +16,9 @@ use crate::{
     tsh::{
         arguments::{Database, DatabaseLogin},
         context::Context,
+        listed::ANY,
     },
 };
-
-/// The value that stands for every value in what roles allow.
-const ANY: &str = "*";
 
 /// The databases that the user's roles cover, by name.
 pub(in crate::tsh) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {

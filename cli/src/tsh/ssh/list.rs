@@ -8,10 +8,10 @@ use super::{
     node,
 };
 use crate::{
-    output::{self, Format, Table, printable},
+    output::{self, Format, Table, labels, printable},
     tsh::{
         context::Context,
-        listed::{Logins, Metadata, labels},
+        listed::{Logins, Metadata},
     },
 };
 
@@ -79,7 +79,7 @@ fn table(nodes: &[Target], verbose: bool) -> String {
         if verbose {
             row.push(logins(node));
         }
-        row.push(labels(node));
+        row.push(labels(&node.labels));
         table.row(row);
     }
     table.render()

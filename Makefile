@@ -7,7 +7,7 @@ SELECTION := --workspace --features cli/danger-software-key,cli/usb
 DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test suites lint arrows fuzz bench loadtest
+.PHONY: help demo build release test suites lint arrows fuzz bench loadtest
 
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,14 @@ demo: ## Play Jerry and Olga's story on a real PostgreSQL, a real MariaDB and a 
 build: ## Build everything, tests included
 	@scripts/install.sh cc
 	cargo build $(SELECTION) --all-targets
+
+# What people use is what is measured: one selection for both. It is built without loadtest, whose crates would give ours other
+# features.
+SHIPPED := --release -p authd -p sidecar -p cli --features cli/usb
+
+release: ## Build authd, sidecar, tsh and tctl for use, into target/release; takes a quarter of an hour
+	@scripts/install.sh cc
+	cargo build $(SHIPPED) --bins
 
 test: build ## Run every test: units, documentation, and whole stories with the built programs
 	@scripts/install.sh cc postgresql mariadb openssh ssh-clients browser clients nextest
@@ -40,9 +48,6 @@ lint: arrows ## Formatting, clippy, documentation, dependency rules
 arrows: ## Check that no crate depends on what it must not know
 	@scripts/check-arrows.sh
 
-# What is measured is what is shipped: release builds, one selection for all of them.
-MEASURED := --release -p authd -p sidecar -p cli -p loadtest
-
 bench: ## Benches of the hot path, compared with the recorded ratios; RECORD=1 records them anew
 	@scripts/install.sh cc
 	cargo bench -p auth --features auth/testing --bench authorize
@@ -50,9 +55,9 @@ bench: ## Benches of the hot path, compared with the recorded ratios; RECORD=1 r
 	cargo run --quiet --release -p loadtest -- benches --baseline docs/benches.json $(if $(RECORD),--record)
 
 # For example: make loadtest ARGS='--one-core --scenarios simple --protocols postgres --html report.html'
-loadtest: ## What the sidecar costs against no sidecar and against peers (haproxy, nginx where installed); ARGS for loadtest run
+loadtest: release ## What the sidecar costs against no sidecar and against peers (haproxy, nginx where installed); ARGS for loadtest run
 	@scripts/install.sh cc postgresql mariadb openssh
-	cargo build $(MEASURED) --bins
+	cargo build --release -p loadtest --bins
 	target/release/loadtest run $(ARGS)
 
 # Seconds for each target.

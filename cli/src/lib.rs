@@ -11,6 +11,7 @@
 //! People are asked through [`terminal::Terminal`]: the controlling terminal, so that a pipe into `tsh db connect`
 //! belongs to the client alone. Names and texts that come from elsewhere pass [`output::printable`] before they are shown.
 
+mod armour;
 pub mod client;
 pub mod connect;
 pub mod database;
@@ -32,6 +33,9 @@ pub mod times;
 pub mod trust;
 pub mod tsh;
 pub mod tunnel;
+
+/// As `version` and `--version` of all our programs say it.
+pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod testing;

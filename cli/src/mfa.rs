@@ -16,5 +16,6 @@ pub use browser::PageError;
 pub use ceremony::{MfaError, Prompter};
 pub use intent::{Asked, Challenge, IntentError, Reason};
 pub use relying_party::{RelyingParty, RelyingPartyError};
+pub(crate) use security_key::missing;
 pub use security_key::{KeyError, Person, SecurityKey, plugged_in};
 pub use way::{Mode, Whose};

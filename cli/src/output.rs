@@ -1,6 +1,9 @@
 //! What a command prints: a table for people, JSON or YAML for programs.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use auth::text::may_stand;
 use serde::Serialize;
@@ -91,6 +94,12 @@ pub fn printable(text: &str) -> String {
 #[must_use]
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// `arch=arm,env=prod`, by name.
+#[must_use]
+pub fn labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
 fn drives_terminals(c: char) -> bool {

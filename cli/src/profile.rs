@@ -18,7 +18,7 @@ use crate::{
 
 mod certificate;
 
-pub use certificate::{CertificateFacts, RouteFacts};
+pub use certificate::CertificateFacts;
 
 /// One proxy's profile: which user is logged in there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,20 +35,10 @@ pub enum RecordingError {
     },
 }
 
-/// The first line.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Header {
+/// The first line: of it, what tells a recording from another file.
+#[derive(Deserialize)]
+struct Header {
     version: u32,
-    /// Columns of the terminal.
-    pub width: u32,
-    /// Lines of the terminal.
-    pub height: u32,
-    /// What it is called.
-    #[serde(default)]
-    pub title: Option<String>,
-    /// When it began: seconds since 1970.
-    #[serde(default)]
-    pub timestamp: Option<u64>,
 }
 
 /// What happened.
@@ -73,7 +63,6 @@ struct Place {
 /// A recording that can be read from anywhere. Only the places of its events are held in memory.
 pub struct Recording<R> {
     file: BufReader<R>,
-    header: Header,
     places: Vec<Place>,
 }
 
@@ -110,13 +99,7 @@ impl<R: Read + Seek> Recording<R> {
             }
             offset += length;
         }
-        Ok(Self { file, header, places })
-    }
-
-    /// The first line.
-    #[must_use]
-    pub fn header(&self) -> &Header {
-        &self.header
+        Ok(Self { file, places })
     }
 
     /// How many events there are.

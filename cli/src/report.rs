@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use clap::error::ErrorKind;
+
 use crate::output::{OutputError, printable, printable_lines};
 
 /// The exit status of a command that ran elsewhere: it becomes ours, and nothing more is said.
@@ -40,13 +42,16 @@ fn reader_is_gone(error: &anyhow::Error) -> bool {
 }
 
 /// Parses the command line. Help and version go to standard output with status 0; a mistake is an `ERROR: …` with
-/// status 1, followed by the usage.
+/// status 1, followed by the usage. Half a command is answered with its help, on standard error and with status 1.
 ///
 /// # Errors
 /// The exit code to end with.
 pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
     P::try_parse().map_err(|error| {
-        if error.use_stderr() {
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            let _ = error.print();
+            ExitCode::FAILURE
+        } else if error.use_stderr() {
             let text = error.to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
             let _ = writeln!(io::stderr().lock(), "ERROR: {}", text.trim_end());

@@ -10,6 +10,7 @@ mod escape;
 pub mod forward;
 mod handler;
 pub mod host;
+pub(crate) mod key;
 mod modes;
 pub mod options;
 pub mod output;

@@ -10,6 +10,7 @@ mod auth;
 mod change;
 mod connection;
 mod lock;
+mod moment;
 mod resources;
 mod status;
 mod targets;
@@ -23,12 +24,14 @@ use clap::{Parser, Subcommand};
 
 pub use connection::{Admin, Place};
 
+use crate::{VERSION, output::print_text};
+
 /// Administers a Touchstone cluster.
 ///
 /// On the auth host it speaks to authd through the socket in its data directory. Elsewhere it uses the login of `tsh
 /// login`, whose roles must carry matching `rules`.
 #[derive(Debug, Parser)]
-#[command(name = "tctl", version, propagate_version = true)]
+#[command(name = "tctl", display_name = "Touchstone", version = VERSION)]
 pub struct Tctl {
     #[command(flatten)]
     place: Place,
@@ -61,7 +64,7 @@ enum Command {
     /// Nodes that sidecars have announced
     #[command(subcommand)]
     Nodes(targets::Nodes),
-    /// Stop a user, role, login, MFA device or sidecar at once, live sessions included
+    /// Stop a user, role, login, MFA device, sidecar or target at once, live sessions included
     Lock(lock::Lock),
     /// What policy decides, and why
     #[command(subcommand)]
@@ -69,6 +72,8 @@ enum Command {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Show the version
+    Version,
 }
 
 /// Runs one command to its end.
@@ -102,6 +107,7 @@ async fn command(Tctl { place, command }: Tctl) -> anyhow::Result<()> {
         Command::Access(command) => command.run(&mut place.connect().await?).await,
         Command::Audit(audit::Audit::Ls(command)) => command.run(&mut place.connect().await?).await,
         Command::Audit(audit::Audit::Verify(command)) => command.run(&place).await,
+        Command::Version => Ok(print_text(&format!("Touchstone {VERSION}"))?),
     }
 }
 
@@ -132,6 +138,7 @@ mod tests {
             "tctl lock --user=jerry --message=Suspicious --ttl=10h",
             "tctl access explain --user jerry --target prod-pg --db-user jerry --db-name app",
             "tctl --auth-server auth.example.com:3080 audit ls --event db.session.start --limit 10",
+            "tctl audit ls --since=24h --limit=10000 --format=json",
             "tctl --mfa-mode=browser create -f roles.yaml",
             "tctl audit verify",
             "tctl audit verify --since=24h --format=json",
@@ -139,6 +146,19 @@ mod tests {
             "tctl audit verify -",
         ] {
             Tctl::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn more_events_than_the_service_lists_cannot_be_asked_for() {
+        assert!(Tctl::try_parse_from(["tctl", "audit", "ls", "--limit=10001"]).is_err());
+    }
+
+    #[test]
+    fn a_kind_that_nobody_knows_is_refused_before_anything_is_connected() {
+        for command in ["get", "rm"] {
+            let error = Tctl::try_parse_from(["tctl", command, "foo/bar"]).unwrap_err().to_string();
+            assert!(error.contains("unknown kind \"foo\": one of role, user"), "{error}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use auth::clock::from_unix_millis;
+pub use auth::clock::rfc3339;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 const RFC1123: &[BorrowedFormatItem<'_>] =
@@ -9,13 +11,10 @@ const RFC1123: &[BorrowedFormatItem<'_>] =
 const STATUS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC");
 
-/// The time behind Unix milliseconds, as the API carries it; the nearest that can be said for what lies outside.
+/// The time behind Unix milliseconds, as the API carries it; the beginning of 1970 for what no clock shows.
 #[must_use]
 pub fn from_millis(millis: i64) -> SystemTime {
-    let magnitude = Duration::from_millis(millis.unsigned_abs());
-    let shifted =
-        if millis < 0 { UNIX_EPOCH.checked_sub(magnitude) } else { UNIX_EPOCH.checked_add(magnitude) };
-    shifted.unwrap_or(UNIX_EPOCH)
+    from_unix_millis(millis).unwrap_or(UNIX_EPOCH)
 }
 
 /// `Thu, 19 Jan 2023 08:01:17 UTC`
@@ -28,12 +27,6 @@ pub fn rfc1123(at: SystemTime) -> String {
 #[must_use]
 pub fn status(at: SystemTime) -> String {
     formatted(at, STATUS)
-}
-
-/// `2023-06-23T20:30:43Z`
-#[must_use]
-pub fn rfc3339(at: SystemTime) -> String {
-    formatted(at, format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z"))
 }
 
 fn formatted(at: SystemTime, format: &[BorrowedFormatItem<'_>]) -> String {

@@ -13,6 +13,7 @@ use auth::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::{
+    armour,
     files::file_name,
     home::{self, Home, HomeError},
     proxy_address::ProxyAddress,
@@ -60,20 +61,14 @@ pub fn save(
     authorities: &[CertificateDer<'_>],
 ) -> Result<(), HomeError> {
     let path = authorities_file(home, proxy, cluster);
-    let blocks: Vec<pem::Pem> =
-        authorities.iter().map(|authority| pem::Pem::new("CERTIFICATE", authority.as_ref())).collect();
-    home::write(&path, pem::encode_many_config(&blocks, line_ending()).as_bytes())
+    let text: String = authorities.iter().map(|authority| armour::certificate(authority)).collect();
+    home::write(&path, text.as_bytes())
 }
 
 /// Where the authorities of a cluster are saved.
 #[must_use]
 pub fn authorities_file(home: &Home, proxy: &ProxyAddress, cluster: &ClusterName) -> std::path::PathBuf {
     home.authorities(proxy).join(format!("{}.pem", file_name(cluster.as_str())))
-}
-
-/// PEM with the line ending of this platform's tools.
-pub(crate) fn line_ending() -> pem::EncodeConfig {
-    pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF)
 }
 
 /// The authorities to verify a proxy by: the saved ones; else the one that has a given pin; else the one that a person

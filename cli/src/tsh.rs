@@ -19,7 +19,7 @@ use arguments::{Command, DbCommand, MfaCommand, ProxyCommand};
 use context::Context;
 use play::arguments::Recordings;
 
-use crate::{logging, output::print_text};
+use crate::{VERSION, logging, output::print_text};
 
 /// Runs one command.
 ///
@@ -28,7 +28,7 @@ use crate::{logging, output::print_text};
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     logging::start(arguments.debug);
     if let Command::Version = arguments.command {
-        return Ok(print_text(&format!("Touchstone v{}", env!("CARGO_PKG_VERSION")))?);
+        return Ok(print_text(&format!("Touchstone {VERSION}"))?);
     }
     let context = Context::new(&arguments)?;
     match arguments.command {

@@ -22,10 +22,12 @@ fn refused(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_version_is_one_line() {
-    let output = tsh(&["version"]);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(output.stdout, format!("Touchstone v{}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+fn the_version_is_one_line_however_it_is_asked_for() {
+    let tctl = |arguments| Command::new(env!("CARGO_BIN_EXE_tctl")).args(arguments).output().unwrap();
+    for output in [tsh(&["version"]), tsh(&["--version"]), tctl(["version"]), tctl(["--version"])] {
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(output.stdout, format!("Touchstone v{}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+    }
 }
 
 #[test]
@@ -35,6 +37,16 @@ fn help_goes_to_standard_output() {
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stderr.is_empty());
         assert!(String::from_utf8(output.stdout).unwrap().contains("Usage: tsh"));
+    }
+}
+
+#[test]
+fn half_a_command_is_answered_with_its_help() {
+    for (arguments, usage) in
+        [(&[][..], "Usage: tsh "), (&["db"], "Usage: tsh db "), (&["proxy"], "Usage: tsh proxy ")]
+    {
+        let help = refused(arguments);
+        assert!(help.contains(usage) && !help.contains("ERROR"), "{help}");
     }
 }
 

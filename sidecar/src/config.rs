@@ -99,7 +99,7 @@ pub struct TargetConfig {
     pub labels: BTreeMap<String, String>,
     /// Where clients are awaited; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where clients are told to go; `None`: the listen address.
+    /// Where clients are told to go; `None`: the listen address, or where that is every address, the machine's own name.
     pub public_addr: Option<String>,
     /// Whether the audit trail holds the values of bound parameters.
     pub parameters: Parameters,
@@ -301,7 +301,8 @@ impl UpstreamConfig {
         }
         if ssh.host_keys.is_empty() && ssh.host_key_file.is_none() && ssh.host_authorities.is_empty() {
             return Err(
-                "upstream.host_key, upstream.host_key_file or upstream.host_ca must say how sshd is known",
+                "upstream.host_key, upstream.host_key_file or upstream.host_ca must say how sshd is known \
+                 (as flags: --upstream-host-key, --upstream-host-key-file, --upstream-host-ca)",
             );
         }
         if ssh.host_authorities.is_empty() && !ssh.host_names.is_empty() {

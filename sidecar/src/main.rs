@@ -7,7 +7,7 @@ use auth::{
     api::CaPin,
     identity::{Protocol, TargetName},
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use sidecar::{
     Sidecar,
     config::{
@@ -23,9 +23,12 @@ use tracing_subscriber::{
 };
 use zeroize::Zeroizing;
 
+/// As `version` and `--version` of all our programs say it.
+const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
 /// Lets nobody in who does not hold a short-lived certificate for this very session.
 #[derive(Parser)]
-#[command(name = "sidecar", disable_version_flag = true)]
+#[command(name = "sidecar", display_name = "Touchstone", version = VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -77,7 +80,7 @@ struct Start {
     /// Where clients are awaited.
     #[arg(long, required_unless_present = "config")]
     listen: Option<SocketAddr>,
-    /// Where clients are told to go, HOST:PORT; default: the listen address.
+    /// Where clients are told to go, HOST:PORT. Without it: the listen address; if that is 0.0.0.0, this machine's name.
     #[arg(long)]
     public_addr: Option<String>,
     /// Identity and audit spool.
@@ -144,13 +147,31 @@ enum LogFormat {
 fn main() -> ExitCode {
     // First of all: whatever uses rustls without naming a provider must find this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match run(Cli::parse()) {
+    let cli = match parsed() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ERROR: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Parses the command line as `tsh` and `tctl` do: help and version go to standard output; a mistake is an `ERROR: …` and status
+/// 1, and half a command is answered with its help.
+fn parsed() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        let is_mistake =
+            error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        match (is_mistake, error.to_string()) {
+            (true, text) => eprintln!("ERROR: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()),
+            (false, _) => drop(error.print()),
+        }
+        if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    })
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
@@ -175,7 +196,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Version => {
-            println!("Touchstone sidecar {}", env!("CARGO_PKG_VERSION"));
+            println!("Touchstone {VERSION}");
             Ok(())
         }
     }
@@ -293,4 +314,28 @@ fn log_to_stderr(format: LogFormat) {
         Err(_) => EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info")).boxed(),
     };
     tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `tctl tokens add` prints, as the tests of `tctl` hold it to.
+    const INVITATION: &str = include_str!("../../cli/src/tctl/tokens/invitation.txt");
+
+    #[test]
+    fn the_commands_that_come_with_a_join_token_are_taken() {
+        let commands: Vec<_> =
+            INVITATION.split("\n\n").filter_map(|block| block.strip_prefix("> ")).collect();
+        let configs = commands.iter().map(|command| {
+            let words = command.split_whitespace().filter(|word| *word != "\\");
+            match Cli::try_parse_from(words).map(|cli| cli.command) {
+                Ok(Command::Start(start)) => start.into_config().unwrap(),
+                Ok(_) => panic!("another command: {command}"),
+                Err(error) => panic!("{error}"),
+            }
+        });
+        let protocols: Vec<_> = configs.map(|config| config.targets[0].protocol).collect();
+        assert_eq!(protocols, [Protocol::Postgres, Protocol::Ssh]);
+    }
 }

@@ -8,13 +8,16 @@ use authd::{
     config::{Config, LogFormat, Overrides, PublicAddr},
     server::Server,
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// As `version` and `--version` of all our programs say it.
+const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
 /// The auth service of Touchstone.
 #[derive(Parser)]
-#[command(name = "authd")]
+#[command(name = "authd", display_name = "Touchstone", version = VERSION)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -65,9 +68,13 @@ fn public_addr(text: &str) -> Result<PublicAddr, authd::config::ConfigError> {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let arguments = match parsed() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let outcome = match arguments.command {
         Command::Version => {
-            println!("Touchstone authd v{}", authd::VERSION);
+            println!("Touchstone {VERSION}");
             Ok(())
         }
         Command::Start(start) => run(start),
@@ -79,6 +86,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Parses the command line as `tsh` and `tctl` do: help and version go to standard output; a mistake is an `ERROR: …` and status
+/// 1, and half a command is answered with its help.
+fn parsed() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        let is_mistake =
+            error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        match (is_mistake, error.to_string()) {
+            (true, text) => eprintln!("ERROR: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()),
+            (false, _) => drop(error.print()),
+        }
+        if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    })
 }
 
 #[tokio::main]
@@ -121,4 +142,16 @@ fn init_log(format: LogFormat) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_version_is_said_as_by_the_other_programs() {
+        assert_eq!(Arguments::command().render_version(), format!("Touchstone v{}\n", authd::VERSION));
+    }
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::{
     Challenge, KeyError, Mode, PageError, Person, RelyingParty, RelyingPartyError, SecurityKey, Whose,
     browser::Page,
+    security_key::missing,
     way::{self, Offer, Touch, Way},
 };
 use crate::{
@@ -31,7 +32,7 @@ pub enum MfaError {
     #[error("you have no OTP device that is accepted here, try without --mfa-mode=otp")]
     NoOtp,
     /// A security key is wanted here, and none is plugged in.
-    #[error("no security key is plugged in; plug yours in, or approve in a browser: --mfa-mode=browser")]
+    #[error("{}", missing("approve in a browser: --mfa-mode=browser"))]
     NoSecurityKey,
     /// The options cannot be read.
     #[error("the auth service sent a challenge that cannot be read")]

@@ -158,3 +158,33 @@ pub fn plugged_in() -> Option<Arc<dyn SecurityKey>> {
     #[cfg(not(feature = "usb"))]
     None
 }
+
+/// Why no key is there to be touched, and what to do `instead`. Who has a key plugged in is not told to plug it in.
+pub(crate) fn missing(instead: &str) -> String {
+    why_missing(cfg!(feature = "usb"), instead)
+}
+
+fn why_missing(reads_usb: bool, instead: &str) -> String {
+    match reads_usb {
+        true => format!("no security key is plugged in; plug it in, or {instead}"),
+        false => format!("this tsh was built without USB, so it sees no security key; {instead}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_seen_is_not_told_to_plug_a_key_in() {
+        let browser = "approve in a browser: --mfa-mode=browser";
+        assert_eq!(
+            why_missing(true, browser),
+            "no security key is plugged in; plug it in, or approve in a browser: --mfa-mode=browser"
+        );
+        assert_eq!(
+            why_missing(false, browser),
+            "this tsh was built without USB, so it sees no security key; approve in a browser: --mfa-mode=browser"
+        );
+    }
+}

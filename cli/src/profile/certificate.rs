@@ -5,11 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
-/// Subject attributes of a database route.
-const DATABASE_NAME_OID: &str = "1.3.9999.2.4";
-const DATABASE_USER_OID: &str = "1.3.9999.2.3";
-const DATABASE_SERVICE_OID: &str = "1.3.9999.2.1";
-
 /// What a user certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
@@ -21,21 +16,8 @@ pub struct CertificateFacts {
     pub logins: Vec<String>,
     /// Traits as the certificate carries them: JSON.
     pub traits_json: Option<String>,
-    /// Where the certificate is for one database.
-    pub route: Option<RouteFacts>,
     /// End of its life.
     pub not_after: SystemTime,
-}
-
-/// The database that a certificate is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteFacts {
-    /// Name of the database as a target.
-    pub target: String,
-    /// Database user.
-    pub user: String,
-    /// Name inside the database system.
-    pub database: String,
 }
 
 impl CertificateFacts {
@@ -50,11 +32,6 @@ impl CertificateFacts {
             roles: attributes(subject, "2.5.4.10"),
             logins: attributes(subject, "2.5.4.7"),
             traits_json: first(subject, "2.5.4.17"),
-            route: first(subject, DATABASE_SERVICE_OID).map(|target| RouteFacts {
-                target,
-                user: first(subject, DATABASE_USER_OID).unwrap_or_default(),
-                database: first(subject, DATABASE_NAME_OID).unwrap_or_default(),
-            }),
             not_after: UNIX_EPOCH.checked_add(Duration::from_secs(not_after))?,
         })
     }

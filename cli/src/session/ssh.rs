@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use auth::proto::{IssueSessionCertificateRequest, Route, SessionRequester, Target};
-use aws_lc_rs::rand;
-use ssh_key::{Certificate, PrivateKey, private::Ed25519Keypair};
-use zeroize::Zeroizing;
+use ssh_key::{Certificate, PrivateKey};
 
 use super::{PublicKey, issued, prove};
-use crate::{connect::Connection, mfa::Prompter, ssh::HostAuthorities};
+use crate::{
+    connect::Connection,
+    mfa::Prompter,
+    ssh::{HostAuthorities, key},
+};
 
 /// An SSH certificate for one node and login, with its key. The key is wiped when this is dropped.
 pub struct SshCredential {
@@ -34,7 +36,7 @@ pub async fn open_ssh(
     prompter: &Prompter,
     route: &Route,
 ) -> anyhow::Result<SshCredential> {
-    let key = generate()?;
+    let key = key::generate()?;
     let public_key = key.public_key().to_bytes()?;
     let (challenge_id, mfa) = prove(connection, prompter, route, PublicKey::Ssh(&public_key)).await?;
     let request = IssueSessionCertificateRequest {
@@ -60,10 +62,4 @@ pub async fn open_ssh(
         login: route.login.clone(),
         authorities: HostAuthorities::parse(&issued.ssh_host_authorities)?,
     })
-}
-
-fn generate() -> anyhow::Result<PrivateKey> {
-    let mut seed = Zeroizing::new([0; 32]);
-    rand::fill(&mut *seed).map_err(|_| anyhow::anyhow!("cannot generate a key"))?;
-    Ok(Ed25519Keypair::from_seed(&seed).into())
 }

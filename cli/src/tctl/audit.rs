@@ -4,14 +4,25 @@ mod proof;
 mod trail;
 mod verify;
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result};
-use auth::proto::ListAuditRequest;
+use auth::{clock::unix_millis, proto::ListAuditRequest};
 use serde_json::Value;
 
-use super::Admin;
-use crate::output::{self, Table, printable};
+use super::{Admin, moment};
+use crate::{
+    output::{self, Table, printable},
+    report::eprint_line,
+};
+
+/// Events that the service lists at most in one answer.
+const MAX_EVENTS: u32 = 10_000;
+/// The size from which an answer may have been cut: it ends below 3 MiB.
+const FULL_BYTES: usize = 2 << 20;
 
 /// The audit trail.
 #[derive(Debug, clap::Subcommand)]
@@ -31,8 +42,11 @@ pub(super) struct Ls {
     /// Only events of this name, such as db.session.start
     #[arg(long)]
     event: Option<String>,
-    /// The newest so many
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Only events since then: 24h, 2026-01-31 or 2026-01-31T12:00:00Z
+    #[arg(long, value_parser = moment::since)]
+    since: Option<SystemTime>,
+    /// The newest so many, at most 10000
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EVENTS)))]
     limit: u32,
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
@@ -51,8 +65,8 @@ enum AuditFormat {
 
 impl Ls {
     pub(super) async fn run(self, admin: &mut Admin) -> Result<()> {
-        let request = ListAuditRequest { since: 0, limit: self.limit, event: self.event.unwrap_or_default() };
-        let events = admin.client.list_audit(request).await?.into_inner().events;
+        let event = self.event.unwrap_or_default();
+        let events = list(admin, &event, self.since, self.limit).await?;
         match self.format {
             AuditFormat::Text => output::print_text(&text(&events)?)?,
             // A statement may hold anything; what drives a terminal must not reach one. Elsewhere, line by line as stored.
@@ -63,6 +77,31 @@ impl Ls {
         }
         Ok(())
     }
+}
+
+/// The newest events of a name, or of any where it is empty, oldest first. Who may miss some is told.
+async fn list(admin: &mut Admin, event: &str, since: Option<SystemTime>, limit: u32) -> Result<Vec<String>> {
+    let request = ListAuditRequest { since: since.map_or(0, unix_millis), limit, event: event.to_owned() };
+    let events = admin.client.list_audit(request).await?.into_inner().events;
+    if let Some(notice) = notice(&events, event, limit) {
+        // On standard error: a pipe reads the answers alone.
+        eprint_line(&notice);
+    }
+    Ok(events)
+}
+
+/// What is said where older events may have been left out that were asked for: of an answer that is full, whether by the number
+/// that the service gives at most or by its size.
+fn notice(events: &[String], event: &str, limit: u32) -> Option<String> {
+    let (most, asked) = (events.len() >= MAX_EVENTS as usize, events.len() >= limit as usize);
+    let full = events.iter().map(String::len).sum::<usize>() >= FULL_BYTES;
+    let named = if event.is_empty() { "events".to_owned() } else { format!("events {}", printable(event)) };
+    (most || full && !asked).then(|| {
+        format!(
+            "NOTICE: authd lists the newest {} {named} only; all are in the trail's files, DATA_DIR/log/*.log at authd",
+            events.len()
+        )
+    })
 }
 
 fn text(events: &[String]) -> Result<String> {
@@ -120,6 +159,18 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_miss_events_is_told() {
+        let events = |number: usize, length: usize| vec!["x".repeat(length); number];
+        let said = |events: &[String], limit| notice(events, "", limit).is_some();
+        assert!(said(&events(2_900, 1_000), MAX_EVENTS), "cut by its size");
+        assert!(said(&events(10_000, 10), MAX_EVENTS), "cut by its number");
+        assert!(!said(&events(9_999, 10), MAX_EVENTS), "all there is");
+        assert!(!said(&events(100, 30_000), 100), "as many as asked for");
+        let notice = notice(&events(10_000, 10), "db.session.start", MAX_EVENTS).unwrap();
+        assert!(notice.starts_with("NOTICE: authd lists the newest 10000 events db.session.start only"));
+    }
 
     #[test]
     fn a_refused_session_shows_who_where_and_why() {

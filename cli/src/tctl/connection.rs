@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use auth::proto::admin_client::AdminClient;
 use tonic::transport::Channel;
 
@@ -10,7 +10,7 @@ use crate::{
     connect::{self, Connection},
     home::Home,
     mfa::Mode,
-    profile::Selection,
+    profile::{LoginError, Selection},
     proxy_address::ProxyAddress,
 };
 
@@ -85,25 +85,17 @@ impl Place {
     async fn login(&self, address: Option<ProxyAddress>) -> Result<Connection> {
         let home = Home::from_environment()?;
         let selection = Selection { proxy: address, user: None };
-        let connection = connect::connect(&home, &selection).await;
-        if self.auth_server.is_none() && connection.is_err() {
-            return connection.with_context(|| {
-                format!("no authd at {DEFAULT_DATA_DIR} (see --data-dir), and no login of tsh")
-            });
-        }
-        connection
+        connect::connect(&home, &selection).await.map_err(|error| self.introduced(error))
     }
-}
 
-/// `KIND/NAME` or `KIND`, as people type it.
-///
-/// # Errors
-/// When the kind is not known.
-pub(super) fn kind_and_name(text: &str) -> Result<(auth::resource::Kind, &str)> {
-    let (word, name) = text.split_once('/').unwrap_or((text, ""));
-    match auth::resource::Kind::parse(word) {
-        Some(kind) => Ok((kind, name)),
-        None => bail!("unknown kind {word:?}: one of role, user, cap, token, lock, db, node"),
+    /// Where nothing was named and nobody has logged in here, it may be the data directory that is missing.
+    fn introduced(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast_ref() {
+            Some(LoginError::NoProfile) if self.auth_server.is_none() => {
+                error.context(format!("no authd at {DEFAULT_DATA_DIR} (see --data-dir), and no login of tsh"))
+            }
+            _ => error,
+        }
     }
 }
 
@@ -138,10 +130,25 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_named_as_people_name_them() {
-        use auth::resource::Kind;
-        assert_eq!(kind_and_name("cap").unwrap(), (Kind::AuthPreference, ""));
-        assert_eq!(kind_and_name("roles/access-dev").unwrap(), (Kind::Role, "access-dev"));
-        assert!(kind_and_name("rolls").unwrap_err().to_string().contains("unknown kind \"rolls\""));
+    fn who_has_never_logged_in_is_told_of_the_data_directory_too_and_nobody_else() {
+        let said = |error: LoginError, auth_server| {
+            format!("{:#}", place(None, auth_server).introduced(error.into()))
+        };
+        let login = "not logged in, run: tsh login --proxy=HOST:PORT --user=USER";
+        assert_eq!(
+            said(LoginError::NoProfile, None),
+            format!("no authd at /var/lib/touchstone (see --data-dir), and no login of tsh: {login}")
+        );
+        assert_eq!(said(LoginError::NoProfile, Some("auth.example.com:3080")), login);
+        let profile = crate::profile::Profile {
+            proxy: "auth.example.com:3080".parse().unwrap(),
+            user: auth::identity::UserName::new("olga").unwrap(),
+            cluster: auth::identity::ClusterName::new("main").unwrap(),
+        };
+        let expired = LoginError::Expired { profile, not_after: std::time::SystemTime::UNIX_EPOCH };
+        assert_eq!(
+            said(expired, None),
+            "your login has expired, run: tsh login --proxy=auth.example.com:3080 --user=olga"
+        );
     }
 }

@@ -12,7 +12,7 @@ use auth::{
     resource::{self, Kind, Parsed, Resource},
 };
 
-use super::{Admin, connection::kind_and_name};
+use super::Admin;
 use crate::output::{self, Table, printable};
 
 /// Largest file of resources: the API takes 1 MiB for one of them.
@@ -43,7 +43,7 @@ pub(super) enum GetFormat {
 pub(super) struct Get {
     /// KIND or KIND/NAME; several separated by commas
     #[arg(value_name = "KIND[/NAME]", required = true, value_delimiter = ',')]
-    which: Vec<String>,
+    which: Vec<Which>,
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     format: GetFormat,
@@ -54,7 +54,29 @@ pub(super) struct Get {
 pub(super) struct Rm {
     /// What to delete
     #[arg(value_name = "KIND/NAME")]
-    which: String,
+    which: Which,
+}
+
+/// `KIND/NAME` or `KIND`, as people type it. The name is empty where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Which {
+    kind: Kind,
+    name: String,
+}
+
+/// Why a text names no resource.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind {0:?}: one of role, user, cap, token, lock, db, node")]
+struct KindError(String);
+
+impl std::str::FromStr for Which {
+    type Err = KindError;
+
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        let (word, name) = text.split_once('/').unwrap_or((text, ""));
+        let kind = Kind::parse(word).ok_or_else(|| KindError(word.to_owned()))?;
+        Ok(Self { kind, name: name.to_owned() })
+    }
 }
 
 impl Create {
@@ -119,9 +141,8 @@ fn put_text(kind: Kind, name: &str, created: bool) -> String {
 impl Get {
     pub(super) async fn run(&self, admin: &mut Admin) -> Result<()> {
         let mut found = Vec::new();
-        for which in &self.which {
-            let (kind, name) = kind_and_name(which)?;
-            found.extend(fetch(admin, kind, name).await?);
+        for Which { kind, name } in &self.which {
+            found.extend(fetch(admin, *kind, name).await?);
         }
         match self.format {
             GetFormat::Yaml => {
@@ -146,13 +167,13 @@ impl Get {
 
 impl Rm {
     pub(super) async fn run(&self, admin: &mut Admin) -> Result<()> {
-        let (kind, name) = kind_and_name(&self.which)?;
-        if name.is_empty() && kind != Kind::AuthPreference {
+        let Which { kind, name } = &self.which;
+        if name.is_empty() && *kind != Kind::AuthPreference {
             bail!("name the {kind} to delete: tctl rm {kind}/NAME");
         }
-        let request = DeleteResourceRequest { kind: kind.as_str().to_owned(), name: name.to_owned() };
+        let request = DeleteResourceRequest { kind: kind.as_str().to_owned(), name: name.clone() };
         admin.change(request).await?;
-        output::print_text(&removed_text(kind, &printable(name)))?;
+        output::print_text(&removed_text(*kind, &printable(name)))?;
         Ok(())
     }
 }
@@ -195,6 +216,14 @@ mod tests {
         );
         assert_eq!(put_text(Kind::Lock, "x", true), "lock \"x\" has been created");
         assert_eq!(removed_text(Kind::User, "x"), "user \"x\" has been deleted");
+    }
+
+    #[test]
+    fn kinds_are_named_as_people_name_them() {
+        let which = |kind, name: &str| Which { kind, name: name.to_owned() };
+        assert_eq!("cap".parse(), Ok(which(Kind::AuthPreference, "")));
+        assert_eq!("roles/access-dev".parse(), Ok(which(Kind::Role, "access-dev")));
+        assert_eq!("foo".parse::<Which>(), Err(KindError("foo".to_owned())));
     }
 
     fn read(text: &str) -> Result<Vec<Parsed>> {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Admin;
 use crate::{
-    output::{self, Format, Table},
+    output::{self, Format, Table, labels},
     times,
 };
 
@@ -80,7 +80,7 @@ fn databases(targets: &[Target]) -> String {
     let mut table = Table::new(["Name", "Protocol", "Address", "URI", "Labels", "Sidecar"]);
     for target in targets {
         let Target { name, protocol, public_addr, uri, sidecar_id, .. } = target;
-        table.row([name, protocol, public_addr, uri, &labels(target), sidecar_id]);
+        table.row([name, protocol, public_addr, uri, &labels(&target.labels), sidecar_id]);
     }
     table.render()
 }
@@ -89,15 +89,9 @@ fn nodes(targets: &[Target]) -> String {
     let mut table = Table::new(["Node Name", "Host", "Address", "Labels", "Sidecar"]);
     for target in targets {
         let Target { name, hostname, public_addr, sidecar_id, .. } = target;
-        table.row([name, hostname, public_addr, &labels(target), sidecar_id]);
+        table.row([name, hostname, public_addr, &labels(&target.labels), sidecar_id]);
     }
     table.render()
-}
-
-fn labels(target: &Target) -> String {
-    let mut labels: Vec<_> = target.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    labels.sort();
-    labels.join(",")
 }
 
 #[cfg(test)]

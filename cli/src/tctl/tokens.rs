@@ -100,37 +100,54 @@ impl Add {
     }
 }
 
+/// Where clients of the sidecar will connect to; the one who reads it knows the host's name.
+const HOST: &str = "HOST";
+
 /// What a host needs besides: its own sshd asks who comes.
-const TRUST: &str = "\n  - The host's sshd must trust the sidecar. On the host, as root:\n      \
-                     tctl auth export --type=openssh > /etc/ssh/touchstone_ca.pub\n      \
+const TRUST: &str = "\n  - The host's sshd must trust the sidecar. Where tctl may, at authd or with a login of tsh:\n      \
+                     tctl auth export --type=openssh > touchstone_ca.pub\n    \
+                     and, with that file copied to /etc/ssh of the host, as root there:\n      \
                      echo 'TrustedUserCAKeys /etc/ssh/touchstone_ca.pub' >> /etc/ssh/sshd_config";
 
 fn text(token: &AddTokenResponse, types: &[TokenType], now: SystemTime) -> String {
     let expires = times::from_millis(token.expires);
     let left = expires.duration_since(now).unwrap_or_default();
     let minutes = (left.as_secs() + 30) / 60;
-    let (what, protocol, port, listen, note) = match types.contains(&TokenType::Db) {
-        true => ("database", "postgres", 5432, 3081, ""),
-        false => ("host", "ssh", 22, 3022, TRUST),
-    };
-    let mut flags = vec![format!("--token={}", printable(&token.token))];
-    flags.extend(token.ca_pins.iter().map(|pin| format!("--ca-pin={}", printable(pin))));
-    flags.push(format!("--auth-server={}", printable(&token.auth_server)));
-    flags.extend(["--name=NAME".to_owned(), format!("--protocol={protocol}")]);
-    flags.extend([
-        format!("--uri=localhost:{port}"),
-        "--labels=env=dev".to_owned(),
-        format!("--listen=0.0.0.0:{listen}"),
-    ]);
-    let command = flags.join(" \\\n    ");
+    let asked = [TokenType::Db, TokenType::Node].into_iter().filter(|kind| types.contains(kind));
+    let commands: String = asked.map(|kind| command(token, kind)).collect();
+    let note = if types.contains(&TokenType::Node) { TRUST } else { "" };
     format!(
-        "The invite token: {}\nThis token will expire in {minutes} minutes.\n\n\
-         Start a sidecar next to the {what} with it:\n\n> sidecar start \\\n    {command}\n\n\
+        "The invite token: {}\nThis token will expire in {minutes} minutes.\n\n{commands}\
          Please note:\n\n  - {} must be reachable from where the sidecar runs.\n  \
+         - {HOST} is the name by which clients reach the sidecar.\n  \
          - After it has joined, the sidecar renews its own certificate; the token is needed once.{note}",
         printable(&token.token),
         printable(&token.auth_server),
     )
+}
+
+/// What to type beside a target of this kind.
+fn command(token: &AddTokenResponse, kind: TokenType) -> String {
+    let (what, protocol, port, listen) = match kind {
+        TokenType::Db => ("database", "postgres", 5432, 3081),
+        TokenType::Node => ("host", "ssh", 22, 3022),
+    };
+    let mut flags = vec![format!("--token={}", printable(&token.token))];
+    flags.extend(token.ca_pins.iter().map(|pin| format!("--ca-pin={}", printable(pin))));
+    flags.extend([
+        format!("--auth-server={}", printable(&token.auth_server)),
+        "--name=NAME".to_owned(),
+        format!("--protocol={protocol}"),
+        format!("--uri=localhost:{port}"),
+        "--labels=env=dev".to_owned(),
+        format!("--listen=0.0.0.0:{listen}"),
+        format!("--public-addr={HOST}:{listen}"),
+    ]);
+    if kind == TokenType::Node {
+        flags.push("--upstream-host-key-file=/etc/ssh/ssh_host_ed25519_key.pub".to_owned());
+    }
+    let flags = flags.join(" \\\n    ");
+    format!("Start a sidecar next to the {what} with it:\n\n> sidecar start \\\n    {flags}\n\n")
 }
 
 async fn list(admin: &mut Admin, format: Format) -> Result<()> {
@@ -156,47 +173,33 @@ fn table(tokens: &[Resource]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_new_token_comes_with_the_command_that_uses_it() {
-        let token = AddTokenResponse {
+    /// What `tctl tokens add --type=db,node` prints. The sidecar's tests feed the commands in it to the sidecar's parser.
+    const INVITATION: &str = include_str!("tokens/invitation.txt");
+
+    fn token() -> AddTokenResponse {
+        AddTokenResponse {
             token: "abc".to_owned(),
             expires: 1_800_000,
-            ca_pins: vec!["sha256:de".to_owned()],
+            ca_pins: vec![format!("sha256:{}", "0de1".repeat(16))],
             auth_server: "auth.example.com:3080".to_owned(),
-        };
-        let expected = "\
-The invite token: abc
-This token will expire in 30 minutes.
-
-Start a sidecar next to the database with it:
-
-> sidecar start \\
-    --token=abc \\
-    --ca-pin=sha256:de \\
-    --auth-server=auth.example.com:3080 \\
-    --name=NAME \\
-    --protocol=postgres \\
-    --uri=localhost:5432 \\
-    --labels=env=dev \\
-    --listen=0.0.0.0:3081
-
-Please note:
-
-  - auth.example.com:3080 must be reachable from where the sidecar runs.
-  - After it has joined, the sidecar renews its own certificate; the token is needed once.";
-        assert_eq!(text(&token, &[TokenType::Db], SystemTime::UNIX_EPOCH), expected);
+        }
     }
 
     #[test]
-    fn a_token_for_a_host_says_what_its_sshd_must_trust() {
-        let text = text(&AddTokenResponse::default(), &[TokenType::Node], SystemTime::UNIX_EPOCH);
-        for part in [
-            "Start a sidecar next to the host with it:",
-            "--protocol=ssh \\\n    --uri=localhost:22 \\\n    --labels=env=dev \\\n    --listen=0.0.0.0:3022",
-            "tctl auth export --type=openssh > /etc/ssh/touchstone_ca.pub",
-            "TrustedUserCAKeys /etc/ssh/touchstone_ca.pub",
-        ] {
-            assert!(text.contains(part), "{part} not in {text}");
-        }
+    fn a_new_token_comes_with_the_command_that_uses_it_for_each_kind() {
+        let text = text(&token(), &[TokenType::Node, TokenType::Db], SystemTime::UNIX_EPOCH);
+        assert_eq!(text, INVITATION.trim_end());
+    }
+
+    #[test]
+    fn of_a_token_for_databases_nothing_is_said_about_hosts() {
+        let text = text(&token(), &[TokenType::Db], SystemTime::UNIX_EPOCH);
+        assert!(text.contains("--protocol=postgres") && !text.contains("ssh"), "{text}");
+    }
+
+    #[test]
+    fn of_a_token_for_hosts_nothing_is_said_about_databases() {
+        let text = text(&token(), &[TokenType::Node], SystemTime::UNIX_EPOCH);
+        assert!(text.contains("TrustedUserCAKeys") && !text.contains("database"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use auth::{api::CaPin, identity::UserName};
+use auth::{api::CaPin, identity::UserName, proto::Target};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
@@ -10,14 +10,14 @@ use super::{
     scp::arguments::Scp,
     ssh::arguments::{ListNodes, ProxySsh, Ssh, SshConfig},
 };
-use crate::{mfa::Mode, output::Format, proxy_address::ProxyAddress};
+use crate::{VERSION, mfa::Mode, output::Format, proxy_address::ProxyAddress, ssh::Labels};
 
 /// Log in to a Touchstone cluster, and open databases and shells with short-lived certificates.
 ///
 /// A database or node whose policy asks for it opens only after a touch of a security key, for this very session. Session keys
 /// stay in memory. Files live in $TSH_HOME, else in ~/.tsh.
 #[derive(Debug, Parser)]
-#[command(name = "tsh", disable_version_flag = true, max_term_width = 100)]
+#[command(name = "tsh", display_name = "Touchstone", version = VERSION, max_term_width = 100)]
 pub struct Arguments {
     /// Address of the auth service [default: the current profile's]
     #[arg(long, global = true, env = "TSH_PROXY", value_name = "HOST:PORT")]
@@ -199,6 +199,23 @@ pub(super) struct ListDatabases {
     pub(super) verbose: bool,
     #[command(flatten)]
     pub(super) listing: Listing,
+    #[command(flatten)]
+    pub(super) labelled: Labelled,
+}
+
+/// What a listing is narrowed down to.
+#[derive(Debug, Args)]
+pub(super) struct Labelled {
+    /// Only those with these labels: key=value,...
+    #[arg(value_name = "LABELS")]
+    pub(super) labels: Option<Labels>,
+}
+
+impl Labelled {
+    /// True where nothing was asked for, too.
+    pub(super) fn has(&self, target: &Target) -> bool {
+        self.labels.as_ref().is_none_or(|labels| labels.select(&target.labels))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -227,8 +244,10 @@ pub(super) struct SavedDatabase {
 
 #[derive(Debug, Args)]
 pub(super) struct Connect {
+    /// Name of the database; may be left out where `tsh db login` keeps only one
+    pub(super) name: Option<String>,
     #[command(flatten)]
-    pub(super) database: Database,
+    pub(super) login: DatabaseLogin,
     /// Passed on to psql, mariadb or mysql
     #[arg(last = true, value_name = "CLIENT ARGUMENTS")]
     pub(super) arguments: Vec<OsString>,
@@ -298,9 +317,26 @@ mod tests {
     fn what_follows_two_dashes_is_the_clients() {
         let line = ["tsh", "db", "connect", "prod-pg", "--db-user=alice", "--", "-c", "select 1"];
         let Command::Db(DbCommand::Connect(connect)) = Arguments::parse_from(line).command else { panic!() };
-        assert_eq!(connect.database.name, "prod-pg");
-        assert_eq!(connect.database.login.db_user.as_deref(), Some("alice"));
+        assert_eq!(connect.name.as_deref(), Some("prod-pg"));
+        assert_eq!(connect.login.db_user.as_deref(), Some("alice"));
         assert_eq!(connect.arguments, ["-c", "select 1"]);
+        let line = ["tsh", "db", "connect", "--", "-c", "select 1"];
+        let Command::Db(DbCommand::Connect(connect)) = Arguments::parse_from(line).command else { panic!() };
+        assert_eq!((connect.name, connect.arguments), (None, vec!["-c".into(), "select 1".into()]));
+    }
+
+    #[test]
+    fn databases_are_listed_by_their_labels_as_nodes_are() {
+        let target =
+            |env: &str| Target { labels: [("env".to_owned(), env.to_owned())].into(), ..Target::default() };
+        let listed = |more: &[&str]| {
+            let line = ["tsh", "db", "ls"].iter().chain(more);
+            let Command::Db(DbCommand::Ls(list)) = Arguments::parse_from(line).command else { panic!() };
+            ["prod", "dev"].map(|env| list.labelled.has(&target(env)))
+        };
+        assert_eq!(listed(&["env=prod"]), [true, false]);
+        assert_eq!(listed(&[]), [true, true]);
+        assert!(Arguments::try_parse_from(["tsh", "db", "ls", "prod"]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(super) mod login;
 pub(super) mod logout;
 mod my_cnf;
 mod mysql_options;
+mod option_file;
 mod pg_service;
 pub(super) mod saved;
 pub(super) mod target;

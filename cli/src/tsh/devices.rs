@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     connect::Connection,
-    mfa::{Asked, Challenge, Prompter, Reason, Whose},
+    mfa::{self, Asked, Challenge, Prompter, Reason, Whose},
     output::{self, Table, print_text, printable},
     times,
 };
@@ -95,11 +95,8 @@ pub(super) async fn add(context: &Context, asked: &arguments::NewDevice) -> anyh
     let profile = &connection.login.profile;
     let prompter = context.prompter(&profile.proxy, &connection.channel);
     if kind == DeviceKind::Webauthn && prompter.key.is_none() {
-        bail!(
-            "no security key is plugged in; plug it in, or add it (or a passkey) in a browser: \
-             https://{}/web/devices",
-            profile.proxy
-        );
+        let page = format!("add it (or a passkey) in a browser: https://{}/web/devices", profile.proxy);
+        bail!(mfa::missing(&page));
     }
     let name = choose_name(context, asked.name.as_deref()).await?;
     let passwordless = choose_passwordless(context, &connection.channel, kind, asked).await?;

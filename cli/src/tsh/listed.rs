@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use auth::proto::Target;
 use serde::Serialize;
 
+/// The value that stands for every value in what roles allow.
+pub(super) const ANY: &str = "*";
+
 /// `metadata` of a resource.
 #[derive(Serialize)]
 pub(super) struct Metadata<'a> {
@@ -34,10 +37,4 @@ impl<'a> Logins<'a> {
     pub(super) fn of(target: &'a Target) -> Self {
         Self { allowed: &target.allowed_logins, denied: &target.denied_logins }
     }
-}
-
-/// `arch=arm,env=prod`: by name, whatever order they came in.
-pub(super) fn labels(target: &Target) -> String {
-    let sorted: BTreeMap<_, _> = target.labels.iter().collect();
-    sorted.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }

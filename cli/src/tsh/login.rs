@@ -12,10 +12,8 @@ use auth::{
         PingRequest, public_client::PublicClient,
     },
 };
-use aws_lc_rs::rand;
-use pem::Pem;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use ssh_key::{LineEnding, PrivateKey, private::Ed25519Keypair};
+use ssh_key::{LineEnding, PrivateKey};
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
@@ -25,12 +23,13 @@ use super::{
     status,
 };
 use crate::{
+    armour,
     home::{self, Home},
     mfa::{Asked, Challenge, Prompter, Reason, Whose},
     output::{Format, printable},
     profile::{self, Login, Profile, Selection},
     proxy_address::ProxyAddress,
-    trust,
+    ssh, trust,
 };
 
 const SECONDS_A_MINUTE: u32 = 60;
@@ -177,9 +176,7 @@ struct Keys {
 impl Keys {
     fn generate() -> anyhow::Result<Self> {
         let (tls, tls_public) = key::generate_p256()?;
-        let mut seed = Zeroizing::new([0; 32]);
-        rand::fill(&mut *seed).map_err(|_| anyhow::anyhow!("cannot generate a key"))?;
-        Ok(Self { tls, tls_public, ssh: Ed25519Keypair::from_seed(&seed).into() })
+        Ok(Self { tls, tls_public, ssh: ssh::key::generate()? })
     }
 }
 
@@ -191,8 +188,8 @@ fn keep(home: &Home, profile: &Profile, keys: &Keys, certificates: &LoginCertifi
     if !authorities.is_empty() {
         trust::save(home, &profile.proxy, &profile.cluster, &authorities)?;
     }
-    home::write(&files.tls_key(), pkcs8_pem(&keys.tls).as_bytes())?;
-    home::write(&files.tls_certificate(), certificate_pem(&certificates.tls_certificate).as_bytes())?;
+    home::write(&files.tls_key(), armour::private_key(&keys.tls).as_bytes())?;
+    home::write(&files.tls_certificate(), armour::certificate(&certificates.tls_certificate).as_bytes())?;
     home::write(&files.ssh_key(), keys.ssh.to_openssh(LineEnding::LF)?.as_bytes())?;
     home::write(&files.ssh_public_key(), format!("{}\n", keys.ssh.public_key().to_openssh()?).as_bytes())?;
     let ssh_certificate = format!("{}\n", certificates.ssh_certificate.trim());
@@ -202,20 +199,6 @@ fn keep(home: &Home, profile: &Profile, keys: &Keys, certificates: &LoginCertifi
     home::write(&home.known_hosts(), known_hosts.as_bytes())?;
     profile.save(home)?;
     Ok(())
-}
-
-/// A private key in PEM, wiped when dropped.
-pub(super) fn pkcs8_pem(key: &PrivatePkcs8KeyDer<'_>) -> Zeroizing<String> {
-    let block = Pem::new("PRIVATE KEY", key.secret_pkcs8_der());
-    let text = Zeroizing::new(pem::encode_config(&block, trust::line_ending()));
-    let mut contents = block.into_contents();
-    zeroize::Zeroize::zeroize(&mut contents);
-    text
-}
-
-/// A certificate in PEM.
-pub(super) fn certificate_pem(der: &[u8]) -> String {
-    pem::encode_config(&Pem::new("CERTIFICATE", der), trust::line_ending())
 }
 
 /// The lines of other clusters, then this cluster's authorities (sshd(8), `@cert-authority`).

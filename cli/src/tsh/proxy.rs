@@ -11,7 +11,7 @@ use super::{
     db::{
         login,
         saved::SavedFiles,
-        target,
+        target::{self, Meant},
         tunnel::{PassThrough, Sessions},
     },
 };
@@ -31,11 +31,10 @@ pub(super) async fn run(context: &Context, arguments: &ProxyDb) -> anyhow::Resul
 
 async fn with_tunnel(context: &Context, arguments: &ProxyDb) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let target = target::find(&connection.channel, &arguments.database.name).await?;
-    let route = target::route(context, &target, &arguments.database, None)?;
+    let Meant { target, protocol, route, .. } =
+        Meant::by(context, &connection, &arguments.database.name, &arguments.database.login).await?;
     let cluster = connection.login.profile.cluster.to_string();
     let (user, name) = (route.login.clone(), route.db_name.clone());
-    let protocol = target::protocol(&target)?;
     let port = LocalPort::bind(arguments.port).await?;
     let tunnel = Tunnel::new(port, Sessions::open(context, connection, protocol, route).await?);
     let local = Local { port: tunnel.address().port(), user: &user, database: &name };

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{arguments, context::Context, devices};
 use crate::{
+    mfa,
     output::{print_text, printable},
     profile::{Profile, login_command},
     proxy_address::ProxyAddress,
@@ -100,10 +101,9 @@ async fn new_device(
         return Ok(None);
     };
     let prompter = context.prompter(&link.proxy, channel);
-    ensure!(
-        kind != DeviceKind::Webauthn || prompter.key.is_some(),
-        "no security key is plugged in; plug it in, or open the invitation in a browser, where passkeys will do too"
-    );
+    if kind == DeviceKind::Webauthn && prompter.key.is_none() {
+        bail!(mfa::missing("open the invitation in a browser, where passkeys will do too"));
+    }
     let name = devices::choose_name(context, asked.name.as_deref()).await?;
     let passwordless = devices::choose_passwordless(context, channel, kind, asked).await?;
     let request = BeginInvitationRequest { token: link.token.clone(), kind: kind.into(), passwordless };

@@ -72,7 +72,7 @@ impl Shown {
     fn of(home: &Home, profile: &Profile) -> Result<Option<Self>, HomeError> {
         let files = home.user(&profile.proxy, &profile.user);
         let Some(facts) = profile::facts_in(&files.tls_certificate())? else { return Ok(None) };
-        let CertificateFacts { user, roles, logins, traits_json, not_after, .. } = facts;
+        let CertificateFacts { user, roles, logins, traits_json, not_after } = facts;
         let ssh = home::read(&files.ssh_certificate(&profile.cluster))?.unwrap_or_default();
         let traits = traits_json.and_then(|json| serde_json::from_str(&json).ok());
         Ok(Some(Self {

@@ -14,12 +14,22 @@ fn error_of(arguments: &[&str]) -> String {
 
 #[test]
 fn it_says_its_version() {
-    let output = sidecar(&["version"]);
-    assert!(output.status.success());
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        format!("Touchstone sidecar {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    for way in ["version", "--version"] {
+        let output = sidecar(&[way]);
+        assert!(output.status.success());
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("Touchstone v{}\n", env!("CARGO_PKG_VERSION"))
+        );
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_errors_of_status_1() {
+    let output = sidecar(&["start", "--nonsense"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("ERROR: unexpected argument '--nonsense'"));
+    assert!(error_of(&[]).contains("Usage: sidecar") && !error_of(&[]).contains("ERROR"));
 }
 
 #[test]
@@ -44,10 +54,23 @@ fn a_broken_file_is_named_with_line_and_key() {
 #[test]
 fn a_host_that_would_be_taken_on_trust_is_refused() {
     let error = one_target("ssh", &[]);
-    assert!(
-        error.contains("upstream.host_key_file or upstream.host_ca must say how sshd is known"),
-        "{error}"
-    );
+    for part in
+        ["upstream.host_key_file or upstream.host_ca must say how sshd is known", "--upstream-host-key-file"]
+    {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn who_listens_on_every_address_is_told_to_say_where_clients_reach_it() {
+    let data = tempfile::tempdir().unwrap();
+    let start = ["start", "--auth-server", "localhost:1", "--name", "db", "--protocol", "postgres"];
+    let place = ["--uri", "localhost:3306", "--data-dir", data.path().to_str().unwrap(), "--listen"];
+    let error = |more: &[&str]| error_of(&[&start[..], &place, more].concat());
+    let hint = "--public-addr";
+    assert!(error(&["0.0.0.0:0"]).contains(hint));
+    assert!(!error(&["0.0.0.0:0", "--public-addr=db.example.com:5432"]).contains(hint));
+    assert!(!error(&["127.0.0.1:0"]).contains(hint));
 }
 
 #[test]

@@ -2,20 +2,18 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use anyhow::{Context, Result, bail};
-use auth::{
-    clock::{parse_rfc3339, unix_millis},
-    proto::ListAuditRequest,
-};
+use auth::clock::parse_rfc3339;
 use serde_json::{Value, json};
 
 use super::{
-    super::{Admin, Place, ttl},
+    super::{Admin, Place, moment},
+    MAX_EVENTS, list,
     proof::{Proof, Unproved, judge},
     trail::{DEVICES, STARTS, Session, Trail},
 };
@@ -26,9 +24,6 @@ use crate::{
 
 /// Largest file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
-/// Events that the service lists at most in one answer, and the size from which an answer may have been cut.
-const MAX_EVENTS: u32 = 10_000;
-const FULL_BYTES: usize = 2 << 20;
 
 /// Which sessions, and how they are shown.
 #[derive(Debug, clap::Args)]
@@ -37,22 +32,11 @@ pub(in super::super) struct Verify {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Only sessions since then: 24h, 2026-01-31 or 2026-01-31T12:00:00Z
-    #[arg(long, value_parser = since)]
+    #[arg(long, value_parser = moment::since)]
     since: Option<SystemTime>,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-/// Why a text is no beginning.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a length of time such as 24h nor a date such as 2026-01-31")]
-struct SinceError(String);
-
-fn since(text: &str) -> Result<SystemTime, SinceError> {
-    let ago = ttl::parse(text).ok().and_then(|ago| SystemTime::now().checked_sub(ago));
-    let date = || parse_rfc3339(&format!("{text}T00:00:00Z"));
-    ago.or_else(|| parse_rfc3339(text)).or_else(date).ok_or_else(|| SinceError(text.to_owned()))
 }
 
 /// A session and what its record comes to.
@@ -88,12 +72,12 @@ impl Verify {
     async fn recorded(&self, admin: &mut Admin) -> Result<Trail> {
         let mut events = Vec::new();
         for event in DEVICES {
-            events.extend(list(admin, event, None).await?);
+            events.extend(list(admin, event, None, MAX_EVENTS).await?);
         }
         // In the order of time, so that a device is known before it is removed.
         events.sort_by_cached_key(|event| time_text(event));
         for event in STARTS {
-            events.extend(list(admin, event, self.since).await?);
+            events.extend(list(admin, event, self.since, MAX_EVENTS).await?);
         }
         Ok(Trail::read(events.iter().map(String::as_str))?)
     }
@@ -102,21 +86,6 @@ impl Verify {
 fn time_text(event: &str) -> String {
     let event: Value = serde_json::from_str(event).unwrap_or_default();
     event.get("time").and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-async fn list(admin: &mut Admin, event: &str, since: Option<SystemTime>) -> Result<Vec<String>> {
-    let since = since.map_or(0, unix_millis);
-    let request = ListAuditRequest { since, limit: MAX_EVENTS, event: event.to_owned() };
-    let events = admin.client.list_audit(request).await?.into_inner().events;
-    if events.len() >= MAX_EVENTS as usize || events.iter().map(String::len).sum::<usize>() >= FULL_BYTES {
-        // Said on standard error; a pipe reads the answers alone.
-        let _ = writeln!(
-            io::stderr(),
-            "NOTICE: authd lists the newest {} events {event} only: give the trail's files to look at all",
-            events.len()
-        );
-    }
-    Ok(events)
 }
 
 fn read_files(files: &[PathBuf]) -> Result<Trail> {
@@ -241,20 +210,4 @@ fn session_value((session, proof): &Judged<'_>) -> Value {
         value.extend(found);
     }
     value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_beginning_is_a_length_of_time_a_date_or_a_moment() {
-        let moment = parse_rfc3339("2026-01-31T00:00:00Z").unwrap();
-        assert_eq!(since("2026-01-31").unwrap(), moment);
-        assert_eq!(since("2026-01-31T01:00:00+01:00").unwrap(), moment);
-        assert!(since("24h").unwrap() < SystemTime::now());
-        for wrong in ["", "yesterday", "2026-02-31", "24"] {
-            assert!(since(wrong).is_err(), "{wrong}");
-        }
-    }
 }

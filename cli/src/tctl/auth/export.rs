@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use auth::proto::{Authority, ListAuthoritiesRequest, StatusRequest};
 
-use super::{super::Admin, sign::encode};
-use crate::output;
+use super::super::Admin;
+use crate::{armour, output};
 
 /// Print an authority's public certificates or keys.
 #[derive(Debug, clap::Args)]
@@ -72,7 +72,7 @@ fn text(kind: ExportType, authority: Authority, cluster: &str) -> String {
         ExportType::Host => keys(&format!("@cert-authority {cluster},*.{cluster} ")),
         ExportType::Openssh => keys(""),
         ExportType::TlsUser | ExportType::TlsHost | ExportType::Db | ExportType::DbClient => {
-            authority.certificates.into_iter().map(|der| encode("CERTIFICATE", der)).collect()
+            authority.certificates.iter().map(|der| armour::certificate(der)).collect()
         }
     }
 }

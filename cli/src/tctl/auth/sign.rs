@@ -10,11 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use auth::proto::SignDatabaseCertificateRequest;
-use pem::{EncodeConfig, LineEnding, Pem, encode_config};
-use zeroize::Zeroizing;
 
 use super::super::{Admin, ttl};
-use crate::output;
+use crate::{armour, output};
 
 /// Make a key and a certificate for a database.
 #[derive(Debug, clap::Args)]
@@ -81,20 +79,14 @@ impl Sign {
         let signed = admin.change(request).await?;
 
         let authorities: String =
-            signed.client_authorities.into_iter().map(|der| encode("CERTIFICATE", der)).collect();
-        // The key's DER is wiped by its own type, the copies in PEM by theirs.
-        let key = Zeroizing::new(encode("PRIVATE KEY", key.secret_pkcs8_der().to_vec()));
+            signed.client_authorities.iter().map(|der| armour::certificate(der)).collect();
+        let key = armour::private_key(&key);
         write(&files.key, 0o600, key.as_bytes())?;
-        write(&files.certificate, 0o644, encode("CERTIFICATE", signed.certificate).as_bytes())?;
+        write(&files.certificate, 0o644, armour::certificate(&signed.certificate).as_bytes())?;
         write(&files.authorities, 0o644, authorities.as_bytes())?;
         output::print_text(&text(&files))?;
         Ok(())
     }
-}
-
-/// PEM with plain line breaks, as every other tool here writes it.
-pub(super) fn encode(label: &str, der: Vec<u8>) -> String {
-    encode_config(&Pem::new(label, der), EncodeConfig::new().set_line_ending(LineEnding::LF))
 }
 
 /// Replaces a file with one of its own mode: what was readable before must not stay so.

@@ -1,10 +1,8 @@
 //! `tsh db connect`: the database's own client through a tunnel inside this process.
 
-use std::time::SystemTime;
-
 use tokio_util::sync::CancellationToken;
 
-use super::{saved::Saved, target, tunnel::Sessions};
+use super::{saved::Saved, target::Meant, tunnel::Sessions};
 use crate::{
     client::{self, Local},
     tsh::{arguments::Connect, context::Context},
@@ -13,11 +11,14 @@ use crate::{
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Connect) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let target = target::find(&connection.channel, &arguments.database.name).await?;
-    let saved = Saved::current(&context.home, &connection.login.profile, &target.name, SystemTime::now())?;
-    let route = target::route(context, &target, &arguments.database, saved.as_ref())?;
+    let Meant { protocol, route, .. } = match &arguments.name {
+        Some(name) => Meant::by(context, &connection, name, &arguments.login).await?,
+        None => {
+            let only = Saved::chosen(&context.home, &connection.login.profile, None)?;
+            Meant::by(context, &connection, only.name.as_str(), &arguments.login).await?
+        }
+    };
     let (user, name) = (route.login.clone(), route.db_name.clone());
-    let protocol = target::protocol(&target)?;
     let port = LocalPort::bind(0).await?;
     let tunnel = Tunnel::new(port, Sessions::open(context, connection, protocol, route).await?);
     let local = Local { port: tunnel.address().port(), user: &user, database: &name };

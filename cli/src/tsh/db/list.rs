@@ -7,18 +7,19 @@ use serde::Serialize;
 
 use super::{saved::Saved, target};
 use crate::{
-    output::{self, Table},
+    output::{self, Table, labels},
     profile::Login,
     tsh::{
         arguments::ListDatabases,
         context::Context,
-        listed::{Logins, Metadata, labels},
+        listed::{Logins, Metadata},
     },
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &ListDatabases) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let targets = target::list(&connection.channel).await?;
+    let mut targets = target::list(&connection.channel).await?;
+    targets.retain(|target| arguments.labelled.has(target));
     let saved = saved_names(context, &connection.login, &targets)?;
     let shown: Vec<Shown<'_>> = targets.iter().map(Shown::of).collect();
     output::print(arguments.listing.format, &shown, || table(&targets, &saved, arguments.verbose))?;
@@ -86,7 +87,7 @@ fn table(targets: &[Target], saved: &[String], verbose: bool) -> String {
         if verbose {
             row.extend([target.protocol.clone(), "self-hosted".to_owned(), target.uri.clone()]);
         }
-        row.extend([allowed_users(target), labels(target), connect]);
+        row.extend([allowed_users(target), labels(&target.labels), connect]);
         table.row(row);
     }
     table.render()

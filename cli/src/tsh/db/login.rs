@@ -1,7 +1,5 @@
 //! `tsh db login`: a certificate on disk for programs of one's own, only where no touch is needed.
 
-use std::time::SystemTime;
-
 use anyhow::{Context as _, bail};
 use auth::{
     identity::TargetName,
@@ -10,24 +8,20 @@ use auth::{
 
 use super::{
     saved::Saved,
-    target::{self, MFA_REASON},
+    target::{self, MFA_REASON, Meant},
 };
 use crate::{
+    armour,
     connect::Connection,
     output::print_text,
     proxy_address::ProxyAddress,
     session,
-    tsh::{
-        arguments::Database,
-        context::Context,
-        login::{certificate_pem, pkcs8_pem},
-    },
+    tsh::{arguments::Database, context::Context},
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Database) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let target = target::find(&connection.channel, &arguments.name).await?;
-    let route = target::route(context, &target, arguments, None)?;
+    let Meant { target, route, .. } = Meant::anew(context, &connection, arguments).await?;
     let name = &target.name;
     log_in(context, &connection, &target, &route, &format!("tsh db login {name}")).await?;
     Ok(print_text(&text(name))?)
@@ -54,7 +48,8 @@ pub(in crate::tsh) async fn log_in(
         host: address.host().to_owned(),
         port: address.port(),
     };
-    let (certificate, key) = (certificate_pem(&credential.certificate), pkcs8_pem(&credential.key));
+    let (certificate, key) =
+        (armour::certificate(&credential.certificate), armour::private_key(&credential.key));
     saved.keep(&context.home, &connection.login.profile, &certificate, &key).await?;
     Ok(saved)
 }
@@ -66,10 +61,8 @@ pub(in crate::tsh) async fn ensure(
     arguments: &Database,
     command: &str,
 ) -> anyhow::Result<Saved> {
-    let profile = &connection.login.profile;
-    let target = target::find(&connection.channel, &arguments.name).await?;
-    let saved = Saved::current(&context.home, profile, &target.name, SystemTime::now())?;
-    let route = target::route(context, &target, arguments, saved.as_ref())?;
+    let Meant { target, route, saved, .. } =
+        Meant::by(context, connection, &arguments.name, &arguments.login).await?;
     if session::is_mfa_required(&connection.channel, &route).await? {
         bail!(target::unsupported(command, &target.name, MFA_REASON));
     }

@@ -1,18 +1,24 @@
 //! Which database is meant, and as whom: settled before anything is asked for, since the certificate says it exactly.
 
+use std::time::SystemTime;
+
 use anyhow::{Context as _, bail};
 use auth::proto::{ListTargetsRequest, Route, Target, users_client::UsersClient};
 use tonic::transport::Channel;
 
 use super::saved::Saved;
 use crate::{
+    connect::Connection,
     database::DatabaseProtocol,
+    home::Home,
     output::printable,
-    tsh::{arguments::Database, context::Context},
+    profile::Profile,
+    tsh::{
+        arguments::{Database, DatabaseLogin},
+        context::Context,
+        listed::ANY,
+    },
 };
-
-/// The value that stands for every value in what roles allow.
-const ANY: &str = "*";
 
 /// The databases that the user's roles cover, by name.
 pub(in crate::tsh) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {
@@ -41,28 +47,71 @@ pub(in crate::tsh) fn protocol(target: &Target) -> anyhow::Result<DatabaseProtoc
     Ok(protocol)
 }
 
-/// What the session is for: flags first, then what `tsh db login` was told, then the only thing that roles allow.
-pub(in crate::tsh) fn route(
-    context: &Context,
-    target: &Target,
-    asked: &Database,
-    saved: Option<&Saved>,
-) -> anyhow::Result<Route> {
-    let login = &asked.login;
-    let user = login.db_user.clone().or_else(|| saved.map(|saved| saved.user.clone()));
-    let name = login.db_name.clone().or_else(|| saved.map(|saved| saved.database.clone()));
-    let protocol = protocol(target)?;
-    let resolved = resolve(protocol, target, user, name)?;
-    for warning in warnings(protocol, target, &resolved) {
-        context.terminal.say(&format!("WARNING: {warning}"))?;
+/// What a command about a database means.
+pub(in crate::tsh) struct Meant {
+    pub(in crate::tsh) target: Target,
+    pub(in crate::tsh) protocol: DatabaseProtocol,
+    /// What the session is for.
+    pub(in crate::tsh) route: Route,
+    /// What `tsh db login` keeps of it, where that is in date.
+    pub(in crate::tsh) saved: Option<Saved>,
+}
+
+impl Meant {
+    /// As whom: flags first, then what `tsh db login` was told, then the only thing that roles allow.
+    pub(in crate::tsh) async fn by(
+        context: &Context,
+        connection: &Connection,
+        name: &str,
+        login: &DatabaseLogin,
+    ) -> anyhow::Result<Self> {
+        let target = find(&connection.channel, name).await?;
+        let (profile, now) = (&connection.login.profile, SystemTime::now());
+        Self::kept(&context.home, profile, target, login, now)?.warned(context)
     }
-    Ok(Route {
-        target_kind: "database".to_owned(),
-        target_name: target.name.clone(),
-        protocol: target.protocol.clone(),
-        login: resolved.user,
-        db_name: resolved.name,
-    })
+
+    /// The same, whatever `tsh db login` was told before.
+    pub(in crate::tsh) async fn anew(
+        context: &Context,
+        connection: &Connection,
+        asked: &Database,
+    ) -> anyhow::Result<Self> {
+        let target = find(&connection.channel, &asked.name).await?;
+        Self::new(target, &asked.login, None)?.warned(context)
+    }
+
+    fn kept(
+        home: &Home,
+        profile: &Profile,
+        target: Target,
+        login: &DatabaseLogin,
+        now: SystemTime,
+    ) -> anyhow::Result<Self> {
+        let saved = Saved::current(home, profile, &target.name, now)?;
+        Self::new(target, login, saved)
+    }
+
+    fn new(target: Target, login: &DatabaseLogin, saved: Option<Saved>) -> anyhow::Result<Self> {
+        let user = login.db_user.clone().or_else(|| saved.as_ref().map(|saved| saved.user.clone()));
+        let name = login.db_name.clone().or_else(|| saved.as_ref().map(|saved| saved.database.clone()));
+        let protocol = protocol(&target)?;
+        let resolved = resolve(protocol, &target, user, name)?;
+        let route = Route {
+            target_kind: "database".to_owned(),
+            target_name: target.name.clone(),
+            protocol: target.protocol.clone(),
+            login: resolved.user,
+            db_name: resolved.name,
+        };
+        Ok(Self { target, protocol, route, saved })
+    }
+
+    fn warned(self, context: &Context) -> anyhow::Result<Self> {
+        for warning in warnings(self.protocol, &self.target, &self.route) {
+            context.terminal.say(&format!("WARNING: {warning}"))?;
+        }
+        Ok(self)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -125,21 +174,16 @@ fn only(allowed: &[String], denied: &[String]) -> Option<String> {
     }
 }
 
-fn warnings(protocol: DatabaseProtocol, target: &Target, login: &Resolved) -> Vec<String> {
+fn warnings(protocol: DatabaseProtocol, target: &Target, route: &Route) -> Vec<String> {
     let allows = |allowed: &[String], value: &str| allowed.iter().any(|a| a == ANY || a == value);
     let mut warnings = Vec::new();
-    let denied = target.denied_logins.iter().any(|denied| denied == ANY || *denied == login.user);
-    if denied || !allows(&target.allowed_logins, &login.user) {
-        warnings.push(format!(
-            "database user \"{}\" is not among those your roles allow",
-            printable(&login.user)
-        ));
+    let Route { login: user, db_name: name, .. } = route;
+    let denied = target.denied_logins.iter().any(|denied| denied == ANY || denied == user);
+    if denied || !allows(&target.allowed_logins, user) {
+        warnings.push(format!("database user \"{}\" is not among those your roles allow", printable(user)));
     }
-    if protocol == DatabaseProtocol::Postgres && !allows(&target.allowed_db_names, &login.name) {
-        warnings.push(format!(
-            "database name \"{}\" is not among those your roles allow",
-            printable(&login.name)
-        ));
+    if protocol == DatabaseProtocol::Postgres && !allows(&target.allowed_db_names, name) {
+        warnings.push(format!("database name \"{}\" is not among those your roles allow", printable(name)));
     }
     warnings
 }
@@ -162,6 +206,7 @@ pub(in crate::tsh) const MFA_REASON: &str = "MFA is required to connect to the d
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home;
 
     fn target(users: &[&str], denied: &[&str], names: &[&str]) -> Target {
         let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
@@ -194,6 +239,59 @@ mod tests {
 
     fn login(user: &str, name: &str) -> Result<(String, String), ResolveError> {
         Ok((user.to_owned(), name.to_owned()))
+    }
+
+    fn as_whom(user: &str, name: &str) -> Route {
+        Route { login: user.to_owned(), db_name: name.to_owned(), ..Route::default() }
+    }
+
+    /// A certificate of 2026, which tests with clocks of their own judge.
+    const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUJ+1gcqBti5hyZMrfa0HoIUMCyw0wCgYIKoZIzj0EAwIw
+EDEOMAwGA1UEAwwFamVycnkwHhcNMjYxMTI3MTQxODA1WhcNMzYxMTI0MTQxODA1
+WjAQMQ4wDAYDVQQDDAVqZXJyeTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABMC5
++FA61/3XRyTO7PQTVr7K/dcqltsA/1A2L+RnipikKOBMSbgp2H6uheIgNw8Fkykn
+eqbyLefmoF5bMVXVjYyjUzBRMB0GA1UdDgQWBBQJrZ31RWU31P7zku2pgUwa9KVx
+BDAfBgNVHSMEGDAWgBQJrZ31RWU31P7zku2pgUwa9KVxBDAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIQC5NMWJCJGJJe3ZWF/UaXA4PqovRx3lGv4R
+xkhsvjzYpQIgfamwZ/uqi+h3ifcJ8h8mnkIDU0zLDM6XUrKtYcjgk08=
+-----END CERTIFICATE-----
+";
+
+    #[test]
+    fn what_a_login_was_told_is_meant_again_unless_flags_say_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("tsh"));
+        let profile = Profile {
+            proxy: "auth.example.com:3080".parse().unwrap(),
+            user: auth::identity::UserName::new("jerry").unwrap(),
+            cluster: auth::identity::ClusterName::new("main").unwrap(),
+        };
+        let saved = Saved {
+            name: auth::identity::TargetName::new("prod-pg").unwrap(),
+            protocol: DatabaseProtocol::Postgres,
+            user: "alice".to_owned(),
+            database: "shop".to_owned(),
+            host: "localhost".to_owned(),
+            port: 5432,
+        };
+        let files = saved.files(&home, &profile);
+        home::write(&files.certificate, CERTIFICATE.as_bytes()).unwrap();
+        let record = serde_saphyr::to_string(&saved).unwrap();
+        home::write(&files.certificate.with_file_name("prod-pg.yaml"), record.as_bytes()).unwrap();
+
+        let target = Target { protocol: "postgres".to_owned(), ..target(&["*"], &[], &["*"]) };
+        let meant = |login: &DatabaseLogin, now| {
+            Meant::kept(&home, &profile, target.clone(), login, now).map(|meant| meant.route)
+        };
+        let route = meant(&DatabaseLogin::default(), SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!((route.login.as_str(), route.db_name.as_str()), ("alice", "shop"));
+        let flags = DatabaseLogin { db_user: Some("bob".to_owned()), db_name: None };
+        let route = meant(&flags, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!((route.login.as_str(), route.db_name.as_str()), ("bob", "shop"));
+        let far = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1 << 34);
+        assert!(meant(&DatabaseLogin::default(), far).is_err(), "it has expired: roles allow several");
     }
 
     #[test]
@@ -242,9 +340,7 @@ mod tests {
         assert_eq!(resolved(Some("payroll")), login("alice", "payroll"));
         assert!(resolved(Some("a\nb")).is_err());
         assert!(resolved_for(DatabaseProtocol::Mysql, &target, Some(""), None).is_err());
-        let warned = |protocol| {
-            warnings(protocol, &target, &Resolved { user: "alice".into(), name: "payroll".into() }).len()
-        };
+        let warned = |protocol| warnings(protocol, &target, &as_whom("alice", "payroll")).len();
         assert_eq!((warned(DatabaseProtocol::Postgres), warned(DatabaseProtocol::Mysql)), (1, 0));
     }
 
@@ -260,8 +356,7 @@ mod tests {
     #[test]
     fn what_roles_do_not_allow_is_warned_about() {
         let warned = |target: &Target, user: &str, name: &str| {
-            warnings(DatabaseProtocol::Postgres, target, &Resolved { user: user.into(), name: name.into() })
-                .len()
+            warnings(DatabaseProtocol::Postgres, target, &as_whom(user, name)).len()
         };
         assert_eq!(warned(&target(&["*"], &[], &["*"]), "x", "y"), 0);
         assert_eq!(warned(&target(&["*"], &["x"], &["*"]), "x", "y"), 1);

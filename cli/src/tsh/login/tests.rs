@@ -67,7 +67,7 @@ fn all_that_a_login_keeps_is_the_owners_alone() {
 #[test]
 fn keys_are_written_in_forms_that_other_tools_read() {
     let keys = Keys::generate().unwrap();
-    assert!(pkcs8_pem(&keys.tls).starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    assert!(armour::private_key(&keys.tls).starts_with("-----BEGIN PRIVATE KEY-----\n"));
     let text = keys.ssh.to_openssh(LineEnding::LF).unwrap();
     assert!(PrivateKey::from_openssh(text.as_bytes()).is_ok());
     assert!(keys.ssh.public_key().to_openssh().unwrap().starts_with("ssh-ed25519 "));

@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use auth::proto::{ListRecordingsRequest, Recording, users_client::UsersClient};
+use auth::{
+    clock::unix_millis,
+    proto::{ListRecordingsRequest, Recording, users_client::UsersClient},
+};
 use serde::Serialize;
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
@@ -23,7 +26,7 @@ const MOST: u32 = 1000;
 pub(in crate::tsh) async fn run(context: &Context, arguments: &ListRecordings) -> anyhow::Result<()> {
     let from = match &arguments.from_utc {
         Some(text) => parse(text, Day::Begins)?,
-        None => millis(SystemTime::now().checked_sub(SINCE).unwrap_or(SystemTime::UNIX_EPOCH)),
+        None => unix_millis(SystemTime::now().checked_sub(SINCE).unwrap_or(SystemTime::UNIX_EPOCH)),
     };
     let to = arguments.to_utc.as_deref().map(|text| parse(text, Day::Ends)).transpose()?;
     let connection = context.connect().await?;
@@ -58,11 +61,6 @@ fn parse(text: &str, day: Day) -> anyhow::Result<i64> {
         })?,
     };
     Ok(i64::try_from(at.unix_timestamp_nanos() / 1_000_000)?)
-}
-
-fn millis(at: SystemTime) -> i64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[derive(Serialize)]

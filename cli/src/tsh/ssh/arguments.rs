@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::tsh::arguments::Labelled;
+
 #[derive(Debug, Args)]
 pub(in crate::tsh) struct Ssh {
     /// Account at the node [default: your own name, where your roles allow it]
@@ -57,9 +59,8 @@ pub(in crate::tsh) struct ListNodes {
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) format: NodesFormat,
-    /// Only nodes with these labels: key=value,...
-    #[arg(value_name = "LABELS")]
-    pub(super) labels: Option<String>,
+    #[command(flatten)]
+    pub(super) labelled: Labelled,
 }
 
 /// The forms of `tsh ls`.

@@ -8,19 +8,17 @@ use super::{
     node,
 };
 use crate::{
-    output::{self, Format, Table, printable},
-    ssh::Labels,
+    output::{self, Format, Table, labels, printable},
     tsh::{
         context::Context,
-        listed::{Logins, Metadata, labels},
+        listed::{Logins, Metadata},
     },
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &ListNodes) -> anyhow::Result<()> {
-    let wanted: Labels = arguments.labels.as_deref().map_or(Ok(Labels::default()), str::parse)?;
     let connection = context.connect().await?;
     let mut nodes = node::list(&connection.channel).await?;
-    nodes.retain(|node| wanted.select(&node.labels));
+    nodes.retain(|node| arguments.labelled.has(node));
     let shown: Vec<Shown<'_>> = nodes.iter().map(Shown::of).collect();
     let format = match arguments.format {
         NodesFormat::Names => return Ok(names(&nodes).map_or(Ok(()), |names| output::print_text(&names))?),
@@ -81,7 +79,7 @@ fn table(nodes: &[Target], verbose: bool) -> String {
         if verbose {
             row.push(logins(node));
         }
-        row.push(labels(node));
+        row.push(labels(&node.labels));
         table.row(row);
     }
     table.render()

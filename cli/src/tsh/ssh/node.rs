@@ -4,10 +4,7 @@ use anyhow::bail;
 use auth::proto::{ListTargetsRequest, Route, Target, users_client::UsersClient};
 use tonic::transport::Channel;
 
-use crate::{output::printable, ssh::Labels};
-
-/// The value that stands for every value in what roles allow.
-const ANY: &str = "*";
+use crate::{output::printable, ssh::Labels, tsh::listed::ANY};
 
 /// The nodes that the user's roles cover, by name.
 pub(in crate::tsh) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {

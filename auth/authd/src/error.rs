@@ -46,8 +46,8 @@ pub(crate) enum Refused {
     /// A role pins certificates to the address that logged in.
     #[error("this login was made from another address; log in again from here")]
     OtherAddress,
-    /// The account was reset, or made anew, since this login.
-    #[error("this login was ended by an administrator; log in again")]
+    /// The account was reset, recovered or made anew since this login.
+    #[error("this login has ended: the account was reset or recovered since; log in again")]
     EndedLogin,
     /// An administrator's lock.
     #[error("{0}")]

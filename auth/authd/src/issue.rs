@@ -25,6 +25,7 @@ use crate::{
     audit,
     ca::{Attribute, AuthorityKind, Extension, Issued, P256PublicKey, SshPublicKey, Template, Usage},
     cluster::Cluster,
+    ended,
     error::Refused,
     mfa::Proof,
 };
@@ -73,7 +74,7 @@ impl Cluster {
         let wanted = asked.or(self.preference().await?.default_session_ttl).unwrap_or(MAX_LOGIN);
         let now = self.clock.now();
         let identity = self.identity(&standing, now + wanted.min(allowed), Some(client));
-        let tls = self.sign_user(&identity, &keys.tls, now)?;
+        let tls = self.sign_user(&identity, &standing, &keys.tls, now)?;
         let ssh =
             self.authorities.user.sign_ssh(&keys.ssh, &ssh::user_template(&identity, &standing, now))?;
         // Nothing leaves before it is on record.
@@ -109,6 +110,7 @@ impl Cluster {
     fn sign_user(
         &self,
         identity: &Identity,
+        standing: &Standing,
         key: &P256PublicKey,
         now: SystemTime,
     ) -> Result<Issued, Refused> {
@@ -123,7 +125,7 @@ impl Cluster {
         Ok(self.authorities.user.sign(&Template {
             subject: subject.map(|a| Attribute { oid: a.oid, value: a.value }).collect(),
             public_key: key.clone(),
-            not_before: backdated(now),
+            not_before: backdated(now, standing),
             not_after: identity.not_after,
             usage: Usage::Client,
             names: vec![],
@@ -170,6 +172,8 @@ fn created(identity: &Identity, not_after: SystemTime, serial_hex: &str) -> Valu
     })
 }
 
-fn backdated(now: SystemTime) -> SystemTime {
-    now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH)
+/// When a user's certificate begins. One that is made just after the account was reset begins later than those from before.
+fn backdated(now: SystemTime, standing: &Standing) -> SystemTime {
+    let backdated = now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH);
+    backdated.max(ended::first_beginning(standing.since))
 }

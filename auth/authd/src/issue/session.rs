@@ -36,6 +36,8 @@ const SINGLE_USE: Duration = Duration::from_secs(60);
 pub(crate) struct SessionCaller {
     pub(crate) user: UserName,
     pub(crate) roles: Vec<RoleName>,
+    /// Beginning of the login certificate.
+    pub(crate) not_before: SystemTime,
     /// End of the login certificate.
     pub(crate) not_after: SystemTime,
     /// Where the login came from. What is issued for it keeps saying so, or a role's `pin_source_ip` could be taken off by
@@ -224,8 +226,9 @@ impl Cluster {
         requester: SessionRequester,
         touch: Touch,
     ) -> Result<(proto::SessionCertificate, Value), Refused> {
-        // Asked again, after whatever was waited for: roles and locks count as they are now.
+        // Asked again, after whatever was waited for: roles, locks and the account count as they are now.
         let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
+        standing.refuse_ended_login(caller.not_before)?;
         let possible = self.possible(standing, &wanted).await?;
         if possible.needs_mfa && requester == SessionRequester::Disk {
             return Err(Refused::MfaOnDisk);
@@ -278,7 +281,7 @@ impl Cluster {
             ..self.identity(&standing, not_after, caller.login_ip)
         };
         let (mut answer, created) = match key {
-            SessionKey::X509(key) => self.session_x509(&identity, key, now)?,
+            SessionKey::X509(key) => self.session_x509(&identity, &standing, key, now)?,
             SessionKey::Ssh(key) => self.session_ssh(identity, &standing, key, now)?,
         };
         answer.target = Some(announced.for_user(&standing));
@@ -292,10 +295,11 @@ impl Cluster {
     fn session_x509(
         &self,
         identity: &Identity,
+        standing: &Standing,
         key: &P256PublicKey,
         now: SystemTime,
     ) -> Result<(proto::SessionCertificate, Value), Refused> {
-        let issued = self.sign_user(identity, key, now)?;
+        let issued = self.sign_user(identity, standing, key, now)?;
         let created = created(identity, issued.not_after, &issued.serial_hex);
         let (certificate, not_after) = (issued.der.to_vec(), unix_millis(issued.not_after));
         Ok((proto::SessionCertificate { certificate, not_after, ..Default::default() }, created))

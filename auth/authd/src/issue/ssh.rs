@@ -133,7 +133,7 @@ pub(super) fn user_template(identity: &Identity, standing: &Standing, now: Syste
     SshTemplate {
         key_id: identity.user.to_string(),
         principals,
-        not_before: backdated(now),
+        not_before: backdated(now, standing),
         not_after: identity.not_after,
         critical_options,
         extensions,

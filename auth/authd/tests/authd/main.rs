@@ -16,6 +16,7 @@ mod at_once;
 mod attestation;
 mod audit;
 mod callers;
+mod ended;
 mod key;
 mod login;
 mod mfa;

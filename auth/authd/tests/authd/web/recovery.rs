@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::browser::{Answer, Browser};
-use crate::world::*;
+use crate::{
+    ended::{Door, assert_ended},
+    world::*,
+};
 
 /// Somebody with a key, and their codes.
 async fn person_with_codes(world: &World, name: &str) -> (Person, Vec<String>) {
@@ -66,6 +69,23 @@ async fn a_code_brings_a_new_device_in_place_of_the_lost_one_and_ends_what_was()
     assert_eq!(listed["devices"].as_array().unwrap().len(), 1);
     let used = world.events("recovery_code.used").await;
     assert_eq!((&used[0]["code"], &used[1]["code"]), (&json!("T1009I"), &json!("T1009W")));
+}
+
+#[tokio::test]
+async fn a_recovery_ends_logins_from_before_at_every_sidecar() {
+    let world = World::new().await;
+    let (mut olga, codes) = person_with_codes(&world, "olga").await;
+    world.login(&mut olga).await;
+    world.clock.advance(Duration::from_secs(1));
+    let mut door = Door::of(&world).await;
+    assert!(door.open(&olga.certificate).is_ok());
+    let mut browser = Browser::new(&world);
+    let granted = recover(&mut browser, "olga", PASSWORD, &codes[0]).await.ok();
+    enrol(&mut browser, &granted, &mut olga).await.1.ok();
+    assert_eq!(door.hears_of_ended_logins().await, "olga");
+    assert_ended(door.open(&olga.certificate));
+    world.login(&mut olga).await;
+    assert!(door.open(&olga.certificate).is_ok());
 }
 
 #[tokio::test]

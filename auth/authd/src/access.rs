@@ -120,6 +120,11 @@ impl Standing {
         ended::refuse_ended(self.since, not_before)
     }
 
+    /// A login that began before the account was reset or recovered comes to nothing: what was right then is no longer.
+    pub(crate) fn refuse_begun_before(&self, login: &crate::login::Login) -> Result<(), Refused> {
+        if login.since == self.since { Ok(()) } else { Err(Refused::Challenge) }
+    }
+
     /// What the sidecar would decide.
     pub(crate) fn decide(&self, target: &Arc<Target>, login: &Login, mfa: MfaStatus) -> Decision {
         let access = Access {

@@ -15,7 +15,7 @@ use std::{
 use auth::{
     certificate::x509,
     clock::{rfc3339, unix_millis},
-    identity::{Identity, Login, MfaEvidence, UserName},
+    identity::{Identity, Login, MfaEvidence},
     proto,
 };
 use serde_json::{Value, json};
@@ -27,7 +27,6 @@ use crate::{
     cluster::Cluster,
     ended,
     error::Refused,
-    mfa::Proof,
 };
 
 pub(crate) use host::{OwnCertificate, SidecarNames};
@@ -59,14 +58,15 @@ impl Cluster {
     /// needs a touch.
     pub(crate) async fn issue_login(
         &self,
-        user: &UserName,
+        login: &crate::login::Login,
         keys: &LoginKeys,
         asked: Option<Duration>,
-        proof: &Proof,
         client: IpAddr,
     ) -> Result<proto::LoginCertificates, Refused> {
+        let user = &login.user;
         let standing = self.standing(user, None).await?;
-        let device = proof.device().map(crate::mfa::Device::id);
+        standing.refuse_begun_before(login)?;
+        let device = login.proof.device().map(crate::mfa::Device::id);
         let subject = LockSubject { device, ..LockSubject::default() };
         self.refuse_locked(user, &standing.roles, subject).await?;
 

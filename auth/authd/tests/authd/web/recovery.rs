@@ -89,6 +89,31 @@ async fn a_recovery_ends_logins_from_before_at_every_sidecar() {
 }
 
 #[tokio::test]
+async fn a_login_that_began_before_a_recovery_comes_to_nothing() {
+    let world = World::new().await;
+    let (mut olga, codes) = person_with_codes(&world, "olga").await;
+    // Whoever stole laptop and key has got as far as the touch; the key is not among what is marked as lost.
+    let challenge = world.begin_login("olga", PASSWORD).await.unwrap();
+    let mfa = olga.answer(&challenge, &world);
+    let mut thief = Browser::new(&world);
+    let page = thief.call("login/begin", json!({"user": "olga", "password": PASSWORD})).await.ok();
+    let proof = thief.prove(&page, &mut olga);
+    world.clock.advance(Duration::from_secs(1));
+    let mut browser = Browser::new(&world);
+    let mut granted = recover(&mut browser, "olga", PASSWORD, &codes[0]).await.ok();
+    granted["devices"] = json!([]);
+    let mut other = Person::new("olga");
+    enrol(&mut browser, &granted, &mut other).await.1.ok();
+
+    let finished = world.finish_login(&olga.key, &challenge.challenge_id, Some(mfa)).await;
+    assert_eq!(refused(finished).0, Code::FailedPrecondition);
+    assert_eq!(thief.call("login/finish", json!({"proof": proof})).await.refused().0, 409);
+    assert_eq!(thief.cookie, None);
+    // One that begins now is another login.
+    world.login(&mut other).await;
+}
+
+#[tokio::test]
 async fn a_code_is_used_up_even_when_nothing_comes_of_it() {
     let world = World::new().await;
     let (_, codes) = person_with_codes(&world, "olga").await;

@@ -125,6 +125,11 @@ impl Standing {
         if login.since == self.since { Ok(()) } else { Err(Refused::Challenge) }
     }
 
+    /// Nothing that is given to a user outlives the user.
+    pub(crate) fn at_most(&self, not_after: SystemTime) -> SystemTime {
+        self.user.metadata.expires.map_or(not_after, |end| not_after.min(end))
+    }
+
     /// What the sidecar would decide.
     pub(crate) fn decide(&self, target: &Arc<Target>, login: &Login, mfa: MfaStatus) -> Decision {
         let access = Access {

@@ -73,7 +73,8 @@ impl Cluster {
         let allowed = standing.role_set.options().max_session_ttl.min(MAX_LOGIN);
         let wanted = asked.or(self.preference().await?.default_session_ttl).unwrap_or(MAX_LOGIN);
         let now = self.clock.now();
-        let identity = self.identity(&standing, now + wanted.min(allowed), Some(client));
+        let not_after = standing.at_most(now + wanted.min(allowed));
+        let identity = self.identity(&standing, not_after, Some(client));
         let tls = self.sign_user(&identity, &standing, &keys.tls, now)?;
         let ssh =
             self.authorities.user.sign_ssh(&keys.ssh, &ssh::user_template(&identity, &standing, now))?;

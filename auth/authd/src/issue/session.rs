@@ -264,7 +264,7 @@ impl Cluster {
             SessionRequester::Unspecified => SINGLE_USE.min(options.max_session_ttl),
             SessionRequester::Disk | SessionRequester::LocalProxy => options.max_session_ttl,
         };
-        let mut not_after = (now + life).min(caller.not_after);
+        let mut not_after = standing.at_most(now + life).min(caller.not_after);
         // Counted from when the touch was asked for, as the sidecar does: a certificate that outlived its touch would be
         // refused there.
         if let (Some(interval), Some(asked_at)) = (options.mfa_verification_interval, touch.asked_at) {

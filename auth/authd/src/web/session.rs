@@ -116,7 +116,7 @@ impl Cluster {
             return Err(Refused::TooMany("sessions"));
         }
         let now = self.clock.now();
-        let ends = now + standing.role_set.options().max_session_ttl.min(MAX_LOGIN);
+        let ends = standing.at_most(now + standing.role_set.options().max_session_ttl.min(MAX_LOGIN));
         let record = SessionRecord { made: now, used: now, ends, address, device };
         let secret = secret::generate()?;
         let until = Some(ends.min(now + IDLE));

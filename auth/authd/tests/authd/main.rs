@@ -17,6 +17,7 @@ mod attestation;
 mod audit;
 mod callers;
 mod ended;
+mod expiry;
 mod key;
 mod login;
 mod mfa;

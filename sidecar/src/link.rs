@@ -171,15 +171,33 @@ impl RecordingUplink for Arc<Link> {
             let mut sidecars = self.sidecars().await.map_err(|error| UploadError::Failed(error.into()))?;
             let answer = sidecars.upload_recording(futures_util::stream::iter([part])).await;
             answer.map_err(|status| match status.code() {
-                // Another sidecar's, of a node that is not ours any more, or longer than any may be.
-                Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::FailedPrecondition => {
-                    UploadError::Refused(status.into())
-                }
+                code if is_final(code) => UploadError::Refused(status.into()),
                 _ => UploadError::Failed(status.into()),
             })
         });
         let answer =
             uploaded.await.unwrap_or_else(|late| Err(UploadError::Failed(late.into())))?.into_inner();
         Ok(Acknowledged { offset: answer.acknowledged, finished: answer.finished })
+    }
+}
+
+/// Is a recording not taken whatever is sent again? It is another sidecar's, of a node that is not ours any more, or longer
+/// than any may be. One that another call is writing, or that changed meanwhile, is taken later.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::InvalidArgument | Code::NotFound | Code::OutOfRange)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_that_is_busy_is_sent_again() {
+        for code in [Code::Aborted, Code::FailedPrecondition, Code::Unavailable] {
+            assert!(!is_final(code), "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::NotFound, Code::OutOfRange] {
+            assert!(is_final(code), "{code:?}");
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) use session::SessionCaller;
 
 /// The longest login.
 pub(crate) const MAX_LOGIN: Duration = Duration::from_secs(12 * 3600);
-/// Certificates begin this much before they are made, for machines whose clocks are behind. Less than the minute that a
+/// Certificates begin this much before they are made, for machines whose clocks are behind: by so much at most. Less than the minute that a
 /// receipt's time may lie after the beginning of its certificate, since both are rounded to seconds.
 pub(crate) const BACKDATED: Duration = Duration::from_secs(30);
 

@@ -11,7 +11,8 @@
 //!    a one-time code only where the cluster takes codes, whether the certificate claims it or authd has judged it since, for
 //!    this very connection ([`OtpProof`](crate::credential::OtpProof)). Evidence that proves nothing is refused even where
 //!    none is needed;
-//! 5. what may also change while the session lives: no lock in force; every role known; the replica not stale, where
+//! 5. what may also change while the session lives: no lock in force; the login not ended by a reset, a recovery or the end of
+//!    the account; every role known; the replica not stale, where
 //!    locking is strict; the address, where a role pins it; and the policy's decision;
 //! 6. the age of the touch, where the roles set `mfa_verification_interval`: at most that and [`CLOCK_SKEW`](crate::receipt::CLOCK_SKEW). Counted from the
 //!    time that the security key signed, so authd cannot make an old touch young by a long or a new certificate; for a
@@ -224,6 +225,7 @@ impl Core {
         if let Some(lock) = lock::in_force(snapshot.locks(), &subject, *now) {
             return Err(DenyReason::Locked(Box::new(lock)));
         }
+        check_ended(session.certificate(), snapshot)?;
         let judgement = self.judge.judge(session, snapshot, preference, *now)?;
         let terms = &judgement.terms;
         check_age(terms.options.lock, *age)?;
@@ -234,6 +236,12 @@ impl Core {
             Decision::Deny { by } => Err(DenyReason::Policy(by.clone())),
         }
     }
+}
+
+/// Roles and locks stay as they are when somebody who lost a laptop gets a new start; what is on the laptop must not.
+fn check_ended(certificate: &VerifiedCertificate, snapshot: &Snapshot) -> Result<(), DenyReason> {
+    let Some(ended) = snapshot.ended_login(certificate) else { return Ok(()) };
+    Err(DenyReason::LoginEnded { user: certificate.identity.user.clone(), at: ended.at() })
 }
 
 fn check_age(mode: LockingMode, age: Option<Duration>) -> Result<(), DenyReason> {

@@ -150,6 +150,14 @@ pub enum DenyReason {
     /// An administrator's stop.
     #[error("{0}")]
     Locked(Box<LockInForce>),
+    /// The certificate is of a login, or of a session of one, from before the user was reset, recovered or deleted.
+    #[error("logins of {user} from before {} have ended", rfc3339(*at))]
+    LoginEnded {
+        /// Whose.
+        user: UserName,
+        /// When they were ended.
+        at: SystemTime,
+    },
     /// The replica was never complete, or holds something that it cannot read.
     #[error("the replica is not ready")]
     ReplicaNotReady,

@@ -19,7 +19,7 @@
 //! | login certificate | 12 hours, on disk; names a user and opens what needs no touch |
 //! | session certificate | a minute, in memory; names a user *and* a [`Route`]: one target, one login |
 //! | [`lock`] | an administrator's immediate stop, by user, role, login, MFA device or target |
-//! | [`Replica`] | a sidecar's live copy of roles, auth preference, locks, authorities and device keys |
+//! | [`Replica`] | a sidecar's live copy of roles, auth preference, locks, ended logins, authorities and device keys |
 //!
 //! # The life of a decision
 //!

@@ -12,6 +12,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     authorizer::{Core, Mfa, Session, SessionRequest, Standing},
     certificate::VerifiedCertificate,
+    clock::rfc3339,
     denied::DenyReason,
     identity::{DeviceId, Identity, MfaEvidence, RoleName},
     policy::SessionOptions,
@@ -50,6 +51,12 @@ pub enum Ended {
     Locked {
         /// `lock targeting … is in force: …`
         message: String,
+    },
+    /// The user was reset, recovered or deleted since the login behind the session.
+    #[error("logins from before {} have ended", rfc3339(*at))]
+    LoginEnded {
+        /// When.
+        at: SystemTime,
     },
     /// The policy does not give the right any more.
     #[error("the policy no longer allows this session")]
@@ -122,6 +129,7 @@ impl Permit {
     /// - at the certificate's expiry, where the cluster or a role says `disconnect_expired_cert`. A session certificate is made
     ///   to be short, so for one that says when the certificate behind it expires, that moment counts instead;
     /// - when a lock on it comes into force;
+    /// - when the login behind it is ended: its user was reset, recovered or deleted;
     /// - when a change of policy takes the right away: each generation is asked the same question as the first, with the
     ///   MFA status that the session had. An authority or device that is no longer trusted stops new sessions only, and so
     ///   does a touch that has grown too old;
@@ -189,6 +197,7 @@ impl From<DenyReason> for Ended {
     fn from(reason: DenyReason) -> Self {
         match reason {
             DenyReason::Locked(lock) => Self::Locked { message: lock.to_string() },
+            DenyReason::LoginEnded { at, .. } => Self::LoginEnded { at },
             DenyReason::ReplicaStale { .. } => Self::ReplicaStale,
             // What cannot be decided any more is not allowed any more.
             _ => Self::PolicyChanged,

@@ -35,7 +35,11 @@ pub use purpose::{Purpose, challenge};
 /// Larger than any receipt that authd writes.
 pub const MAX_RECEIPT_BYTES: usize = 8 * 1024;
 
-/// An authd and a sidecar whose clocks differ by more cannot work together.
+/// What is put down to clocks and rounding where the times of evidence are compared: nobody is refused for so little.
+///
+/// It is no promise that clocks may differ by as much. Certificates of users begin half a minute before they are made, so a
+/// sidecar whose clock is further behind takes them for not yet valid; and one whose clock is ahead takes that much off the
+/// one minute of a session certificate.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// How long a challenge may wait for its touch.

@@ -12,7 +12,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{clock::Clock, proto};
+use crate::{clock::Clock, identity::UserName, proto};
 
 mod follow;
 mod snapshot;
@@ -21,7 +21,7 @@ mod snapshot;
 mod tests;
 
 pub use follow::{EVENT_DEADLINE, follow};
-pub use snapshot::{DeviceKind, KnownDevice, Snapshot};
+pub use snapshot::{DeviceKind, EndedLogins, KnownDevice, Snapshot};
 
 /// In `locking_mode: strict`, the age from which locks might be missing and nobody gets in.
 pub const STALE_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -60,6 +60,12 @@ pub enum ReplicaError {
         kind: String,
         /// The name.
         name: String,
+    },
+    /// Nobody knows which logins of a user have ended; so all of them have.
+    #[error("the moment before which logins of {user} have ended cannot be read")]
+    EndedLogins {
+        /// Whose.
+        user: UserName,
     },
     /// An MFA device's key cannot be read.
     #[error("the key of MFA device {device} cannot be read")]

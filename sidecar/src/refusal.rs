@@ -205,6 +205,10 @@ fn denied_answer(denied: &AccessDenied, asked: Asked<'_>) -> Answer {
         DenyReason::Locked(lock) => {
             no(RefusalCode::AccessDenied, "locked", &lock.to_string(), None, Outcome::Denied)
         }
+        DenyReason::LoginEnded { at, .. } => {
+            let text = format!("your logins from before {} have ended", rfc3339(*at));
+            unknown("login_ended", &text, Some("run: tsh login".to_owned()))
+        }
         DenyReason::ReplicaNotReady => {
             let text = "the sidecar is not ready to decide: try again in a moment";
             no(RefusalCode::Internal, "replica_not_ready", text, None, Outcome::Undecided)

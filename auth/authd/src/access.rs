@@ -1,6 +1,6 @@
 //! What a user may do now: the stored roles, the locks, and the evaluator that sidecars use too.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use auth::{
     identity::{DeviceId, Login, MAX_NAME_BYTES, Protocol, RoleName, TargetName, UserName},
@@ -10,7 +10,7 @@ use auth::{
     resource::{LockTarget, Role, User},
 };
 
-use crate::{cluster::Cluster, error::Refused};
+use crate::{cluster::Cluster, ended, error::Refused};
 
 /// A user who may use the cluster at all, with the roles that count.
 pub(crate) struct Standing {
@@ -20,6 +20,8 @@ pub(crate) struct Standing {
     pub(crate) role_set: RoleSet,
     /// SSH accounts that the roles name.
     pub(crate) logins: Vec<String>,
+    /// Of the account: logins from before are over.
+    pub(crate) since: SystemTime,
 }
 
 /// What a lock is compared with when a certificate is asked for.
@@ -40,6 +42,7 @@ impl Cluster {
     ) -> Result<Standing, Refused> {
         let user = self.user(name).await?.ok_or_else(|| Refused::NoRoles(name.to_string()))?;
         self.refuse_closed_account(&user)?;
+        let account = self.account(name).await?.ok_or(Refused::EndedLogin)?;
         let mut roles: Vec<RoleName> = Vec::new();
         for role in &user.roles {
             let held = certificate_roles.is_none_or(|held| held.contains(role));
@@ -54,7 +57,7 @@ impl Cluster {
         let stored = self.roles(&roles).await?;
         let role_set = self.role_set(&roles, &user, &stored).await?;
         let logins = logins(&stored, &user);
-        Ok(Standing { user, roles, role_set, logins })
+        Ok(Standing { user, roles, role_set, logins, since: account.value.since })
     }
 
     pub(crate) async fn role_set(
@@ -111,6 +114,22 @@ fn applies(target: &LockTarget, user: &UserName, roles: &[RoleName], subject: Lo
 }
 
 impl Standing {
+    /// A login certificate of an account that was reset or recovered since, or of an earlier account of the same name, is
+    /// over.
+    pub(crate) fn refuse_ended_login(&self, not_before: SystemTime) -> Result<(), Refused> {
+        ended::refuse_ended(self.since, not_before)
+    }
+
+    /// A login that began before the account was reset or recovered comes to nothing: what was right then is no longer.
+    pub(crate) fn refuse_begun_before(&self, login: &crate::login::Login) -> Result<(), Refused> {
+        if login.since == self.since { Ok(()) } else { Err(Refused::Challenge) }
+    }
+
+    /// Nothing that is given to a user outlives the user.
+    pub(crate) fn at_most(&self, not_after: SystemTime) -> SystemTime {
+        self.user.metadata.expires.map_or(not_after, |end| not_after.min(end))
+    }
+
     /// What the sidecar would decide.
     pub(crate) fn decide(&self, target: &Arc<Target>, login: &Login, mfa: MfaStatus) -> Decision {
         let access = Access {

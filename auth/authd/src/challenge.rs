@@ -4,7 +4,10 @@ mod answer;
 mod devices;
 mod scope;
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use auth::{
     clock::unix_millis,
@@ -41,6 +44,10 @@ pub(crate) struct Challenge {
     pub(crate) webauthn: Option<Question>,
     /// Nothing is asked for.
     none_required: bool,
+    /// Of a login: since when the account is as it was when its password was verified. The challenge opens that account, and
+    /// none that was reset or recovered meanwhile.
+    #[serde(default)]
+    pub(crate) since: Option<SystemTime>,
 }
 
 /// What makes a session's intent.
@@ -91,6 +98,24 @@ impl Cluster {
         user: &UserName,
         scope: Scope,
     ) -> Result<proto::MfaChallenge, Refused> {
+        self.keep_challenge(user, scope, None).await
+    }
+
+    /// The second half of a login, whose first was right for the account as it is since then.
+    pub(crate) async fn create_login_challenge(
+        &self,
+        user: &UserName,
+        since: SystemTime,
+    ) -> Result<proto::MfaChallenge, Refused> {
+        self.keep_challenge(user, Scope::Login, Some(since)).await
+    }
+
+    async fn keep_challenge(
+        &self,
+        user: &UserName,
+        scope: Scope,
+        since: Option<SystemTime>,
+    ) -> Result<proto::MfaChallenge, Refused> {
         if self.store.range(&[keys::challenges(user)]).await?.items.len() >= MAX_OPEN {
             return Err(Refused::TooMany("challenges"));
         }
@@ -111,7 +136,7 @@ impl Cluster {
         };
         let secret = secret::generate()?;
         let options = question.as_ref().map_or(String::new(), |question| question.options_json.clone());
-        let challenge = Challenge { scope, totp, webauthn: question, none_required };
+        let challenge = Challenge { scope, totp, webauthn: question, none_required, since };
         let until = Some(self.clock.now() + LIFE);
         let key = keys::challenge(user, &secret);
         // One that a power cut takes away is answered in vain, and asked for again.
@@ -133,7 +158,7 @@ impl Cluster {
         if !scope.usable(&preference, &devices).iter().any(|device| device.kind == DeviceType::Totp) {
             return Err(Refused::NoDevices(user.to_string()));
         }
-        Ok(Challenge { scope, totp: true, webauthn: None, none_required: false })
+        Ok(Challenge { scope, totp: true, webauthn: None, none_required: false, since: None })
     }
 
     /// What a touch for this scope is for.
@@ -162,7 +187,8 @@ impl Cluster {
         let question =
             self.ask_passkeys(&preference, receipt::challenge(Purpose::PasswordlessLogin, &intent))?;
         let scope = Scope::PasswordlessLogin;
-        Ok((Challenge { scope, totp: false, webauthn: Some(question), none_required: false }, intent))
+        let webauthn = Some(question);
+        Ok((Challenge { scope, totp: false, webauthn, none_required: false, since: None }, intent))
     }
 }
 

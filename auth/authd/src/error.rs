@@ -46,8 +46,8 @@ pub(crate) enum Refused {
     /// A role pins certificates to the address that logged in.
     #[error("this login was made from another address; log in again from here")]
     OtherAddress,
-    /// The account was reset, or made anew, since this login.
-    #[error("this login was ended by an administrator; log in again")]
+    /// The account was reset, recovered or made anew since this login.
+    #[error("this login has ended: the account was reset or recovered since; log in again")]
     EndedLogin,
     /// An administrator's lock.
     #[error("{0}")]
@@ -110,6 +110,9 @@ pub(crate) enum Refused {
     /// Somebody else changed it first.
     #[error("{0} was changed meanwhile; try again")]
     Changed(&'static str),
+    /// Another call is at it.
+    #[error("{0} is being written by another call; try again")]
+    Busy(&'static str),
     /// Used, expired, somebody else's, or for something else.
     #[error("challenge is invalid, expired or used; start again")]
     Challenge,
@@ -219,10 +222,11 @@ impl Refused {
             | Self::NotTouchedFor
             | Self::LastDevice
             | Self::RoleInUse { .. } => Code::FailedPrecondition,
-            Self::LockedOut(_)
-            | Self::TooMany(_)
-            | Self::RecordingTooLarge
-            | Self::Password(PasswordError::Busy) => Code::ResourceExhausted,
+            Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {
+                Code::ResourceExhausted
+            }
+            Self::RecordingTooLarge => Code::OutOfRange,
+            Self::Busy(_) => Code::Aborted,
             Self::Store(StoreError::Conflict { .. }) => Code::FailedPrecondition,
             Self::Store(_) | Self::Audit(_) | Self::Recording(_) => Code::Unavailable,
             Self::Ca(_) | Self::Internal(_) | Self::Password(PasswordError::Failed) => Code::Internal,
@@ -251,5 +255,16 @@ impl From<Refused> for Status {
             Refused::TouchNeeded | Refused::NotTouchedFor => touch::needed(&refused.to_string()),
             _ => Self::new(code, refused.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sidecar_can_tell_what_to_send_again_from_what_to_give_up() {
+        assert_eq!(Status::from(Refused::Busy("the recording")).code(), Code::Aborted);
+        assert_eq!(Status::from(Refused::RecordingTooLarge).code(), Code::OutOfRange);
     }
 }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::{
     admin::Change,
     cluster::Cluster,
+    ended::EndedLogins,
     error::Refused,
     keys, mfa,
     registration::Wish,
@@ -213,6 +214,7 @@ impl Cluster {
         (account.password, account.since) = (None, now);
         let (link, mut ops) = self.invite_ops(&name, &mut account, request.ttl_seconds)?;
         ops.extend(self.belongings(&name).await?);
+        ops.push(EndedLogins::op(&name, now)?);
         ops.push(Op::put(keys::account(&name), condition, &account)?);
         match self.store.commit(ops).await {
             Ok(_) => {}

@@ -15,7 +15,7 @@ use std::{
 use auth::{
     certificate::x509,
     clock::{rfc3339, unix_millis},
-    identity::{Identity, Login, MfaEvidence, UserName},
+    identity::{Identity, Login, MfaEvidence},
     proto,
 };
 use serde_json::{Value, json};
@@ -25,8 +25,8 @@ use crate::{
     audit,
     ca::{Attribute, AuthorityKind, Extension, Issued, P256PublicKey, SshPublicKey, Template, Usage},
     cluster::Cluster,
+    ended,
     error::Refused,
-    mfa::Proof,
 };
 
 pub(crate) use host::{OwnCertificate, SidecarNames};
@@ -34,7 +34,7 @@ pub(crate) use session::SessionCaller;
 
 /// The longest login.
 pub(crate) const MAX_LOGIN: Duration = Duration::from_secs(12 * 3600);
-/// Certificates begin this much before they are made, for machines whose clocks are behind. Less than the minute that a
+/// Certificates begin this much before they are made, for machines whose clocks are behind: by so much at most. Less than the minute that a
 /// receipt's time may lie after the beginning of its certificate, since both are rounded to seconds.
 pub(crate) const BACKDATED: Duration = Duration::from_secs(30);
 
@@ -58,22 +58,24 @@ impl Cluster {
     /// needs a touch.
     pub(crate) async fn issue_login(
         &self,
-        user: &UserName,
+        login: &crate::login::Login,
         keys: &LoginKeys,
         asked: Option<Duration>,
-        proof: &Proof,
         client: IpAddr,
     ) -> Result<proto::LoginCertificates, Refused> {
+        let user = &login.user;
         let standing = self.standing(user, None).await?;
-        let device = proof.device().map(crate::mfa::Device::id);
+        standing.refuse_begun_before(login)?;
+        let device = login.proof.device().map(crate::mfa::Device::id);
         let subject = LockSubject { device, ..LockSubject::default() };
         self.refuse_locked(user, &standing.roles, subject).await?;
 
         let allowed = standing.role_set.options().max_session_ttl.min(MAX_LOGIN);
         let wanted = asked.or(self.preference().await?.default_session_ttl).unwrap_or(MAX_LOGIN);
         let now = self.clock.now();
-        let identity = self.identity(&standing, now + wanted.min(allowed), Some(client));
-        let tls = self.sign_user(&identity, &keys.tls, now)?;
+        let not_after = standing.at_most(now + wanted.min(allowed));
+        let identity = self.identity(&standing, not_after, Some(client));
+        let tls = self.sign_user(&identity, &standing, &keys.tls, now)?;
         let ssh =
             self.authorities.user.sign_ssh(&keys.ssh, &ssh::user_template(&identity, &standing, now))?;
         // Nothing leaves before it is on record.
@@ -109,6 +111,7 @@ impl Cluster {
     fn sign_user(
         &self,
         identity: &Identity,
+        standing: &Standing,
         key: &P256PublicKey,
         now: SystemTime,
     ) -> Result<Issued, Refused> {
@@ -123,7 +126,7 @@ impl Cluster {
         Ok(self.authorities.user.sign(&Template {
             subject: subject.map(|a| Attribute { oid: a.oid, value: a.value }).collect(),
             public_key: key.clone(),
-            not_before: backdated(now),
+            not_before: backdated(now, standing),
             not_after: identity.not_after,
             usage: Usage::Client,
             names: vec![],
@@ -170,6 +173,8 @@ fn created(identity: &Identity, not_after: SystemTime, serial_hex: &str) -> Valu
     })
 }
 
-fn backdated(now: SystemTime) -> SystemTime {
-    now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH)
+/// When a user's certificate begins. One that is made just after the account was reset begins later than those from before.
+fn backdated(now: SystemTime, standing: &Standing) -> SystemTime {
+    let backdated = now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH);
+    backdated.max(ended::first_beginning(standing.since))
 }

@@ -94,9 +94,14 @@ impl Cluster {
     /// What a sidecar joined with, unless an administrator has locked it out.
     pub(crate) async fn sidecar(&self, id: Uuid) -> Result<Stored<SidecarRecord>, Refused> {
         let now = self.clock.now();
+        let own = id.to_string();
         let mine = |lock: &Lock| {
-            let by_id =
-                lock.target.server_id.as_ref().is_some_and(|server| server.as_str() == id.to_string());
+            // However the administrator writes its hexadecimal digits, as the sidecar itself reads them.
+            let by_id = lock
+                .target
+                .server_id
+                .as_ref()
+                .is_some_and(|server| own.eq_ignore_ascii_case(server.as_str()));
             // With anything else beside it, the lock is about sessions.
             let alone = LockTarget { server_id: None, ..lock.target.clone() } == LockTarget::default();
             by_id && alone && lock.is_in_force(now)

@@ -17,6 +17,8 @@ pub(crate) const RESOURCE: &str = "resource";
 pub(crate) const AUTHORITY: &str = "authority";
 /// MFA devices, the part that sidecars know: `device/<user>/<id>`.
 pub(crate) const DEVICE: &str = "device";
+/// Users whose logins from before some moment are over: `ended-logins/<user>`.
+pub(crate) const ENDED_LOGINS: &str = "ended-logins";
 
 /// What the store keeps in memory as well: whatever is asked for to know who calls and what they may. It grows with people,
 /// devices and targets; of what they do it holds the open challenges and the counts of failures, which are bounded for each
@@ -52,6 +54,10 @@ pub(crate) fn authority(kind: AuthorityKind) -> String {
 
 pub(crate) fn account(user: &UserName) -> String {
     key(&["account", user.as_str()])
+}
+
+pub(crate) fn ended_logins(user: &UserName) -> String {
+    key(&[ENDED_LOGINS, user.as_str()])
 }
 
 pub(crate) fn device(user: &UserName, id: Uuid) -> String {

@@ -33,6 +33,7 @@ mod challenge;
 mod cluster;
 pub mod config;
 mod data_dir;
+mod ended;
 mod error;
 mod invite;
 mod issue;

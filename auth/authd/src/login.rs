@@ -1,6 +1,9 @@
 //! Logging in: the password, then the second factor, then certificates.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use auth::{identity::UserName, proto};
 use http::HeaderValue;
@@ -25,6 +28,14 @@ struct Attempt {
     challenge: Challenge,
 }
 
+/// A login whose every factor was right.
+pub(crate) struct Login {
+    pub(crate) user: UserName,
+    pub(crate) proof: Proof,
+    /// Since when the account is as it was when the first of them was judged.
+    pub(crate) since: SystemTime,
+}
+
 impl Cluster {
     /// The first step. An unknown user and a wrong password take the same path, with the same work.
     pub(crate) async fn begin_login(
@@ -38,31 +49,33 @@ impl Cluster {
             self.passwords.verify(self.passwords.place(client)?, password, None).await?;
             return Err(Refused::Credentials);
         };
-        match self.check_password(&user, password, client).await {
-            Ok(()) => {}
+        let since = match self.check_password(&user, password, client).await {
+            Ok(since) => since,
             Err(refused) => return Err(self.login_failed(&user, client, refused).await?),
-        }
+        };
         // Only who knows the password is told more.
         match self.standing(&user, None).await {
-            Ok(_) => self.create_challenge(&user, Scope::Login).await,
+            Ok(_) => self.create_login_challenge(&user, since).await,
             Err(refused) => Err(self.login_failed(&user, client, refused).await?),
         }
     }
 
+    /// Answers with since when the account is as it was when this was its password.
     async fn check_password(
         &self,
         user: &UserName,
         password: Zeroizing<String>,
         client: IpAddr,
-    ) -> Result<(), Refused> {
+    ) -> Result<SystemTime, Refused> {
         // First: who finds no room has not tried, so that a crowd at the door locks nobody out.
         let place = self.passwords.place(client)?;
         self.count_attempt(user, Door::Login).await?;
-        let hash = self.account(user).await?.and_then(|account| account.value.password);
-        if !self.passwords.verify(place, password, hash).await? {
-            return Err(Refused::Credentials);
-        }
-        self.forgive_attempt(user, Door::Login).await
+        let account = self.account(user).await?.map(|stored| stored.value);
+        let hash = account.as_ref().and_then(|account| account.password.clone());
+        let right = self.passwords.verify(place, password, hash).await?;
+        let account = account.filter(|_| right).ok_or(Refused::Credentials)?;
+        self.forgive_attempt(user, Door::Login).await?;
+        Ok(account.since)
     }
 
     /// Who is logged in and has no device yet proves by the password that it is they: a login certificate alone may be
@@ -77,7 +90,7 @@ impl Cluster {
             return Err(Refused::PasswordNeeded);
         }
         match self.check_password(user, password, client).await {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(refused) => Err(self.login_failed(user, client, refused).await?),
         }
     }
@@ -91,9 +104,9 @@ impl Cluster {
         let attempt = self.spend_login(&request.challenge_id).await?;
         let keys = LoginKeys::from_request(&request)?;
         let life = Some(Duration::from_secs(request.ttl_seconds.into())).filter(|ttl| !ttl.is_zero());
-        let (user, proof) = self.judge_login(&attempt, request.mfa, client).await?;
-        let certificates = self.issue_login(&user, &keys, life, &proof, client).await;
-        self.record_login(&user, &attempt, &proof, certificates, client).await
+        let login = self.judge_login(&attempt, request.mfa, client).await?;
+        let certificates = self.issue_login(&login, &keys, life, client).await;
+        self.record_login(&login, &attempt, certificates, client).await
     }
 
     /// As [`finish_login`](Self::finish_login), in a browser: gives a session, whose cookie this is, and no certificate.
@@ -104,10 +117,10 @@ impl Cluster {
         client: IpAddr,
     ) -> Result<(UserName, HeaderValue), Refused> {
         let attempt = self.spend_login(challenge_id).await?;
-        let (user, proof) = self.judge_login(&attempt, response, client).await?;
-        let cookie = self.open_session(&user, &proof, client).await;
-        let cookie = self.record_login(&user, &attempt, &proof, cookie, client).await?;
-        Ok((user, cookie))
+        let login = self.judge_login(&attempt, response, client).await?;
+        let cookie = self.open_session(&login, client).await;
+        let cookie = self.record_login(&login, &attempt, cookie, client).await?;
+        Ok((login.user, cookie))
     }
 
     /// Spends a challenge of a login, of either kind.
@@ -129,15 +142,20 @@ impl Cluster {
         attempt: &Attempt,
         response: Option<proto::MfaResponse>,
         client: IpAddr,
-    ) -> Result<(UserName, Proof), Refused> {
+    ) -> Result<Login, Refused> {
         let answer = Answer::from_proto(response)?;
         let user = match (&attempt.user, &answer) {
             (Some(user), _) => user.clone(),
             (None, Answer::Webauthn(credential)) => self.passkey_owner(credential).await?.0,
             (None, Answer::Nothing | Answer::Totp(_)) => return Err(Refused::Credentials),
         };
+        let since = match (&attempt.user, attempt.challenge.since) {
+            (Some(_), since) => since.ok_or(Refused::Challenge)?,
+            // Before its one factor is judged.
+            (None, _) => self.account(&user).await?.ok_or(Refused::Credentials)?.value.since,
+        };
         match self.judge_answer(&user, &attempt.challenge, &answer).await {
-            Ok(proof) => Ok((user, proof)),
+            Ok(proof) => Ok(Login { user, proof, since }),
             Err(refused) => Err(self.login_failed(&user, client, refused).await?),
         }
     }
@@ -145,9 +163,8 @@ impl Cluster {
     /// Records how it ended, whatever it was that was to be given.
     async fn record_login<T>(
         &self,
-        user: &UserName,
+        Login { user, proof, .. }: &Login,
         attempt: &Attempt,
-        proof: &Proof,
         given: Result<T, Refused>,
         client: IpAddr,
     ) -> Result<T, Refused> {

@@ -51,8 +51,9 @@ impl Cluster {
         let client = client.to_canonical();
 
         let certificate = self.login_certificate(&request.ssh_certificate, login, client)?;
-        let caller = self.caller_of(&certificate, client).await?;
+        let caller = caller_of(&certificate, client)?;
         let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
+        standing.refuse_ended_login(caller.not_before)?;
         let possible = self.possible(standing, &wanted).await?;
         let pinned = possible.standing.role_set.options().pin_source_ip;
         if pinned && caller.login_ip != Some(caller.address) {
@@ -91,24 +92,20 @@ impl Cluster {
         openssh::verify_user(&presented, &authorities, &self.name, self.clock.now())
             .map_err(|RejectedCertificate { error, .. }| Refused::Certificate(error))
     }
+}
 
-    /// Who holds it, as if they had called themselves.
-    async fn caller_of(
-        &self,
-        certificate: &VerifiedCertificate,
-        address: IpAddr,
-    ) -> Result<SessionCaller, Refused> {
-        let identity = &certificate.identity;
-        if identity.route.is_some() {
-            return Err(Refused::SessionCertificate);
-        }
-        self.refuse_ended_login(&identity.user, certificate.not_before).await?;
-        Ok(SessionCaller {
-            user: identity.user.clone(),
-            roles: identity.roles.clone(),
-            not_after: identity.not_after,
-            login_ip: identity.login_ip.map(|ip| ip.to_canonical()),
-            address,
-        })
+/// Who holds it, as if they had called themselves.
+fn caller_of(certificate: &VerifiedCertificate, address: IpAddr) -> Result<SessionCaller, Refused> {
+    let identity = &certificate.identity;
+    if identity.route.is_some() {
+        return Err(Refused::SessionCertificate);
     }
+    Ok(SessionCaller {
+        user: identity.user.clone(),
+        roles: identity.roles.clone(),
+        not_before: certificate.not_before,
+        not_after: identity.not_after,
+        login_ip: identity.login_ip.map(|ip| ip.to_canonical()),
+        address,
+    })
 }

@@ -64,7 +64,7 @@ impl Recordings {
     fn turn(&self, session: Uuid) -> Result<Turn, Refused> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if !busy.insert(session) {
-            return Err(Refused::Changed("the recording"));
+            return Err(Refused::Busy("the recording"));
         }
         Ok(Turn { busy: Arc::clone(&self.busy), session })
     }

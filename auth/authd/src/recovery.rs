@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cluster::Cluster,
+    ended::EndedLogins,
     error::Refused,
     keys,
     mfa::Device,
@@ -253,6 +254,7 @@ impl Cluster {
         ops.push(op);
         ops.extend(self.end_sessions_ops(&user).await?);
         let renewed = Account { since: self.clock.now(), ..account.value.clone() };
+        ops.push(EndedLogins::op(&user, renewed.since)?);
         ops.push(Op::put(keys::account(&user), account.unchanged(), &renewed)?);
         match self.store.commit(ops).await {
             Ok(_) => {}

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use crate::{
     cluster::Cluster,
+    ended::EndedLogins,
     error::Refused,
-    issue, keys,
+    keys,
     mfa::DeviceState,
     store::{self, Condition, Op, RACE_ATTEMPTS, StoreError, Stored},
 };
@@ -29,7 +30,7 @@ pub(crate) struct Account {
     pub(crate) handle: Uuid,
     /// PHC string; `None` until the invitation is accepted.
     pub(crate) password: Option<String>,
-    /// Logins from before are over: when the account was made, or last reset.
+    /// Logins from before are over: when the account was made, or last reset or recovered.
     pub(crate) since: SystemTime,
     /// Hash of the one invitation that is open.
     pub(crate) invitation: Option<String>,
@@ -114,20 +115,6 @@ impl Cluster {
         Ok(store::read(&*self.store, &keys::account(user)).await?)
     }
 
-    /// A login certificate of an account that was reset since, or of an earlier account of the same name, is over.
-    pub(crate) async fn refuse_ended_login(
-        &self,
-        user: &UserName,
-        not_before: SystemTime,
-    ) -> Result<(), Refused> {
-        // Certificates begin a little before they are made, and in whole seconds.
-        let made = not_before + issue::BACKDATED + Duration::from_secs(1);
-        match self.account(user).await? {
-            Some(account) if made >= account.value.since => Ok(()),
-            Some(_) | None => Err(Refused::EndedLogin),
-        }
-    }
-
     /// Counts an attempt *before* it is judged, so that attempts at the same time cannot outnumber the limit. The caller
     /// forgives it when it turns out right.
     pub(crate) async fn count_attempt(&self, user: &UserName, door: Door) -> Result<(), Refused> {
@@ -204,6 +191,9 @@ impl Cluster {
         let left = self.account(user).await?;
         let condition = left.as_ref().map_or(Condition::Absent, Stored::unchanged);
         let mut ops = self.belongings(user).await?;
+        if left.is_some() {
+            ops.push(EndedLogins::op(user, account.since)?);
+        }
         ops.push(Op::put(keys::account(user), condition, account)?);
         Ok(ops)
     }

@@ -20,6 +20,7 @@ use crate::{
     api::caller::SidecarCaller,
     ca::AuthorityKind,
     cluster::Cluster,
+    ended::EndedLogins,
     error::Refused,
     keys,
     mfa::Device,
@@ -100,7 +101,8 @@ async fn run(cluster: &Cluster, watcher: &SidecarCaller, out: &Outgoing) -> Resu
     // snapshot, in the subscription, or in both; the revision tells which, and what the snapshot has seen is skipped.
     let mut changes = cluster.store.watch();
     let mut prefixes: Vec<String> = WATCHED.iter().map(|kind| keys::resources(*kind)).collect();
-    prefixes.extend([store::below(&[keys::AUTHORITY]), store::below(&[keys::DEVICE])]);
+    let others = [keys::AUTHORITY, keys::DEVICE, keys::ENDED_LOGINS];
+    prefixes.extend(others.map(|path| store::below(&[path])));
     let store::Range { items, revision: seen } = cluster.store.range(&prefixes).await?;
 
     out.send(facts(cluster, &*cluster.preference().await?)).await?;
@@ -169,6 +171,7 @@ fn watched_kind(key: &str) -> Option<String> {
         }
         (keys::AUTHORITY, _) => Some("authority".to_owned()),
         (keys::DEVICE, _) => Some("device_key".to_owned()),
+        (keys::ENDED_LOGINS, _) => Some("ended_logins".to_owned()),
         _ => None,
     }
 }
@@ -190,6 +193,7 @@ fn put_event(cluster: &Cluster, item: &Item) -> Result<Option<Event>, Refused> {
             Put::Authority(authority(cluster, kind))
         }
         Some("device_key") => Put::DeviceKey(store::decode::<Device>(item)?.value.to_device_key()),
+        Some("ended_logins") => Put::EndedLogins(store::decode::<EndedLogins>(item)?.value.to_proto()),
         Some(_) => Put::Resource(resource(&crate::cluster::read_resource(item)?)),
     };
     Ok(Some(Event::Put(proto::watch_event::Put { item: Some(put) })))

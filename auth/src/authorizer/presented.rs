@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Evidence, SessionRequest, View, denied};
+use super::{Evidence, SessionRequest, View, check_ended, denied};
 use crate::{
     certificate::{CertificateError, RejectedCertificate, VerifiedCertificate, openssh, x509},
     credential::Credential,
@@ -55,7 +55,7 @@ pub(super) fn certificate(
         Credential::SshInTls { chain, certificate } => {
             let outer = outer(chain).map_err(refused)?;
             let inner = openssh(certificate, request, cluster, view)?;
-            check_inner(outer.identity(), &inner.identity)?;
+            check_inner(outer.identity(), &inner, view)?;
             outer
         }
     };
@@ -81,7 +81,9 @@ fn openssh(
 
 /// The inner certificate is the login of whom the outer one names. One that is for a session, or claims a touch, would be
 /// evidence that nobody judges.
-fn check_inner(outer: &Identity, inner: &Identity) -> Result<(), AccessDenied> {
+fn check_inner(outer: &Identity, inner: &VerifiedCertificate, view: &View) -> Result<(), AccessDenied> {
+    check_ended(inner, &view.snapshot).map_err(|reason| denied(outer, reason))?;
+    let inner = &inner.identity;
     if inner.user != outer.user {
         return Err(denied(outer, DenyReason::OtherUserInside { inside: inner.user.clone() }));
     }

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod again;
+mod ended;
 mod ssh;
 
 fn role(name: &str) -> RoleName {

@@ -7,7 +7,7 @@ use crate::{
     authorizer::Authorizer,
     testing::{
         HOUR, MINUTE, World, now,
-        world::{ACCESS_DEV, ACCESS_PROD, delete, lock, preference, resource},
+        world::{ACCESS_DEV, ACCESS_PROD, delete, ended_logins, lock, preference, resource},
     },
 };
 
@@ -45,6 +45,21 @@ async fn a_lock_that_came_between_decision_and_watching_ends_the_session() {
     let permit = world.authorize(&world.login(), "dev-pg").unwrap();
     world.apply(lock(r#""server_id":"dev-pg""#)).unwrap();
     assert!(matches!(permit.ended().await, Ended::Locked { .. }));
+}
+
+#[tokio::test]
+async fn a_login_that_is_ended_ends_the_sessions_opened_with_it() {
+    let world = World::new();
+    let touched = world.authorize(&world.touched("prod-pg"), "prod-pg").unwrap();
+    let untouched = world.authorize(&world.login(), "dev-pg").unwrap();
+    let (mut first, mut second) = (pin!(touched.ended()), pin!(untouched.ended()));
+    let begin = now() - MINUTE;
+    world.apply(ended_logins("jerry", begin)).unwrap();
+    assert!(goes_on(&mut first).await && goes_on(&mut second).await, "they are of a login from after");
+    let at = begin + Duration::from_secs(1);
+    world.apply(ended_logins("jerry", at)).unwrap();
+    assert_eq!(first.await, Ended::LoginEnded { at });
+    assert_eq!(second.await, Ended::LoginEnded { at });
 }
 
 #[tokio::test]

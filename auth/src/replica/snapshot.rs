@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::SystemTime,
 };
 
 use rustls_pki_types::CertificateDer;
@@ -11,6 +12,8 @@ use uuid::Uuid;
 
 use super::ReplicaError;
 use crate::{
+    certificate::VerifiedCertificate,
+    clock::from_unix_millis,
     identity::{ClusterName, DeviceId, RoleName, UserName},
     proto::{self, watch_event},
     receipt::{DeviceKey, RelyingParty},
@@ -35,6 +38,26 @@ pub enum DeviceKind {
     Webauthn(DeviceKey),
 }
 
+/// Logins of a user that count for nothing any more: of before a reset, a recovery, or the end of the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedLogins {
+    /// Certificates that begin before this are from before. `None`: all that there are.
+    not_before: Option<SystemTime>,
+    at: SystemTime,
+}
+
+impl EndedLogins {
+    /// When they were ended.
+    #[must_use]
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    fn cover(&self, not_before: SystemTime) -> bool {
+        self.not_before.is_none_or(|first| not_before < first)
+    }
+}
+
 /// One consistent state, complete or being received.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -47,6 +70,7 @@ pub struct Snapshot {
     unreadable_locks: Arc<BTreeSet<String>>,
     authorities: Arc<HashMap<String, Authority>>,
     devices: Arc<HashMap<DeviceId, KnownDevice>>,
+    ended_logins: Arc<HashMap<UserName, EndedLogins>>,
 }
 
 #[derive(Debug)]
@@ -104,6 +128,13 @@ impl Snapshot {
     /// All locks, expired ones too.
     pub fn locks(&self) -> impl Iterator<Item = &Lock> {
         self.locks.values()
+    }
+
+    /// Is a certificate of a login that was ended, or of a session of one? By when it was issued, which its beginning tells.
+    #[must_use]
+    pub fn ended_login(&self, certificate: &VerifiedCertificate) -> Option<EndedLogins> {
+        let ended = self.ended_logins.get(&certificate.identity.user)?;
+        ended.cover(certificate.not_before).then_some(*ended)
     }
 
     /// What an MFA device is; `None` also for one that cannot be read.
@@ -165,6 +196,7 @@ impl Snapshot {
                 Some(Item::Resource(resource)) => self.put_resource(&resource),
                 Some(Item::Authority(authority)) => self.put_authority(authority),
                 Some(Item::DeviceKey(device)) => self.put_device(&device),
+                Some(Item::EndedLogins(ended)) => self.put_ended_logins(ended),
                 None => unknown("a put of nothing"),
             },
             Event::Delete(delete) => self.delete(&delete.kind, &delete.name),
@@ -248,6 +280,16 @@ impl Snapshot {
         Ok(())
     }
 
+    fn put_ended_logins(&mut self, ended: proto::EndedLogins) -> Result<(), ReplicaError> {
+        let user = UserName::new(ended.user.clone())
+            .map_err(|_| ReplicaError::Name { kind: "user".to_owned(), name: ended.user })?;
+        // No certificate begins in 1970: a moment that was left out is none.
+        let not_before = from_unix_millis(ended.not_before).filter(|at| *at > SystemTime::UNIX_EPOCH);
+        let at = from_unix_millis(ended.at).unwrap_or(SystemTime::UNIX_EPOCH);
+        Arc::make_mut(&mut self.ended_logins).insert(user.clone(), EndedLogins { not_before, at });
+        not_before.map(drop).ok_or(ReplicaError::EndedLogins { user })
+    }
+
     fn delete(&mut self, kind: &str, name: &str) -> Result<(), ReplicaError> {
         match kind {
             "role" => drop(Arc::make_mut(&mut self.roles).remove(name)),
@@ -263,6 +305,7 @@ impl Snapshot {
                     .map_err(|_| ReplicaError::Name { kind: kind.to_owned(), name: name.to_owned() })?;
                 Arc::make_mut(&mut self.devices).remove(&DeviceId(device));
             }
+            "ended_logins" => drop(Arc::make_mut(&mut self.ended_logins).remove(name)),
             _ => return Err(ReplicaError::UnknownEvent { what: format!("a {kind}") }),
         }
         Ok(())

@@ -68,9 +68,10 @@ pub(super) fn write_duration(duration: Option<Duration>) -> String {
     }
 }
 
-/// RFC 3339, any offset.
+/// RFC 3339, any offset. What is in another year than 0 to 9999 in UTC could not be written again, nor worked with.
 pub(super) fn read_time(text: &str) -> Option<SystemTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+    (0..=9999).contains(&time.year()).then(|| time.into())
 }
 
 /// RFC 3339 in UTC.

@@ -1,6 +1,6 @@
 //! A small cluster: jerry, his security key, two databases, and a sidecar's replica of it all.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
@@ -264,6 +264,15 @@ pub(crate) fn lock(target: &str) -> watch_event::Event {
         r#"{{"kind":"lock","version":"v2","metadata":{{"name":"stop"}},"spec":{{"target":{{{target}}},"message":"Suspicious activity."}}}}"#
     );
     resource("lock", "stop", &json)
+}
+
+/// Certificates of `user` that begin before this moment are of logins that have ended.
+pub(crate) fn ended_logins(user: &str, not_before: SystemTime) -> watch_event::Event {
+    put(watch_event::put::Item::EndedLogins(proto::EndedLogins {
+        user: user.to_owned(),
+        not_before: unix_millis(not_before),
+        at: unix_millis(not_before),
+    }))
 }
 
 pub(crate) fn device(key: &SecurityKey, user: &str) -> watch_event::Event {

@@ -32,6 +32,11 @@ pub(crate) fn closing(closed: &Closed) -> Answer {
         Closed::Permit(Ended::Locked { message }) => {
             plain(RefusalCode::SessionExpired, "locked", &format!("the session ended: {message}"))
         }
+        Closed::Permit(Ended::LoginEnded { at }) => plain(
+            RefusalCode::SessionExpired,
+            "login_ended",
+            &format!("the session ended: your logins from before {} have ended", rfc3339(*at)),
+        ),
         Closed::Permit(Ended::PolicyChanged) => {
             plain(RefusalCode::SessionExpired, "policy_changed", "the session ended: access was withdrawn")
         }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use auth::{
-    identity::{DeviceId, RoleName, TargetName},
+    identity::{DeviceId, RoleName, TargetName, UserName},
     lock::LockInForce,
     permit::Ended,
     policy::{DeniedBy, DenyList, MfaRequiredBy},
@@ -125,6 +125,13 @@ fn denials() -> Vec<(DenyReason, RefusalCode, &'static str, Option<&'static str>
         (DenyReason::UnknownDevice { device }, Unknown, PROOF, Some(HINT), "unknown_device"),
         (DenyReason::DeviceOfAnotherUser { device }, Unknown, PROOF, Some(HINT), "device_of_another_user"),
         (DenyReason::Locked(lock.into()), Access, locked, None, "locked"),
+        (
+            DenyReason::LoginEnded { user: UserName::new("jerry").unwrap(), at: at(0) },
+            Unknown,
+            "your logins from before 1970-01-01T00:00:00Z have ended",
+            Some("run: tsh login"),
+            "login_ended",
+        ),
         (
             DenyReason::ReplicaNotReady,
             Internal,
@@ -313,6 +320,11 @@ fn a_live_session_is_told_why_it_ends() {
             Closed::Permit(Ended::Locked { message: "lock … is in force".to_owned() }),
             RefusalCode::SessionExpired,
             "the session ended: lock … is in force",
+        ),
+        (
+            Closed::Permit(Ended::LoginEnded { at: at(0) }),
+            RefusalCode::SessionExpired,
+            "the session ended: your logins from before 1970-01-01T00:00:00Z have ended",
         ),
         (
             Closed::Permit(Ended::PolicyChanged),

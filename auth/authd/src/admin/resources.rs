@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, put_op, read_resource},
+    ended::EndedLogins,
     error::Refused,
     keys,
     store::{self, Condition, Op, StoreError},
@@ -186,6 +187,7 @@ impl Cluster {
             Resource::User(user) => {
                 let name = &user.metadata.name;
                 ops.push(Op::delete(keys::account(name), Condition::Any));
+                ops.push(EndedLogins::op(name, self.clock.now())?);
                 ops.extend(self.belongings(name).await?);
             }
             _ => {}

@@ -113,6 +113,7 @@ pub(crate) async fn user<T>(
     let caller = SessionCaller {
         user: identity.user.clone(),
         roles: identity.roles.clone(),
+        not_before: certificate.not_before,
         not_after: identity.not_after,
         login_ip: identity.login_ip.map(|ip| ip.to_canonical()),
         address: connection.address,
@@ -121,7 +122,7 @@ pub(crate) async fn user<T>(
     if standing.role_set.options().pin_source_ip && caller.login_ip != Some(caller.address) {
         return Err(Refused::OtherAddress);
     }
-    cluster.refuse_ended_login(&caller.user, certificate.not_before).await?;
+    standing.refuse_ended_login(caller.not_before)?;
     Ok((caller, standing))
 }
 

@@ -36,6 +36,8 @@ const SINGLE_USE: Duration = Duration::from_secs(60);
 pub(crate) struct SessionCaller {
     pub(crate) user: UserName,
     pub(crate) roles: Vec<RoleName>,
+    /// Beginning of the login certificate.
+    pub(crate) not_before: SystemTime,
     /// End of the login certificate.
     pub(crate) not_after: SystemTime,
     /// Where the login came from. What is issued for it keeps saying so, or a role's `pin_source_ip` could be taken off by
@@ -228,8 +230,9 @@ impl Cluster {
         requester: SessionRequester,
         touch: Touch,
     ) -> Result<(proto::SessionCertificate, Value), Refused> {
-        // Asked again, after whatever was waited for: roles and locks count as they are now.
+        // Asked again, after whatever was waited for: roles, locks and the account count as they are now.
         let standing = self.standing(&caller.user, Some(&caller.roles)).await?;
+        standing.refuse_ended_login(caller.not_before)?;
         let possible = self.possible(standing, &wanted).await?;
         if possible.needs_mfa && requester == SessionRequester::Disk {
             return Err(Refused::MfaOnDisk);
@@ -265,7 +268,7 @@ impl Cluster {
             SessionRequester::Unspecified => SINGLE_USE.min(options.max_session_ttl),
             SessionRequester::Disk | SessionRequester::LocalProxy => options.max_session_ttl,
         };
-        let mut not_after = (now + life).min(caller.not_after);
+        let mut not_after = standing.at_most(now + life).min(caller.not_after);
         // Counted from when the touch was asked for, as the sidecar does: a certificate that outlived its touch would be
         // refused there.
         if let (Some(interval), Some(asked_at)) = (options.mfa_verification_interval, touch.asked_at) {
@@ -282,7 +285,7 @@ impl Cluster {
             ..self.identity(&standing, not_after, caller.login_ip)
         };
         let (mut answer, created) = match key {
-            SessionKey::X509(key) => self.session_x509(&identity, key, now)?,
+            SessionKey::X509(key) => self.session_x509(&identity, &standing, key, now)?,
             SessionKey::Ssh(key) => self.session_ssh(identity, &standing, key, now)?,
         };
         answer.target = Some(announced.for_user(&standing));
@@ -296,10 +299,11 @@ impl Cluster {
     fn session_x509(
         &self,
         identity: &Identity,
+        standing: &Standing,
         key: &P256PublicKey,
         now: SystemTime,
     ) -> Result<(proto::SessionCertificate, Value), Refused> {
-        let issued = self.sign_user(identity, key, now)?;
+        let issued = self.sign_user(identity, standing, key, now)?;
         let created = created(identity, issued.not_after, &issued.serial_hex);
         let (certificate, not_after) = (issued.der.to_vec(), unix_millis(issued.not_after));
         Ok((proto::SessionCertificate { certificate, not_after, ..Default::default() }, created))

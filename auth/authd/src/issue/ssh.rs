@@ -17,7 +17,7 @@ use super::{
     host::{self, SidecarNames},
 };
 use crate::{
-    access::{Standing, is_account},
+    access::{LockSubject, Standing, is_account},
     ca::{IssuedSsh, SshPublicKey, SshTemplate},
     cluster::Cluster,
     error::Refused,
@@ -106,6 +106,12 @@ impl Cluster {
         let hidden = || Refused::NotFound { kind: "node", name: request.target_name.clone() };
         let name = TargetName::new(request.target_name.as_str()).map_err(|_| hidden())?;
         let standing = self.standing(user, None).await?;
+        let subject = LockSubject {
+            login: Some(&request.login),
+            target: Some(&request.target_name),
+            ..LockSubject::default()
+        };
+        self.refuse_locked(user, &standing.roles, subject).await?;
         let announced = self.announced(TargetKind::Node, &name).await?.ok_or_else(hidden)?;
         let target = Arc::new(announced.policy_target().ok_or_else(hidden)?);
         let login = Login::Node { login: request.login.clone() };
@@ -133,7 +139,7 @@ pub(super) fn user_template(identity: &Identity, standing: &Standing, now: Syste
     SshTemplate {
         key_id: identity.user.to_string(),
         principals,
-        not_before: backdated(now),
+        not_before: backdated(now, standing),
         not_after: identity.not_after,
         critical_options,
         extensions,

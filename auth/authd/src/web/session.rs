@@ -24,7 +24,8 @@ use crate::{
     error::Refused,
     issue::MAX_LOGIN,
     keys,
-    mfa::{Device, Proof},
+    login::Login,
+    mfa::Device,
     secret,
     store::{self, Condition, Op, StoreError, Stored},
 };
@@ -102,26 +103,31 @@ pub(super) fn no_cookie() -> Result<HeaderValue, Refused> {
 
 impl Cluster {
     /// Opens a session for somebody who has just logged in; answers with its cookie.
-    pub(crate) async fn open_session(
-        &self,
-        user: &UserName,
-        proof: &Proof,
-        address: IpAddr,
-    ) -> Result<HeaderValue, Refused> {
+    pub(crate) async fn open_session(&self, login: &Login, address: IpAddr) -> Result<HeaderValue, Refused> {
+        let user = &login.user;
         let standing = self.standing(user, None).await?;
-        let device = proof.device().map(Device::id);
+        let account = self.account(user).await?;
+        let account =
+            account.filter(|account| account.value.since == login.since).ok_or(Refused::Challenge)?;
+        let device = login.proof.device().map(Device::id);
         let subject = LockSubject { device, ..LockSubject::default() };
         self.refuse_locked(user, &standing.roles, subject).await?;
         if self.store.range(&[keys::web_sessions(user)]).await?.items.len() >= MAX_OPEN {
             return Err(Refused::TooMany("sessions"));
         }
         let now = self.clock.now();
-        let ends = now + standing.role_set.options().max_session_ttl.min(MAX_LOGIN);
+        let ends = standing.at_most(now + standing.role_set.options().max_session_ttl.min(MAX_LOGIN));
         let record = SessionRecord { made: now, used: now, ends, address, device };
         let secret = secret::generate()?;
         let until = Some(ends.min(now + IDLE));
         let op = Op::put_until(keys::web_session(user, &secret), Condition::Absent, &record, until)?;
-        self.store.commit(vec![op]).await?;
+        // The race: the account is reset or recovered before the session is there. It would not be among those that end.
+        let unchanged = Op::check(keys::account(user), account.unchanged());
+        match self.store.commit(vec![unchanged, op]).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the account")),
+            Err(other) => return Err(other.into()),
+        }
         set_cookie(&secret::owned_id(user, &secret))
     }
 

@@ -16,6 +16,8 @@ mod at_once;
 mod attestation;
 mod audit;
 mod callers;
+mod ended;
+mod expiry;
 mod key;
 mod login;
 mod mfa;

@@ -149,6 +149,36 @@ async fn an_upload_goes_on_where_it_stopped_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn who_finds_a_recording_being_written_is_told_to_try_again_and_then_may() {
+    let scene = Scene::new().await;
+    let mut jerry = scene.person("jerry", &["access"]).await;
+    let session = Uuid::new_v4();
+    // An upload that has begun and goes on: its stream stays open.
+    let (parts, receiver) = tokio::sync::mpsc::channel(1);
+    parts.send(first(session, scene.of("jerry"))).await.unwrap();
+    let mut client = scene.world.sidecars(&scene.sidecar).await;
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let open = tokio::spawn(async move { client.upload_recording(stream).await });
+    let begun = async { while listed(&mut jerry).await.is_empty() {} };
+    tokio::time::timeout(Duration::from_secs(10), begun).await.unwrap();
+
+    let whole = || vec![first(session, scene.of("jerry"))];
+    assert_eq!(refused(scene.upload(whole()).await).0, Code::Aborted);
+    open.abort();
+    let again = async {
+        loop {
+            match scene.upload(whole()).await {
+                Ok(answer) => return answer,
+                // authd has not heard yet that the other is gone.
+                Err(status) => assert_eq!(status.code(), Code::Aborted, "{status}"),
+            }
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+    assert_eq!(answer.acknowledged, HEADER.len() as u64);
+}
+
+#[tokio::test]
 async fn a_recording_is_its_sidecars_alone() {
     let scene = Scene::new().await;
     let other = scene.world.guard_nodes(&[("other-host", "prod")]).await.0;

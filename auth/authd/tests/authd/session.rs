@@ -1,7 +1,7 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use auth::{
-    certificate::{VerifiedCertificate, x509},
+    certificate::{CertificateError, VerifiedCertificate, x509},
     identity::{Login, MfaEvidence},
     proto::{self, SessionRequester, create_challenge_request},
     receipt::{self, DeviceKey, Expected, RelyingParty},
@@ -78,11 +78,20 @@ async fn is_required(users: &mut Users, target: &str) -> Result<bool, Status> {
 }
 
 async fn verify(world: &World, certificate: &[u8]) -> VerifiedCertificate {
+    verify_at(world, certificate, world.time.now()).await.unwrap()
+}
+
+/// By a clock of the sidecar's own.
+async fn verify_at(
+    world: &World,
+    certificate: &[u8],
+    now: SystemTime,
+) -> Result<VerifiedCertificate, CertificateError> {
     let request = proto::ListAuthoritiesRequest { r#type: "user".into() };
     let list = world.admin().await.list_authorities(request).await.unwrap().into_inner().authorities;
     let authorities = [list[0].certificates[0].clone().into()];
     let cluster = "main".to_owned().try_into().unwrap();
-    x509::verify_user(&[certificate.to_vec().into()], &authorities, &cluster, world.time.now()).unwrap()
+    x509::verify_user(&[certificate.to_vec().into()], &authorities, &cluster, now).map_err(Into::into)
 }
 
 fn life(world: &World, not_after: i64) -> Duration {
@@ -192,6 +201,19 @@ async fn no_touch_where_policy_asks_for_none_and_not_found_where_it_denies() {
     let issued = users.issue_session_certificate(request("dev-pg", &key)).await.unwrap().into_inner();
     assert_eq!(verify(&world, &issued.certificate).await.identity.mfa, MfaEvidence::None);
     assert!(life(&world, issued.not_after) <= Duration::from_secs(61));
+}
+
+#[tokio::test]
+async fn the_clock_of_a_sidecar_may_be_half_a_minute_behind_or_nearly_one_ahead() {
+    let world = world().await;
+    let (_, mut users) = logged_in(&world, true).await;
+    let issued = users.issue_session_certificate(request("dev-pg", &Key::new())).await.unwrap().into_inner();
+    let (now, second) = (world.time.now(), Duration::from_secs(1));
+    let by = async |clock| verify_at(&world, &issued.certificate, clock).await;
+    assert!(by(now - second * 30).await.is_ok());
+    assert!(matches!(by(now - second * 31).await, Err(CertificateError::NotYetValid { .. })));
+    assert!(by(now + second * 59).await.is_ok());
+    assert!(matches!(by(now + second * 61).await, Err(CertificateError::Expired { .. })));
 }
 
 #[tokio::test]

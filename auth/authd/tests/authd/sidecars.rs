@@ -115,14 +115,16 @@ async fn what_is_no_longer_announced_is_gone_at_once() {
 async fn a_locked_sidecar_gets_nothing_more() {
     let world = World::new().await;
     let sidecar = world.guard("one", &[]).await;
-    let id = &sidecar.id;
-    world
-        .put(&format!(
-            "kind: lock\nversion: v2\nmetadata: {{name: l}}\nspec: {{target: {{server_id: {id}}}}}\n"
-        ))
-        .await;
     let mut client = world.sidecars(&sidecar).await;
-    let renewal = client.renew_certificate(certificate_request(&Key::new(), &["one"])).await;
-    assert_eq!(refused(renewal).0, Code::PermissionDenied);
-    assert_eq!(refused(client.watch(proto::WatchRequest {}).await).0, Code::PermissionDenied);
+    // However its hexadecimal digits are written.
+    for id in [sidecar.id.clone(), sidecar.id.to_uppercase()] {
+        world
+            .put(&format!(
+                "kind: lock\nversion: v2\nmetadata: {{name: l}}\nspec: {{target: {{server_id: {id}}}}}\n"
+            ))
+            .await;
+        let renewal = client.renew_certificate(certificate_request(&Key::new(), &["one"])).await;
+        assert_eq!(refused(renewal).0, Code::PermissionDenied, "{id}");
+        assert_eq!(refused(client.watch(proto::WatchRequest {}).await).0, Code::PermissionDenied, "{id}");
+    }
 }

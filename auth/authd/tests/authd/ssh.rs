@@ -301,6 +301,32 @@ async fn a_token_for_databases_gives_no_host_certificate() {
 }
 
 #[tokio::test]
+async fn no_account_at_a_host_is_certified_that_is_locked_by_login_or_target() {
+    let scene = Scene::new().await;
+    scene.person("olga", true).await;
+    let ask = || proto::IssueUpstreamSshCertificateRequest {
+        target_name: "prod-host".to_owned(),
+        login: "root".to_owned(),
+        user: "olga".to_owned(),
+        ssh_public_key: ssh_public_key(),
+    };
+    let mut client = scene.world.sidecars(&scene.sidecar).await;
+    let lock = |target: &str| {
+        format!("kind: lock\nversion: v2\nmetadata: {{name: l}}\nspec: {{target: {{{target}}}}}\n")
+    };
+    for target in ["login: root", "server_id: prod-host", "user: olga, login: root, server_id: prod-host"] {
+        scene.world.put(&lock(target)).await;
+        let refusal = refused(client.issue_upstream_ssh_certificate(ask()).await);
+        assert_eq!(refusal.0, Code::PermissionDenied, "{target}");
+        assert!(refusal.1.contains("is in force"), "{}", refusal.1);
+    }
+    for target in ["login: daemon", "server_id: dev-host", "user: olga, login: daemon"] {
+        scene.world.put(&lock(target)).await;
+        assert!(client.issue_upstream_ssh_certificate(ask()).await.is_ok(), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_sidecar_shows_to_a_host_names_the_person_and_opens_one_account() {
     let scene = Scene::new().await;
     scene.person("olga", true).await;

@@ -21,7 +21,7 @@ pub(crate) async fn snapshot(world: &World, sidecar: &Sidecar) -> (Vec<Event>, S
     }
 }
 
-async fn next_change(stream: &mut Streaming<proto::WatchEvent>) -> Event {
+pub(crate) async fn next_change(stream: &mut Streaming<proto::WatchEvent>) -> Event {
     let change = async {
         loop {
             match stream.message().await.unwrap().unwrap().event.unwrap() {

@@ -2,6 +2,6 @@
 
 mod accounts;
 mod approvals;
-mod browser;
+pub(crate) mod browser;
 mod doors;
 mod recovery;

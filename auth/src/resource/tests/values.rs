@@ -187,3 +187,14 @@ fn expiry_is_a_point_in_time() {
     assert_eq!(role.to_value()["metadata"]["expires"], "2023-06-01T00:00:00Z");
     assert!(error(&yaml.replace("2023-06-01T02:00:00+02:00", "tomorrow")).contains("is not a time"));
 }
+
+#[test]
+fn a_time_that_is_in_no_year_of_four_digits_is_refused() {
+    let yaml = |time: &str| format!("kind: role\nversion: v6\nmetadata: {{name: r, expires: \"{time}\"}}\n");
+    for time in ["9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00"] {
+        assert!(error(&yaml(time)).contains("is not a time"), "{time}");
+    }
+    for time in ["9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z"] {
+        assert_eq!(role(&yaml(time)).to_value()["metadata"]["expires"], time);
+    }
+}

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::browser::{Answer, Browser};
-use crate::world::*;
+use crate::{
+    ended::{Door, assert_ended},
+    world::*,
+};
 
 /// Somebody with a key, and their codes.
 async fn person_with_codes(world: &World, name: &str) -> (Person, Vec<String>) {
@@ -66,6 +69,48 @@ async fn a_code_brings_a_new_device_in_place_of_the_lost_one_and_ends_what_was()
     assert_eq!(listed["devices"].as_array().unwrap().len(), 1);
     let used = world.events("recovery_code.used").await;
     assert_eq!((&used[0]["code"], &used[1]["code"]), (&json!("T1009I"), &json!("T1009W")));
+}
+
+#[tokio::test]
+async fn a_recovery_ends_logins_from_before_at_every_sidecar() {
+    let world = World::new().await;
+    let (mut olga, codes) = person_with_codes(&world, "olga").await;
+    world.login(&mut olga).await;
+    world.clock.advance(Duration::from_secs(1));
+    let mut door = Door::of(&world).await;
+    assert!(door.open(&olga.certificate).is_ok());
+    let mut browser = Browser::new(&world);
+    let granted = recover(&mut browser, "olga", PASSWORD, &codes[0]).await.ok();
+    enrol(&mut browser, &granted, &mut olga).await.1.ok();
+    assert_eq!(door.hears_of_ended_logins().await, "olga");
+    assert_ended(door.open(&olga.certificate));
+    world.login(&mut olga).await;
+    assert!(door.open(&olga.certificate).is_ok());
+}
+
+#[tokio::test]
+async fn a_login_that_began_before_a_recovery_comes_to_nothing() {
+    let world = World::new().await;
+    let (mut olga, codes) = person_with_codes(&world, "olga").await;
+    // Whoever stole laptop and key has got as far as the touch; the key is not among what is marked as lost.
+    let challenge = world.begin_login("olga", PASSWORD).await.unwrap();
+    let mfa = olga.answer(&challenge, &world);
+    let mut thief = Browser::new(&world);
+    let page = thief.call("login/begin", json!({"user": "olga", "password": PASSWORD})).await.ok();
+    let proof = thief.prove(&page, &mut olga);
+    world.clock.advance(Duration::from_secs(1));
+    let mut browser = Browser::new(&world);
+    let mut granted = recover(&mut browser, "olga", PASSWORD, &codes[0]).await.ok();
+    granted["devices"] = json!([]);
+    let mut other = Person::new("olga");
+    enrol(&mut browser, &granted, &mut other).await.1.ok();
+
+    let finished = world.finish_login(&olga.key, &challenge.challenge_id, Some(mfa)).await;
+    assert_eq!(refused(finished).0, Code::FailedPrecondition);
+    assert_eq!(thief.call("login/finish", json!({"proof": proof})).await.refused().0, 409);
+    assert_eq!(thief.cookie, None);
+    // One that begins now is another login.
+    world.login(&mut other).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use auth::{
-    certificate::{VerifiedCertificate, x509},
+    certificate::{CertificateError, VerifiedCertificate, x509},
     identity::{Login, MfaEvidence},
     proto::{self, SessionRequester, create_challenge_request},
     receipt::{self, DeviceKey, Expected, RelyingParty},
@@ -68,11 +68,15 @@ async fn is_required(users: &mut Users, target: &str) -> Result<bool, Status> {
 }
 
 async fn verify(world: &World, certificate: &[u8]) -> VerifiedCertificate {
+    verified(world, certificate).await.unwrap()
+}
+
+async fn verified(world: &World, certificate: &[u8]) -> Result<VerifiedCertificate, CertificateError> {
     let request = proto::ListAuthoritiesRequest { r#type: "user".into() };
     let list = world.admin().await.list_authorities(request).await.unwrap().into_inner().authorities;
     let authorities = [list[0].certificates[0].clone().into()];
     let cluster = "main".to_owned().try_into().unwrap();
-    x509::verify_user(&[certificate.to_vec().into()], &authorities, &cluster, world.time.now()).unwrap()
+    Ok(x509::verify_user(&[certificate.to_vec().into()], &authorities, &cluster, world.time.now())?)
 }
 
 fn life(world: &World, not_after: i64) -> Duration {
@@ -139,6 +143,26 @@ async fn device_key(world: &World, id: &str) -> DeviceKey {
         _ => None,
     });
     DeviceKey::from_cose(&item.unwrap().cose_public_key).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_certificate_is_over_after_its_minute() {
+    let world = world().await;
+    let (mut olga, mut users) = logged_in(&world, true).await;
+    let key = Key::new();
+    let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
+    let mfa = Some(olga.answer(&challenge, &world));
+    let issue = proto::IssueSessionCertificateRequest {
+        challenge_id: challenge.challenge_id,
+        mfa,
+        ..request("prod-pg", &key)
+    };
+    let issued = users.issue_session_certificate(issue).await.unwrap().into_inner();
+
+    verify(&world, &issued.certificate).await;
+    world.clock.advance(Duration::from_secs(61));
+    let refused = verified(&world, &issued.certificate).await.unwrap_err();
+    assert!(matches!(refused, CertificateError::Expired { .. }), "{refused}");
 }
 
 #[tokio::test]

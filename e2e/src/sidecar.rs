@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use crate::{
     Authd, Mariadb, Postgres, Sshd, Tctl,
     authd::{STARTING, listening, logged},
     binaries,
-    process::{Daemon, mortal, poll},
+    process::{Daemon, mortal, poll, run},
 };
 
 /// What a sidecar is started with.
@@ -221,6 +222,28 @@ impl Sidecar {
         Ok(sidecar)
     }
 
+    /// Tries to join with this token, and must not be taken: what it said to that.
+    ///
+    /// # Errors
+    /// When it goes on, or cannot be started.
+    pub fn refused(
+        data_dir: &Path,
+        authd: &Authd,
+        tctl: &Tctl,
+        token: &str,
+        options: SidecarOptions,
+    ) -> Result<String> {
+        let command = Self::command_of(
+            data_dir,
+            &authd.public_addr(),
+            &tctl.ca_pin()?,
+            Some(token),
+            &options,
+            "127.0.0.1:0",
+        )?;
+        run(command, "", STARTING)?.error()
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         poll("the sidecar to be ready", STARTING, || Ok(self.is_ready().then_some(())))
     }
@@ -233,16 +256,7 @@ impl Sidecar {
         options: SidecarOptions,
         listen: &str,
     ) -> Result<Self> {
-        let mut command = mortal(binaries::ours("sidecar")?, "KILL");
-        command.args(["start", "--log-format=json"]).env("TOUCHSTONE_LOG", "info");
-        if options.parameter_values {
-            command.args(options.flags(auth_server, ca_pin, token, listen));
-        } else {
-            let file = data_dir.with_extension("yaml");
-            fs::write(&file, options.file(data_dir, auth_server, ca_pin, token, listen)?)?;
-            command.arg(format!("--config={}", file.display()));
-        }
-        command.arg(format!("--data-dir={}", data_dir.display())).arg("--diag-addr=127.0.0.1:0");
+        let command = Self::command_of(data_dir, auth_server, ca_pin, token, &options, listen)?;
         let daemon = Daemon::start(format!("sidecar {}", options.name), command)?;
         let address =
             daemon.wait_for("the sidecar to listen", STARTING, |line| listening(line, &options.name))?;
@@ -256,6 +270,27 @@ impl Sidecar {
             address,
             diag,
         })
+    }
+
+    fn command_of(
+        data_dir: &Path,
+        auth_server: &str,
+        ca_pin: &str,
+        token: Option<&str>,
+        options: &SidecarOptions,
+        listen: &str,
+    ) -> Result<Command> {
+        let mut command = mortal(binaries::ours("sidecar")?, "KILL");
+        command.args(["start", "--log-format=json"]).env("TOUCHSTONE_LOG", "info");
+        if options.parameter_values {
+            command.args(options.flags(auth_server, ca_pin, token, listen));
+        } else {
+            let file = data_dir.with_extension("yaml");
+            fs::write(&file, options.file(data_dir, auth_server, ca_pin, token, listen)?)?;
+            command.arg(format!("--config={}", file.display()));
+        }
+        command.arg(format!("--data-dir={}", data_dir.display())).arg("--diag-addr=127.0.0.1:0");
+        Ok(command)
     }
 
     /// Starts it again on the same address, with what lies in its data directory: no token is needed.

@@ -1,8 +1,8 @@
 //! A run: the stage is set, the ways take turns round by round, and what they came to becomes a report.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -39,6 +39,9 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
     let progress = progress(plan);
     progress.set_message("setting the stage");
     let mut stage = Stage::set(&plan.cast)?;
+    let to_databases = stage.ways.iter().map(|way| way.name);
+    let there = to_databases.chain(stage.ssh_ways.iter().map(|way| way.name)).collect();
+    refuse_unknown(&plan.ways, &there)?;
     for way in stage.ways.iter().filter(|way| plan.wants(way)) {
         special::knock(way)?;
     }
@@ -66,6 +69,13 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
     report.targets = target::verdicts(&report);
     progress.finish_and_clear();
     Ok(report)
+}
+
+/// A name that no way has would be wanted in vain: the baseline would be measured alone.
+fn refuse_unknown(wanted: &[String], there: &BTreeSet<&str>) -> Result<()> {
+    let Some(unknown) = wanted.iter().find(|name| !there.contains(name.as_str())) else { return Ok(()) };
+    let there = there.iter().copied().collect::<Vec<_>>().join(", ");
+    bail!("there is no way {unknown:?} in this run; there are: {there}")
 }
 
 impl Plan {
@@ -251,4 +261,18 @@ fn progress(plan: &Plan) -> ProgressBar {
     let steps: usize = plan.scenarios.iter().map(per_scenario).sum();
     let style = ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {percent:>3} %  {wide_msg}");
     ProgressBar::new(steps as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_that_is_not_there_is_refused_with_those_that_are() {
+        let there = BTreeSet::from([way::SIDECAR, way::DIRECT, "ours"]);
+        let asked = |name: &str| refuse_unknown(&[way::SIDECAR.to_owned(), name.to_owned()], &there);
+        assert!(asked("ours").is_ok() && refuse_unknown(&[], &there).is_ok());
+        let error = asked("sidcar").unwrap_err().to_string();
+        assert_eq!(error, "there is no way \"sidcar\" in this run; there are: direct, ours, sidecar");
+    }
 }

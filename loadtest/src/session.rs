@@ -14,8 +14,8 @@ use crate::{
 pub(crate) enum Mode {
     /// Its text each time.
     Simple,
-    /// Parsed, bound and executed each time (PostgreSQL); the text with the transaction's words around it is no different
-    /// for MySQL, which has no such thing.
+    /// Parsed, bound and executed each time: PostgreSQL's extended protocol as drivers use it for a query that they see once.
+    /// MySQL has no such thing; there it is as `Simple`.
     Extended,
     /// Parsed once, executed each time.
     Prepared,

@@ -83,16 +83,16 @@ struct Start {
     /// Where clients are told to go, HOST:PORT. Without it: the listen address; if that is 0.0.0.0, this machine's name.
     #[arg(long)]
     public_addr: Option<String>,
-    /// Identity and audit spool.
+    /// Identity and audit spool [default: /var/lib/touchstone-sidecar].
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Where /metrics, /healthz and /readyz are served.
+    /// Where /metrics, /healthz and /readyz are served, such as 127.0.0.1:3000 [default: nowhere].
     #[arg(long)]
     diag_addr: Option<SocketAddr>,
     /// Log in to the upstream with the password in this file in place of a client certificate.
     #[arg(long)]
     upstream_password_file: Option<PathBuf>,
-    /// verify-full, verify-ca, insecure, or insecure-plaintext.
+    /// verify-full, verify-ca, insecure, or insecure-plaintext [default: verify-full; on a socket, no TLS].
     #[arg(long)]
     upstream_tls: Option<Tls>,
     /// ssh: the host's key, a line such as `ssh-ed25519 AAAA…`; may be given more than once.
@@ -113,7 +113,7 @@ struct Start {
     /// Greet MySQL clients with this version in place of the upstream's own.
     #[arg(long)]
     mysql_server_version: Option<String>,
-    /// How long live sessions may go on after SIGTERM: 30s.
+    /// How long live sessions may go on after SIGTERM [default: 30s].
     #[arg(long, value_parser = parse_duration)]
     drain_timeout: Option<Duration>,
     /// Form of the log on standard error.

@@ -297,6 +297,8 @@ impl Maker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
@@ -325,5 +327,36 @@ mod tests {
         assert!(text.contains(
             r#"touchstone_refusals_total{protocol="postgres",reason="mfa_required",target="prod-pg"} 1"#
         ));
+    }
+
+    /// Type and labels of each metric, as the page for administrators says them.
+    fn described() -> BTreeMap<String, (String, BTreeSet<String>)> {
+        let page = include_str!("../../docs/administration.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `touchstone_"));
+        rows.map(|row| {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let labels = cells[3].split(',').map(|label| label.trim().to_owned());
+            let labels = labels.filter(|label| !label.is_empty()).collect();
+            (cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), labels))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_page_of_administrators_has_every_metric_with_its_type_and_labels() {
+        let metrics = Metrics::new().unwrap();
+        // What has labels is there once it was counted.
+        let target = metrics.target("shop", "mysql");
+        target.refused("policy");
+        target.ended("locked", Duration::from_secs(1));
+        metrics.cancels("shop", "mysql").count(Cancelled::Refused);
+        metrics.probes("shop", "mysql").seen.inc();
+
+        let gathered = metrics.registry.gather().into_iter().map(|family| {
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            let labels = family.get_metric()[0].get_label().iter().map(|label| label.name().to_owned());
+            (family.name().to_owned(), (kind, labels.collect()))
+        });
+        assert_eq!(described(), gathered.collect());
     }
 }

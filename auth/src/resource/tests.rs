@@ -3,6 +3,7 @@
 mod db_settings;
 mod files;
 mod fixtures;
+mod pages;
 mod refusals;
 mod round_trip;
 mod strictness;

@@ -29,6 +29,32 @@ fn the_example_is_a_valid_configuration() {
 }
 
 #[test]
+fn the_example_has_every_key_that_there_is() {
+    let example = include_str!("../../sidecar.yaml");
+    let unknown = "no_such_key: 1";
+    let [top, target, upstream] = ["auth_server:", "    protocol:", "      uri:"];
+    let places = [
+        MINIMAL.replace(top, &format!("{unknown}\n{top}")),
+        MINIMAL.replace(target, &format!("    {unknown}\n{target}")),
+        MINIMAL.replace(upstream, &format!("      {unknown}\n{upstream}")),
+        MINIMAL.replace(top, &format!("audit: {{{unknown}}}\n{top}")),
+        MINIMAL.replace(top, &format!("recordings: {{{unknown}}}\n{top}")),
+        MINIMAL.replace(top, &format!("limits: {{{unknown}}}\n{top}")),
+        MINIMAL.replace(target, &format!("    audit: {{{unknown}}}\n{target}")),
+        MINIMAL.replace(target, &format!("    mysql: {{{unknown}}}\n{target}")),
+    ];
+    for text in places {
+        let error = parse(&text).unwrap_err();
+        let (_, known) = error.lines().next().unwrap().split_once("expected one of ").unwrap();
+        for key in known.split(", ") {
+            let is_said =
+                |line: &str| line.trim_start_matches([' ', '#', '-']).starts_with(&format!("{key}:"));
+            assert!(example.lines().any(is_said), "{key} is not in the example");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_said_is_safe() {
     let config = parse(MINIMAL).unwrap();
     let upstream = &config.targets[0].upstream;

@@ -96,3 +96,14 @@ fn a_file_and_flags_for_a_target_exclude_each_other() {
     let error = error_of(&["start", "-c", "sidecar.yaml", "--name", "db"]);
     assert!(error.contains("cannot be used with"), "{error}");
 }
+
+#[test]
+fn its_help_names_the_defaults() {
+    let output = sidecar(&["start", "--help"]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    let drain = format!("[default: {}s]", sidecar::config::DEFAULT_DRAIN_TIMEOUT.as_secs());
+    let data_dir = format!("[default: {}]", sidecar::config::DEFAULT_DATA_DIR);
+    for default in [drain.as_str(), &data_dir, "[default: nowhere]"] {
+        assert!(help.contains(default), "{default} is not in: {help}");
+    }
+}

@@ -21,16 +21,6 @@ fn the_line_of_an_error_in_a_later_document_counts_from_the_top() {
 }
 
 #[test]
-fn the_preference_that_the_documentation_shows_is_read_without_a_remark() {
-    let page = include_str!("../../../../docs/mfa.md");
-    let (_, rest) = page.split_once("```yaml\n").unwrap();
-    let (yaml, _) = rest.split_once("```").unwrap();
-    let parsed = one(yaml);
-    assert!(parsed.notices.is_empty(), "{:?}", parsed.notices);
-    assert_eq!(preference(yaml).webauthn_rp_id.as_deref(), Some("example.com"));
-}
-
-#[test]
 fn json_is_read_as_yaml_too() {
     let role = role(fixtures::PAGE_EXAMPLE_ROLE);
     let json = Resource::Role(role.clone()).to_json();

@@ -230,3 +230,36 @@ fn a_denied_start_says_what_the_client_was_told_and_what_it_was_not() {
     assert_eq!(event["message"], event["error"]);
     assert_eq!(event["detail"], "role access-prod");
 }
+
+/// The codes that a file of ours writes, without tests.
+fn codes(source: &str) -> Vec<&str> {
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    let is_code = |text: &&str| {
+        text.len() == 6
+            && text.starts_with('T')
+            && text.ends_with(['I', 'W', 'E'])
+            && text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+    };
+    code.split('"').filter(is_code).collect()
+}
+
+#[test]
+fn every_event_is_on_the_page_of_its_protocol() {
+    let (of_all, results) = (codes(include_str!("../event.rs")), codes(include_str!("outcome.rs")));
+    let statements = codes(include_str!("statement.rs"));
+    let (common, nodes): (Vec<_>, Vec<_>) = of_all.into_iter().partition(|code| code.starts_with("TDB"));
+    let databases = [common, results, vec!["T1006W", "TDB02I", "TDB06I", "TTS01I"]].concat();
+    for (page, words, written) in [
+        ("postgresql.md", include_str!("../../../../docs/postgresql.md"), statements),
+        ("mysql.md", include_str!("../../../../docs/mysql.md"), codes(include_str!("mysql.rs"))),
+        ("ssh.md", include_str!("../../../../docs/ssh.md"), codes(include_str!("ssh.rs"))),
+    ] {
+        assert!(!written.is_empty());
+        let of_all = if page == "ssh.md" { &nodes } else { &databases };
+        for code in written.iter().chain(of_all) {
+            // Where the page has the code of what went well, it says what those of the rest look like.
+            let went_well = format!("{}I", &code[..5]);
+            assert!(words.contains(code) || words.contains(&went_well), "{code} is not in {page}");
+        }
+    }
+}

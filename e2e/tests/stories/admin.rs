@@ -1,7 +1,7 @@
 //! What administrators do: resources, tokens, explanations.
 
 use anyhow::{Result, ensure};
-use e2e::World;
+use e2e::{Sidecar, World, guard};
 
 /// The page's own YAML, with the indentation that its copy lost.
 const PAGE: &str = "\
@@ -147,9 +147,16 @@ fn what_sidecars_announce_is_listed() -> Result<()> {
 fn a_join_token_that_was_removed_lets_nobody_join() -> Result<()> {
     let world = World::before_jerry()?;
     let token = world.tctl.join_token()?;
+    ensure!(world.tctl.ok(&["tokens", "ls"])?.contains(&token), "not a token of this cluster");
     world.tctl.ok(&["tokens", "rm", &token])?;
     let listed = world.tctl.ok(&["tokens", "ls"])?;
     ensure!(!listed.contains(&token), "{listed}");
+
+    let late = guard("late-pg", "env=dev", &world.postgres);
+    let error = Sidecar::refused(&world.path().join("late-pg"), &world.authd, &world.tctl, &token, late)?;
+    ensure!(error.contains("ERROR: authd refused the join token: "), "{error}");
+    let targets = world.tctl.ok(&["db", "ls"])?;
+    ensure!(!targets.contains("late-pg"), "{targets}");
     Ok(())
 }
 
@@ -172,7 +179,7 @@ fn what_must_be_private_is_readable_by_its_owner_alone() -> Result<()> {
                 continue;
             }
             let mode = entry.metadata()?.permissions().mode();
-            assert_eq!(mode & 0o022, 0, "{} has mode {mode:o}", entry.path().display());
+            assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", entry.path().display());
         }
     }
     Ok(())

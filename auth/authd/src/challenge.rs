@@ -139,8 +139,7 @@ impl Cluster {
         let challenge = Challenge { scope, totp, webauthn: question, none_required, since };
         let until = Some(self.clock.now() + LIFE);
         let key = keys::challenge(user, &secret);
-        // One that a power cut takes away is answered in vain, and asked for again.
-        self.store.commit_fleeting(vec![Op::put_until(key, Condition::Absent, &challenge, until)?]).await?;
+        self.store.commit(vec![Op::put_until(key, Condition::Absent, &challenge, until)?]).await?;
         Ok(proto::MfaChallenge {
             challenge_id: secret::owned_id(user, &secret),
             webauthn_request_options_json: options,

@@ -20,12 +20,13 @@ pub(crate) const DEVICE: &str = "device";
 /// Users whose logins from before some moment are over: `ended-logins/<user>`.
 pub(crate) const ENDED_LOGINS: &str = "ended-logins";
 
+/// What the store keeps in memory alone. Whoever would answer a challenge of an earlier process is asked anew.
+pub(crate) const FLEETING: [&str; 1] = ["challenge/"];
+
 /// What the store keeps in memory as well: whatever is asked for to know who calls and what they may. It grows with people,
-/// devices and targets; of what they do it holds the open challenges and the counts of failures, which are bounded for each
-/// and go away by themselves.
-pub(crate) const ASKED_OFTEN: [&str; 10] = [
+/// devices and targets; of what they do it holds the counts of failures, which are bounded for each and go away by themselves.
+pub(crate) const ASKED_OFTEN: [&str; 9] = [
     "account/",
-    "challenge/",
     "device/",
     "device-state/",
     "failures/",

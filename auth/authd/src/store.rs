@@ -3,6 +3,7 @@
 //! Everything that must happen once (a challenge is spent, an invitation is used, a code is remembered) is a commit
 //! whose conditions name the revision that was read: of two racing commits one gets [`StoreError::Conflict`].
 
+mod fleeting;
 mod memory;
 mod sqlite;
 
@@ -59,6 +60,12 @@ pub struct Item {
     pub revision: u64,
 }
 
+impl Item {
+    fn is_live(&self, now: SystemTime) -> bool {
+        self.expires.is_none_or(|end| end > now)
+    }
+}
+
 /// What must hold for an operation. An expired item counts as absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -70,6 +77,18 @@ pub enum Condition {
     Present,
     /// The item is there, unchanged since it was read.
     Revision(u64),
+}
+
+impl Condition {
+    /// With an item of this revision there, or none.
+    fn holds(self, there: Option<u64>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => there.is_none(),
+            Self::Present => there.is_some(),
+            Self::Revision(wanted) => there == Some(wanted),
+        }
+    }
 }
 
 /// What to do with an item.
@@ -162,12 +181,10 @@ pub trait Store: Send + Sync + 'static {
     fn range<'a>(&'a self, prefixes: &'a [String]) -> BoxFuture<'a, Result<Range, StoreError>>;
 
     /// Does all of these or none; answers with the new revision once they would survive a power cut.
+    ///
+    /// Of items under [`FLEETING`](crate::keys::FLEETING) nothing survives this process: they are seen at once, and no watcher
+    /// hears of them. A commit of them alone counts by itself, in a count of their own.
     fn commit(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<u64, StoreError>>;
-
-    /// The same, for what may be lost in a power cut, though never in a crash of this process: answers once everybody sees
-    /// it. Nothing that comes later survives without it. Only for what grants something, never for what takes something away
-    /// or uses it up, since that would be undone.
-    fn commit_fleeting(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Every change from now on. A receiver that falls behind is told so ([`broadcast::error::RecvError::Lagged`]) and
     /// must read again.

@@ -48,7 +48,7 @@ impl Memory {
     pub(super) fn get(&self, key: &str, now: SystemTime) -> Result<Option<Item>, AskDatabase> {
         let copy = self.copy.read().unwrap_or_else(PoisonError::into_inner);
         let copy = copy.as_ref().filter(|_| self.covers(key)).ok_or(AskDatabase)?;
-        Ok(copy.items.get(key).filter(|item| is_live(item, now)).cloned())
+        Ok(copy.items.get(key).filter(|item| item.is_live(now)).cloned())
     }
 
     pub(super) fn range(&self, prefixes: &[String], now: SystemTime) -> Result<Range, AskDatabase> {
@@ -59,7 +59,7 @@ impl Memory {
         for prefix in prefixes {
             let from = copy.items.range::<String, _>(prefix..).map(|(_, item)| item);
             let under = from.take_while(|item| item.key.starts_with(prefix));
-            items.extend(under.filter(|item| is_live(item, now)).cloned());
+            items.extend(under.filter(|item| item.is_live(now)).cloned());
         }
         Ok(Range { items, revision: copy.revision })
     }
@@ -97,10 +97,6 @@ impl Memory {
             }
         }
     }
-}
-
-fn is_live(item: &Item, now: SystemTime) -> bool {
-    item.expires.is_none_or(|end| end > now)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! One thread owns the writing connection. It takes what has queued up, commits it in one transaction (`synchronous =
 //! FULL`: the answer means that it is on disk), then tells watchers, so their order is the order of commits. Reads see a
 //! consistent moment. What every call asks for is read from [`Memory`]; other ranges, which may be long, by a thread of their
-//! own, and other single items at once, where they are asked for.
+//! own, and other single items at once, where they are asked for. [`Fleeting`] items never come here: they are in memory alone, and
+//! the writing thread sees to commits that hold both.
 
 mod writer;
 
@@ -18,9 +19,10 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use self::writer::{Command, Endurance, Writer};
+use self::writer::{Command, Writer};
 use super::{
     Change, Item, Op, Range, Store, StoreError,
+    fleeting::Fleeting,
     memory::{AskDatabase, Memory},
 };
 use crate::keys;
@@ -50,6 +52,7 @@ pub struct Sqlite {
     /// For single items: never held for long.
     points: Mutex<Connection>,
     memory: Arc<Memory>,
+    fleeting: Arc<Fleeting>,
     changes: broadcast::Sender<Change>,
     clock: Clock,
 }
@@ -66,7 +69,9 @@ impl Sqlite {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (changes, _) = broadcast::channel(WATCH_BACKLOG);
         let memory = Arc::new(Memory::new(&keys::ASKED_OFTEN));
-        let thread = Writer::new(writer, changes.clone(), clock.clone(), Arc::clone(&memory))?;
+        let fleeting = Arc::new(Fleeting::new(&keys::FLEETING));
+        let copies = (Arc::clone(&memory), Arc::clone(&fleeting));
+        let thread = Writer::new(writer, changes.clone(), clock.clone(), copies)?;
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run(queue))
@@ -76,14 +81,21 @@ impl Sqlite {
             reader: Arc::new(Mutex::new(reader)),
             points: Mutex::new(points),
             memory,
+            fleeting,
             changes,
             clock,
         })
     }
 
-    async fn write(&self, ops: Vec<Op>, endurance: Endurance) -> Result<u64, StoreError> {
+    async fn write(&self, ops: Vec<Op>) -> Result<u64, StoreError> {
+        if !ops.is_empty() && ops.iter().all(|op| self.fleeting.covers(&op.key)) {
+            return match self.fleeting.commit(&ops, self.clock.now()) {
+                Ok(replaced) => Ok(replaced.revision),
+                Err(op) => Err(StoreError::Conflict { key: op.key.clone() }),
+            };
+        }
         let (done, answer) = oneshot::channel();
-        let command = Command::Commit { ops, endurance, done };
+        let command = Command::Commit { ops, done };
         self.commands.send(command).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -112,6 +124,9 @@ impl Store for Sqlite {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
         Box::pin(async move {
             let now = self.clock.now();
+            if self.fleeting.covers(key) {
+                return Ok(self.fleeting.get(key, now));
+            }
             if let Ok(item) = self.memory.get(key, now) {
                 return Ok(item);
             }
@@ -122,21 +137,23 @@ impl Store for Sqlite {
 
     fn range<'a>(&'a self, prefixes: &'a [String]) -> BoxFuture<'a, Result<Range, StoreError>> {
         let now = self.clock.now();
-        match self.memory.range(prefixes, now) {
-            Ok(range) => Box::pin(std::future::ready(Ok(range))),
-            Err(AskDatabase) => {
-                let prefixes = prefixes.to_vec();
-                self.reading(move |connection| Ok(read_range(connection, &prefixes, Some(millis(now)))?))
-            }
+        let (fleeting, lasting): (Vec<_>, Vec<_>) =
+            prefixes.iter().cloned().partition(|prefix| self.fleeting.covers(prefix));
+        let fleeting = fleeting.iter().flat_map(|prefix| self.fleeting.range(prefix, now)).collect();
+        let with_fleeting = |mut range: Range, mut fleeting: Vec<Item>| {
+            range.items.append(&mut fleeting);
+            range
+        };
+        match self.memory.range(&lasting, now) {
+            Ok(range) => Box::pin(std::future::ready(Ok(with_fleeting(range, fleeting)))),
+            Err(AskDatabase) => self.reading(move |connection| {
+                Ok(with_fleeting(read_range(connection, &lasting, Some(millis(now)))?, fleeting))
+            }),
         }
     }
 
     fn commit(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.write(ops, Endurance::PowerCut))
-    }
-
-    fn commit_fleeting(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.write(ops, Endurance::Crash))
+        Box::pin(self.write(ops))
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {
@@ -148,7 +165,7 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", Endurance::PowerCut.synchronous())?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(connection)
 }
 

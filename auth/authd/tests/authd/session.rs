@@ -187,26 +187,6 @@ async fn device_key(world: &World, id: &str) -> DeviceKey {
 }
 
 #[tokio::test]
-async fn a_session_certificate_is_over_after_its_minute() {
-    let world = world().await;
-    let (mut olga, mut users) = logged_in(&world, true).await;
-    let key = Key::new();
-    let challenge = ask(&mut users, "prod-pg", &key).await.unwrap();
-    let mfa = Some(olga.answer(&challenge, &world));
-    let issue = proto::IssueSessionCertificateRequest {
-        challenge_id: challenge.challenge_id,
-        mfa,
-        ..request("prod-pg", &key)
-    };
-    let issued = users.issue_session_certificate(issue).await.unwrap().into_inner();
-
-    verify(&world, &issued.certificate).await;
-    world.clock.advance(Duration::from_secs(61));
-    let refused = verify_at(&world, &issued.certificate, world.time.now()).await.unwrap_err();
-    assert!(matches!(refused, CertificateError::Expired { .. }), "{refused}");
-}
-
-#[tokio::test]
 async fn no_touch_where_policy_asks_for_none_and_not_found_where_it_denies() {
     let world = world().await;
     let (_, mut users) = logged_in(&world, true).await;

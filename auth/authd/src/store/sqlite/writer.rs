@@ -7,34 +7,18 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{current_revision, from_millis, millis, read_range};
-use crate::store::{Action, Change, Condition, Op, StoreError, memory::Memory};
+use crate::store::{
+    Action, Change, Condition, Op, StoreError,
+    fleeting::{Fleeting, Replaced},
+    memory::Memory,
+};
 
 /// Commits that share one transaction (and one fsync) at most.
 const BATCH: usize = 64;
 
 pub(super) enum Command {
-    Commit { ops: Vec<Op>, endurance: Endurance, done: oneshot::Sender<Result<u64, StoreError>> },
+    Commit { ops: Vec<Op>, done: oneshot::Sender<Result<u64, StoreError>> },
     Sweep,
-}
-
-/// What a commit that was answered survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endurance {
-    /// The end of this process.
-    Crash,
-    /// That of the machine.
-    PowerCut,
-}
-
-impl Endurance {
-    /// SQLite's word. In WAL mode `NORMAL` differs from `FULL` in nothing but that a commit does not sync the log; the next
-    /// one that does takes it along, and no file is ever damaged.
-    pub(super) fn synchronous(self) -> &'static str {
-        match self {
-            Self::Crash => "NORMAL",
-            Self::PowerCut => "FULL",
-        }
-    }
 }
 
 pub(super) struct Writer {
@@ -42,8 +26,7 @@ pub(super) struct Writer {
     changes: broadcast::Sender<Change>,
     clock: Clock,
     memory: Arc<Memory>,
-    /// What the connection's commits survive now.
-    endurance: Endurance,
+    fleeting: Arc<Fleeting>,
     /// Changes when another process has written the file.
     seen: Option<i64>,
 }
@@ -54,10 +37,9 @@ impl Writer {
         connection: Connection,
         changes: broadcast::Sender<Change>,
         clock: Clock,
-        memory: Arc<Memory>,
+        (memory, fleeting): (Arc<Memory>, Arc<Fleeting>),
     ) -> Result<Self, StoreError> {
-        let (endurance, seen) = (Endurance::PowerCut, None);
-        let mut writer = Self { connection, changes, clock, memory, endurance, seen };
+        let mut writer = Self { connection, changes, clock, memory, fleeting, seen: None };
         writer.remember(true)?;
         Ok(writer)
     }
@@ -70,15 +52,15 @@ impl Writer {
     }
 
     /// All commits of the batch in one transaction. One whose conditions do not hold changes nothing and takes no other along;
-    /// where the database itself fails, all of them fail.
+    /// where the database itself fails, all of them fail, and what they hold of fleeting items is undone.
     fn write(&mut self, batch: Vec<Command>) {
         let sweeps = batch.iter().any(|command| matches!(command, Command::Sweep));
         if let Err(error) = self.remember(sweeps) {
             self.memory.forget();
             tracing::warn!(error = &error as &dyn std::error::Error, "the store is not in memory");
         }
-        let mut changes = Vec::new();
-        match self.transact(&batch, &mut changes) {
+        let (mut changes, mut replaced) = (Vec::new(), Vec::new());
+        match self.transact(&batch, &mut changes, &mut replaced) {
             Ok(results) => {
                 self.memory.follow(&changes);
                 // No watcher is fine.
@@ -88,6 +70,7 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, "the database did not commit");
                 self.memory.forget();
+                replaced.into_iter().rev().for_each(|replaced| self.fleeting.undo(replaced));
                 batch.into_iter().for_each(|command| command.answer(Err(StoreError::NotCommitted)));
             }
         }
@@ -97,10 +80,10 @@ impl Writer {
         &mut self,
         batch: &[Command],
         changes: &mut Vec<Change>,
+        replaced: &mut Vec<Replaced>,
     ) -> Result<Vec<Result<u64, StoreError>>, rusqlite::Error> {
-        self.endure(batch)?;
         self.execute("BEGIN IMMEDIATE")?;
-        let outcome = self.apply_all(batch, changes).and_then(|results| {
+        let outcome = self.apply_all(batch, changes, replaced).and_then(|results| {
             self.execute("COMMIT")?;
             Ok(results)
         });
@@ -119,23 +102,26 @@ impl Writer {
         &self,
         batch: &[Command],
         changes: &mut Vec<Change>,
+        replaced: &mut Vec<Replaced>,
     ) -> Result<Vec<Result<u64, StoreError>>, rusqlite::Error> {
-        let now = millis(self.clock.now());
+        let now = self.clock.now();
         let before = current_revision(&self.connection)?;
         let mut revision = before;
         let mut results = Vec::with_capacity(batch.len());
         for command in batch {
             let result = match command {
-                Command::Commit { ops, .. } => match conflict(&self.connection, ops, now)? {
-                    None => {
+                Command::Commit { ops, .. } => match self.take(ops, now)? {
+                    Ok(taken) => {
+                        replaced.push(taken);
                         revision += 1;
-                        apply(&self.connection, ops, revision, changes)?;
+                        self.apply(ops, revision, changes)?;
                         Ok(revision)
                     }
-                    Some(op) => Err(StoreError::Conflict { key: op.key.clone() }),
+                    Err(op) => Err(StoreError::Conflict { key: op.key.clone() }),
                 },
                 Command::Sweep => {
-                    revision += u64::from(sweep(&self.connection, now, revision + 1, changes)?);
+                    self.fleeting.sweep(now);
+                    revision += u64::from(sweep(&self.connection, millis(now), revision + 1, changes)?);
                     Ok(revision)
                 }
             };
@@ -148,19 +134,47 @@ impl Writer {
         Ok(results)
     }
 
-    /// Sees to it that the next transaction survives whatever one of its commits must.
-    fn endure(&mut self, batch: &[Command]) -> Result<(), rusqlite::Error> {
-        let fleeting = |command: &Command| match command {
-            Command::Commit { endurance, .. } => *endurance == Endurance::Crash,
-            // What has expired is never seen, swept or not.
-            Command::Sweep => true,
+    /// Does what these hold of fleeting items, if all conditions hold, of whatever items; else the first that does not.
+    fn take<'a>(&self, ops: &'a [Op], now: SystemTime) -> Result<Result<Replaced, &'a Op>, rusqlite::Error> {
+        let conflict = match self.fleeting.conflict(ops, now) {
+            Some(op) => Some(op),
+            None => self.conflict(ops, millis(now))?,
         };
-        let wanted = if batch.iter().all(fleeting) { Endurance::Crash } else { Endurance::PowerCut };
-        if wanted != self.endurance {
-            self.connection.pragma_update(None, "synchronous", wanted.synchronous())?;
-            self.endurance = wanted;
+        // Between the two somebody else may have been first.
+        Ok(conflict.map_or_else(|| self.fleeting.commit(ops, now), Err))
+    }
+
+    /// Does what these hold of lasting items. Their conditions hold.
+    fn apply(&self, ops: &[Op], revision: u64, changes: &mut Vec<Change>) -> Result<(), rusqlite::Error> {
+        for op in ops.iter().filter(|op| !self.fleeting.covers(&op.key)) {
+            match &op.action {
+                Action::Check => {}
+                Action::Put { value, expires } => {
+                    self.connection
+                        .prepare_cached("INSERT OR REPLACE INTO items VALUES (?1, ?2, ?3, ?4)")?
+                        .execute(params![op.key, value, expires.map(millis), revision.cast_signed()])?;
+                    changes.push(change(&op.key, Some(value), *expires, revision));
+                }
+                Action::Delete => {
+                    let mut delete = self.connection.prepare_cached("DELETE FROM items WHERE key = ?1")?;
+                    if delete.execute([&op.key])? > 0 {
+                        changes.push(change(&op.key, None, None, revision));
+                    }
+                }
+            }
         }
         Ok(())
+    }
+
+    /// The first lasting item whose condition does not hold. Nothing was changed by then.
+    fn conflict<'a>(&self, ops: &'a [Op], now: i64) -> Result<Option<&'a Op>, rusqlite::Error> {
+        let asked = |op: &&Op| op.condition != Condition::Any && !self.fleeting.covers(&op.key);
+        for op in ops.iter().filter(asked) {
+            if !op.condition.holds(live_revision(&self.connection, &op.key, now)?) {
+                return Ok(Some(op));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads what is to be in memory, where it is not: at the start, and after a failure. A sweep looks whether somebody else
@@ -187,51 +201,6 @@ impl Command {
             let _ = done.send(result);
         }
     }
-}
-
-/// Does these, whose conditions hold.
-fn apply(
-    connection: &Connection,
-    ops: &[Op],
-    revision: u64,
-    changes: &mut Vec<Change>,
-) -> Result<(), rusqlite::Error> {
-    for op in ops {
-        match &op.action {
-            Action::Check => {}
-            Action::Put { value, expires } => {
-                connection
-                    .prepare_cached("INSERT OR REPLACE INTO items VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![op.key, value, expires.map(millis), revision.cast_signed()])?;
-                changes.push(change(&op.key, Some(value), *expires, revision));
-            }
-            Action::Delete => {
-                let gone =
-                    connection.prepare_cached("DELETE FROM items WHERE key = ?1")?.execute([&op.key])?;
-                if gone > 0 {
-                    changes.push(change(&op.key, None, None, revision));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The first whose condition does not hold. Nothing was changed by then.
-fn conflict<'a>(connection: &Connection, ops: &'a [Op], now: i64) -> Result<Option<&'a Op>, rusqlite::Error> {
-    for op in ops.iter().filter(|op| op.condition != Condition::Any) {
-        let there = live_revision(connection, &op.key, now)?;
-        let holds = match op.condition {
-            Condition::Any => true,
-            Condition::Absent => there.is_none(),
-            Condition::Present => there.is_some(),
-            Condition::Revision(wanted) => there == Some(wanted),
-        };
-        if !holds {
-            return Ok(Some(op));
-        }
-    }
-    Ok(None)
 }
 
 /// Removes what has expired; answers with whether there was anything.
@@ -275,59 +244,82 @@ mod tests {
     fn writer() -> (Writer, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
-        let (clock, _) = Clock::fixed(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let (clock, _) = Clock::fixed(NOW);
         drop(Sqlite::open(&path, clock.clone()).unwrap());
         let connection = super::super::connect(&path).unwrap();
         let (changes, _) = broadcast::channel(8);
-        (Writer::new(connection, changes, clock, Arc::new(Memory::new(&["a/"]))).unwrap(), directory)
+        let copies = (Arc::new(Memory::new(&["a/"])), Arc::new(Fleeting::new(&["fleeting/"])));
+        (Writer::new(connection, changes, clock, copies).unwrap(), directory)
     }
 
-    fn commit(endurance: Endurance) -> (Command, oneshot::Receiver<Result<u64, StoreError>>) {
-        let (done, answer) = oneshot::channel();
-        let op = Op::put("a/1".to_owned(), Condition::Any, &1).unwrap();
-        (Command::Commit { ops: vec![op], endurance, done }, answer)
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn put(key: &str, condition: Condition) -> Op {
+        Op::put(key.to_owned(), condition, &1).unwrap()
     }
 
-    fn synchronous(writer: &Writer) -> i64 {
-        writer.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap()
+    fn delete(key: &str) -> Op {
+        Op::delete(key.to_owned(), Condition::Present)
     }
 
-    const NORMAL: i64 = 1;
-    const FULL: i64 = 2;
-
-    #[test]
-    fn whatever_shares_a_transaction_with_a_commit_that_must_endure_is_synced() {
-        let (mut writer, _directory) = writer();
-        use Endurance::{Crash, PowerCut};
-        for (batch, expected) in [
-            (vec![PowerCut], FULL),
-            (vec![Crash], NORMAL),
-            (vec![Crash, PowerCut, Crash], FULL),
-            (vec![Crash, Crash], NORMAL),
-            (vec![PowerCut], FULL),
-        ] {
-            let (commands, answers): (Vec<_>, Vec<_>) = batch.iter().map(|each| commit(*each)).unzip();
-            writer.write(commands);
-            assert_eq!(synchronous(&writer), expected, "{batch:?}");
-            for mut answer in answers {
-                answer.try_recv().unwrap().unwrap();
-            }
-        }
+    /// What became of commits that share a transaction; `Err`: the key that stood in the way, or nothing was committed.
+    fn together<const N: usize>(
+        writer: &mut Writer,
+        commits: [Vec<Op>; N],
+    ) -> [Result<u64, Option<String>>; N] {
+        let mut answers = Vec::new();
+        let commands = commits.map(|ops| {
+            let (done, answer) = oneshot::channel();
+            answers.push(answer);
+            Command::Commit { ops, done }
+        });
+        writer.write(commands.into());
+        let mut answers = answers.into_iter();
+        [(); N].map(|()| match answers.next().unwrap().try_recv().unwrap() {
+            Ok(revision) => Ok(revision),
+            Err(StoreError::Conflict { key }) => Err(Some(key)),
+            Err(StoreError::NotCommitted) => Err(None),
+            Err(other) => panic!("{other}"),
+        })
     }
 
     #[test]
     fn where_the_database_fails_nobody_is_told_otherwise_and_memory_is_not_trusted() {
         let (mut writer, _directory) = writer();
+        writer.fleeting.commit(&[put("fleeting/1", Condition::Any)], NOW).unwrap();
         writer.connection.pragma_update(None, "query_only", true).unwrap();
-        let (command, mut answer) = commit(Endurance::PowerCut);
-        writer.write(vec![command]);
-        assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::NotCommitted)));
+        let both = || vec![delete("fleeting/1"), put("a/1", Condition::Any)];
+        assert_eq!(together(&mut writer, [both()]), [Err(None)]);
         assert!(writer.memory.is_forgotten());
         assert!(writer.connection.is_autocommit(), "rolled back");
+        assert!(writer.fleeting.get("fleeting/1", NOW).is_some(), "it was not used up");
         writer.connection.pragma_update(None, "query_only", false).unwrap();
-        let (command, mut answer) = commit(Endurance::PowerCut);
-        writer.write(vec![command]);
-        answer.try_recv().unwrap().unwrap();
-        assert!(writer.memory.get("a/1", SystemTime::UNIX_EPOCH).unwrap().is_some());
+        assert!(together(&mut writer, [both()])[0].is_ok());
+        assert!(writer.memory.get("a/1", NOW).unwrap().is_some());
+        assert!(writer.fleeting.get("fleeting/1", NOW).is_none());
+    }
+
+    #[test]
+    fn what_lasts_and_what_does_not_are_changed_together_or_not_at_all() {
+        let (mut writer, _directory) = writer();
+        writer.fleeting.commit(&[put("fleeting/1", Condition::Any)], NOW).unwrap();
+        let refused = vec![delete("fleeting/1"), put("a/1", Condition::Present)];
+        assert_eq!(together(&mut writer, [refused]), [Err(Some("a/1".to_owned()))]);
+        assert!(writer.fleeting.get("fleeting/1", NOW).is_some());
+        let twice = [(); 2].map(|()| vec![delete("fleeting/1"), put("a/1", Condition::Any)]);
+        let [first, second] = together(&mut writer, twice);
+        assert_eq!((first.is_ok(), second), (true, Err(Some("fleeting/1".to_owned()))), "used up once");
+        let missing = vec![put("a/2", Condition::Any), put("fleeting/2", Condition::Present)];
+        assert_eq!(together(&mut writer, [missing]), [Err(Some("fleeting/2".to_owned()))]);
+        assert!(writer.memory.get("a/2", NOW).unwrap().is_none());
+    }
+
+    #[test]
+    fn nothing_of_what_does_not_last_is_in_the_file() {
+        let (mut writer, _directory) = writer();
+        let both = vec![put("fleeting/1", Condition::Any), put("a/1", Condition::Any)];
+        assert!(together(&mut writer, [both])[0].is_ok());
+        let all = read_range(&mut writer.connection, &[String::new()], None).unwrap();
+        assert_eq!(all.items.iter().map(|item| item.key.as_str()).collect::<Vec<_>>(), ["a/1"]);
     }
 }

@@ -41,6 +41,7 @@ mod keys;
 mod login;
 mod memo;
 mod mfa;
+mod on_record;
 mod otp;
 mod password;
 mod passwordless;

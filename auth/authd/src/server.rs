@@ -1,6 +1,7 @@
 //! The process: opens what is kept, listens, and serves until told to stop.
 
 mod accept;
+mod calls;
 mod connection;
 
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};

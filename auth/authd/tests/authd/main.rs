@@ -19,6 +19,7 @@ mod callers;
 mod key;
 mod login;
 mod mfa;
+mod on_record;
 mod passkeys;
 mod recordings;
 mod second_factor;

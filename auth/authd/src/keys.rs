@@ -20,7 +20,7 @@ pub(crate) const DEVICE: &str = "device";
 
 /// What the store keeps in memory as well: whatever is asked for to know who calls and what they may. It grows with people,
 /// devices and targets; of what they do it holds the open challenges and the counts of failures, which are bounded for each
-/// and go away by themselves.
+/// (those of names that are nobody's, together) and go away by themselves.
 pub(crate) const ASKED_OFTEN: [&str; 10] = [
     "account/",
     "challenge/",

@@ -35,7 +35,8 @@ impl Cluster {
         let password = Zeroizing::new(request.password);
         let Ok(user) = UserName::new(request.user) else {
             // No such name can exist; spend the time all the same.
-            self.passwords.verify(self.passwords.place(client)?, password, None).await?;
+            let turn = self.passwords.turn(self.passwords.place(client)?).await?;
+            self.passwords.verify(turn, password, None).await?;
             return Err(Refused::Credentials);
         };
         match self.check_password(&user, password, client).await {
@@ -55,11 +56,12 @@ impl Cluster {
         password: Zeroizing<String>,
         client: IpAddr,
     ) -> Result<(), Refused> {
-        // First: who finds no room has not tried, so that a crowd at the door locks nobody out.
-        let place = self.passwords.place(client)?;
+        // First: who finds no room has not tried, so that a crowd at the door locks nobody out; and nobody has a failure
+        // written down for less than what judging it takes.
+        let turn = self.passwords.turn(self.passwords.place(client)?).await?;
         self.count_attempt(user, Door::Login).await?;
         let hash = self.account(user).await?.and_then(|account| account.value.password);
-        if !self.passwords.verify(place, password, hash).await? {
+        if !self.passwords.verify(turn, password, hash).await? {
             return Err(Refused::Credentials);
         }
         self.forgive_attempt(user, Door::Login).await
@@ -205,3 +207,6 @@ impl Cluster {
         Ok(refused)
     }
 }
+
+#[cfg(test)]
+mod tests;

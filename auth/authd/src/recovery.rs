@@ -122,7 +122,8 @@ impl Cluster {
         let Ok(user) = UserName::new(name) else {
             // No such name can exist; spend the time all the same.
             for guess in [password, code] {
-                self.passwords.verify(self.passwords.place(client)?, guess, None).await?;
+                let turn = self.passwords.turn(self.passwords.place(client)?).await?;
+                self.passwords.verify(turn, guess, None).await?;
             }
             return Err(Refused::Credentials);
         };
@@ -147,8 +148,9 @@ impl Cluster {
         code: &str,
         client: IpAddr,
     ) -> Result<String, Refused> {
-        // First: who finds no room has not tried.
-        let places = (self.passwords.place(client)?, self.passwords.place(client)?);
+        // First: who finds no room, or does not wait for a turn, has not tried.
+        let (place, next) = (self.passwords.place(client)?, self.passwords.place(client)?);
+        let turn = self.passwords.turn(place).await?;
         self.count_attempt(user, Door::Login).await?;
         let account = self.account(user).await?;
         let stored: Option<Stored<CodesRecord>> =
@@ -156,8 +158,8 @@ impl Cluster {
         let (index, guess) = read_code(code).unwrap_or((usize::MAX, Zeroizing::new(String::new())));
         let known = stored.as_ref().and_then(|stored| stored.value.hashes.get(index).cloned().flatten());
         let hash = account.as_ref().and_then(|account| account.value.password.clone());
-        let password_right = self.passwords.verify(places.0, password, hash).await?;
-        let code_right = self.passwords.verify(places.1, guess, known).await?;
+        let password_right = self.passwords.verify(turn, password, hash).await?;
+        let code_right = self.passwords.verify(self.passwords.turn(next).await?, guess, known).await?;
         let Some(mut stored) = stored.filter(|_| password_right && code_right) else {
             return Err(Refused::Credentials);
         };

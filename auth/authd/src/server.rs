@@ -24,6 +24,7 @@ use crate::{
     recordings::Recordings,
     store::{SWEEP_INTERVAL, Sqlite, StoreError},
     tls::{self, OwnKey},
+    users::MadeUp,
 };
 
 /// Requests under way when we are told to stop may take this long.
@@ -105,6 +106,7 @@ impl Server {
             clock,
             authorities,
             passwords: Passwords::default(),
+            made_up: MadeUp::default(),
             lobby: Lobby::default(),
             pages: Pages::default(),
             audit,

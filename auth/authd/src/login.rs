@@ -158,7 +158,7 @@ impl Cluster {
                 self.login_succeeded(user, client, &attempt.challenge.scope, proof).await?;
                 Ok(given)
             }
-            Err(refused) => Err(self.login_failed(user, client, refused).await?),
+            Err(refused) => Err(self.record_failure(user, client, refused).await?),
         }
     }
 
@@ -180,17 +180,26 @@ impl Cluster {
         Ok(self.audit.emit(event).await?)
     }
 
-    /// Records a failed login; what is returned is what the caller is told.
+    /// As [`record_failure`](Self::record_failure), of what was judged.
     async fn login_failed(
         &self,
         user: &UserName,
         client: IpAddr,
         refused: Refused,
     ) -> Result<Refused, Refused> {
-        // A closed account can be knocked at for free; recording each knock would let strangers fill the disk.
-        if matches!(refused, Refused::LockedOut(_)) {
+        if refused.is_unjudged() {
             return Ok(refused);
         }
+        self.record_failure(user, client, refused).await
+    }
+
+    /// Records a failed login; what is returned is what the caller is told.
+    async fn record_failure(
+        &self,
+        user: &UserName,
+        client: IpAddr,
+        refused: Refused,
+    ) -> Result<Refused, Refused> {
         let event = json!({
             "event": "user.login", "code": "T1000W", "method": "local", "success": false,
             "user": user, "addr.remote": client, "error": refused.to_string(),

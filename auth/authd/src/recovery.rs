@@ -132,8 +132,7 @@ impl Cluster {
                 let devices = self.list_devices(&user).await?;
                 Ok(Granted { grant, user, devices })
             }
-            // A closed account can be knocked at for free; recording each knock would let strangers fill the disk.
-            Err(refused @ Refused::LockedOut(_)) => Err(refused),
+            Err(refused) if refused.is_unjudged() => Err(refused),
             Err(refused) => {
                 self.audit.emit(code_used(&user, "T1009W", Some(&refused), client)).await?;
                 Err(refused)

@@ -1,9 +1,11 @@
-//! What strangers can have for nothing: no count in the store.
+//! What strangers can have for nothing: neither a line in the audit trail nor a count in the store.
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    audit::Query,
+    password::PasswordError,
     store::{Condition, Op},
     users::{Account, MadeUp},
 };
@@ -37,6 +39,40 @@ impl World {
         let items = self.cluster.store.range(&["failures/".to_owned()]).await.unwrap().items;
         items.iter().map(|item| crate::store::last_part(&item.key)).collect()
     }
+
+    async fn recorded(&self) -> usize {
+        let query = Query { since: None, limit: 1000, event: None };
+        self.cluster.audit.list(query).await.unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn who_finds_no_room_is_not_recorded() {
+    let world = World::new().await;
+    let crowd: Vec<_> = std::iter::from_fn(|| world.cluster.passwords.place(CLIENT).ok()).collect();
+    for n in 0..3 {
+        let name = format!("nobody-{n}");
+        for refused in [world.log_in(&name).await, world.recover(&name).await] {
+            assert!(matches!(refused, Refused::Password(PasswordError::Busy)), "{refused}");
+        }
+    }
+    assert_eq!((world.recorded().await, world.counted().await.len()), (0, 0));
+    drop(crowd);
+    assert!(matches!(world.log_in("nobody").await, Refused::Credentials));
+    assert_eq!(world.recorded().await, 1);
+}
+
+#[tokio::test]
+async fn who_finds_the_account_closed_is_not_recorded() {
+    let world = World::new().await;
+    for _ in 0..5 {
+        assert!(matches!(world.log_in("nobody").await, Refused::Credentials));
+    }
+    let before = world.recorded().await;
+    for refused in [world.log_in("nobody").await, world.recover("nobody").await] {
+        assert!(matches!(refused, Refused::LockedOut(_)), "{refused}");
+    }
+    assert_eq!(world.recorded().await, before);
 }
 
 #[tokio::test]

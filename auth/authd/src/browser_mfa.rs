@@ -28,11 +28,14 @@ use crate::{
     cluster::Cluster,
     error::Refused,
     mfa::{self, Device},
+    room::neighbourhood,
     secret,
 };
 
 /// Pages that may be open, in all.
 const ALL: usize = 10_000;
+/// Pages for challenges that are nobody's, of one address: strangers must not be able to fill the room of everybody.
+const NOBODYS_OF_ONE_ADDRESS: usize = 64;
 /// Pages for one challenge, one after the other. Each is recorded, and whoever holds a challenge must not be able to fill the
 /// audit trail with it; a terminal asks once.
 const PAGES_OF_ONE_CHALLENGE: u32 = 5;
@@ -49,6 +52,8 @@ pub(crate) struct Pages(Arc<Mutex<HashMap<String, Page>>>);
 
 struct Page {
     challenge_id: String,
+    /// The challenge is nobody's yet.
+    is_nobodys: bool,
     /// Pages that were asked for with this challenge, up to this one.
     count: u32,
     /// Hash of what the terminal asks with.
@@ -95,7 +100,9 @@ impl Pages {
             // One page for one challenge: the last that was asked for.
             pages.remove(&id);
         }
-        if pages.len() >= ALL {
+        let neighbours = |other: &&Page| neighbourhood(other.address) == neighbourhood(page.address);
+        let nobodys = pages.values().filter(|other| other.is_nobodys).filter(neighbours).count();
+        if pages.len() >= ALL || (page.is_nobodys && nobodys >= NOBODYS_OF_ONE_ADDRESS) {
             return Err(Refused::TooMany("approvals"));
         }
         pages.insert(secret::hash(id), page);
@@ -147,6 +154,7 @@ impl Cluster {
         let until = now + challenge::LIFE;
         let page = Page {
             challenge_id: challenge_id.to_owned(),
+            is_nobodys: owner.is_none(),
             count: 1,
             wait_token: secret::hash(&token),
             number: number.clone(),
@@ -378,6 +386,54 @@ fn below(bound: u8) -> Result<u8, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn page(challenge_id: String, is_nobodys: bool, last_byte: u8) -> Page {
+        Page {
+            challenge_id,
+            is_nobodys,
+            count: 1,
+            wait_token: String::new(),
+            number: "10".to_owned(),
+            numbers: vec![],
+            address: [192, 0, 2, last_byte].into(),
+            made: NOW,
+            until: NOW + challenge::LIFE,
+            pass: None,
+            failures: 0,
+            outcome: watch::Sender::new(Outcome::Open),
+        }
+    }
+
+    #[test]
+    fn strangers_at_one_address_do_not_fill_the_room_of_everybody() {
+        let pages = Pages::default();
+        let open = |n: usize, is_nobodys, address| {
+            pages.open(&n.to_string(), page(n.to_string(), is_nobodys, address), NOW)
+        };
+        for n in 0..NOBODYS_OF_ONE_ADDRESS {
+            open(n, true, 1).unwrap();
+        }
+        assert!(matches!(open(1000, true, 1), Err(Refused::TooMany(_))));
+        open(1001, true, 2).unwrap();
+        open(1002, false, 1).unwrap();
+        // What is over makes room.
+        let later = NOW + challenge::LIFE;
+        pages.open("later", page("later".to_owned(), true, 1), later).unwrap();
+    }
+
+    #[test]
+    fn a_challenge_has_so_many_pages_and_the_last_of_them_stays() {
+        let pages = Pages::default();
+        let open = |n: u32| pages.open(&n.to_string(), page("one".to_owned(), false, 1), NOW);
+        for n in 1..=PAGES_OF_ONE_CHALLENGE {
+            open(n).unwrap();
+        }
+        assert!(matches!(open(PAGES_OF_ONE_CHALLENGE + 1), Err(Refused::TooMany(_))));
+        let there = |n: u32| pages.with(&n.to_string(), NOW, |_| Ok(())).is_ok();
+        assert!(there(PAGES_OF_ONE_CHALLENGE) && !there(PAGES_OF_ONE_CHALLENGE - 1));
+    }
 
     #[test]
     fn three_different_numbers_of_two_digits_of_which_any_may_be_it() {

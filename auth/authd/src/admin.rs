@@ -1,7 +1,7 @@
 //! What administrators do: resources in their JSON form, tokens, explanations.
 
 mod change;
-mod events;
+pub(crate) mod events;
 mod resources;
 
 pub(crate) use change::Change;
@@ -123,24 +123,16 @@ impl Cluster {
         let mut metadata = Metadata::named(name);
         metadata.expires = Some(expires);
         let token = Token { metadata, roles, kept: Default::default() };
-        self.emit_token(&token, change).await?;
-        self.store.commit(vec![put_op(&Resource::Token(token), Condition::Absent)?]).await?;
+        let event = events::token(&token, change);
+        let op = put_op(&Resource::Token(token), Condition::Absent)?;
+        self.commit_on_record(vec![op], vec![event], Refused::Internal("a token that exists already"))
+            .await?;
         Ok(proto::AddTokenResponse {
             token: secret,
             expires: unix_millis(expires),
             ca_pins: self.ca_pins(),
             auth_server: self.public_addr.clone(),
         })
-    }
-
-    /// The event of a new token never holds the token.
-    pub(crate) async fn emit_token(&self, token: &Token, change: &Change) -> Result<(), Refused> {
-        let roles: Vec<_> = token.roles.iter().map(|role| role.as_str()).collect();
-        let event = json!({
-            "event": "join_token.create", "code": "TJT00I", "roles": roles,
-            "join_method": "token", "expires": token.metadata.expires.map(auth::clock::rfc3339),
-        });
-        Ok(self.audit.emit(change.sign(event)).await?)
     }
 
     pub(crate) async fn sign_database(

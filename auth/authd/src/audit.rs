@@ -99,13 +99,30 @@ impl AuditLog {
 
     /// Writes one event of authd's own. `fields` hold `event`, `code` and whatever belongs to it.
     pub(crate) async fn emit(&self, fields: Value) -> Result<(), AuditError> {
-        let Value::Object(mut event) = fields else { return Ok(()) };
-        debug_assert!(event.get("event").and_then(Value::as_str).is_some_and(is_own), "{event:?}");
-        event.insert("uid".into(), Uuid::new_v4().to_string().into());
-        event.insert("time".into(), rfc3339_millis(self.clock.now()).into());
-        event.insert(lines::CLUSTER_FIELD.into(), (*self.cluster).into());
-        event.entry("ei").or_insert_with(|| 0.into());
-        self.append(Lines::own(event)).await
+        self.emit_all(vec![fields]).await
+    }
+
+    /// Writes events of authd's own, in their order and at once.
+    pub(crate) async fn emit_all(&self, events: Vec<Value>) -> Result<(), AuditError> {
+        let mut own = Lines::own();
+        for fields in events {
+            let Value::Object(mut event) = fields else { continue };
+            debug_assert!(event.get("event").and_then(Value::as_str).is_some_and(is_own), "{event:?}");
+            event.insert("uid".into(), Uuid::new_v4().to_string().into());
+            event.insert("time".into(), rfc3339_millis(self.clock.now()).into());
+            event.insert(lines::CLUSTER_FIELD.into(), (*self.cluster).into());
+            event.entry("ei").or_insert_with(|| 0.into());
+            own.push_own(event);
+        }
+        self.append(own).await
+    }
+
+    /// Can an event be written now? Asked before a change whose event follows it.
+    ///
+    /// # Errors
+    /// No, or there is no room for one: the change must not be made.
+    pub(crate) async fn ready(&self) -> Result<(), AuditError> {
+        self.append(Lines::own()).await
     }
 
     /// Writes events of a sidecar, in their order; those that are there already are dropped. Answers once they are on disk.

@@ -28,11 +28,17 @@ use crate::{
     cluster::Cluster,
     error::Refused,
     mfa::{self, Device},
+    room::neighbourhood,
     secret,
 };
 
 /// Pages that may be open, in all.
 const ALL: usize = 10_000;
+/// Pages for challenges that are nobody's, of one address: strangers must not be able to fill the room of everybody.
+const NOBODYS_OF_ONE_ADDRESS: usize = 64;
+/// Pages for one challenge, one after the other. Each is recorded, and whoever holds a challenge must not be able to fill the
+/// audit trail with it; a terminal asks once.
+const PAGES_OF_ONE_CHALLENGE: u32 = 5;
 /// Wrong assertions that a page may send before its challenge is over.
 const MAX_FAILURES: u32 = 5;
 /// How long a terminal's question is kept waiting.
@@ -46,6 +52,10 @@ pub(crate) struct Pages(Arc<Mutex<HashMap<String, Page>>>);
 
 struct Page {
     challenge_id: String,
+    /// The challenge is nobody's yet.
+    is_nobodys: bool,
+    /// Pages that were asked for with this challenge, up to this one.
+    count: u32,
     /// Hash of what the terminal asks with.
     wait_token: String,
     /// The one in the terminal, and the three on the page.
@@ -77,11 +87,22 @@ impl Page {
 }
 
 impl Pages {
-    fn open(&self, id: &str, page: Page, now: SystemTime) -> Result<(), Refused> {
+    fn open(&self, id: &str, mut page: Page, now: SystemTime) -> Result<(), Refused> {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One page for one challenge: the last that was asked for.
-        pages.retain(|_, other| now < other.until && other.challenge_id != page.challenge_id);
-        if pages.len() >= ALL {
+        // The count of a challenge goes with its last page, which outlives it.
+        pages.retain(|_, other| now < other.until);
+        let earlier = pages.iter().find(|(_, other)| other.challenge_id == page.challenge_id);
+        if let Some((id, earlier)) = earlier.map(|(id, earlier)| (id.clone(), earlier.count)) {
+            if earlier >= PAGES_OF_ONE_CHALLENGE {
+                return Err(Refused::TooMany("approvals"));
+            }
+            page.count += earlier;
+            // One page for one challenge: the last that was asked for.
+            pages.remove(&id);
+        }
+        let neighbours = |other: &&Page| neighbourhood(other.address) == neighbourhood(page.address);
+        let nobodys = pages.values().filter(|other| other.is_nobodys).filter(neighbours).count();
+        if pages.len() >= ALL || (page.is_nobodys && nobodys >= NOBODYS_OF_ONE_ADDRESS) {
             return Err(Refused::TooMany("approvals"));
         }
         pages.insert(secret::hash(id), page);
@@ -116,7 +137,8 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 impl Cluster {
-    /// A page for a challenge that a security key can answer.
+    /// A page for a challenge that a security key can answer. It is recorded where the challenge is somebody's: anybody gets
+    /// one that is nobody's, as often as they like. Of that the approval will tell, which says whose it was.
     pub(crate) async fn begin_browser_mfa(
         &self,
         challenge_id: &str,
@@ -132,6 +154,8 @@ impl Cluster {
         let until = now + challenge::LIFE;
         let page = Page {
             challenge_id: challenge_id.to_owned(),
+            is_nobodys: owner.is_none(),
+            count: 1,
             wait_token: secret::hash(&token),
             number: number.clone(),
             numbers,
@@ -143,11 +167,13 @@ impl Cluster {
             outcome: watch::Sender::new(Outcome::Open),
         };
         self.pages.open(&id, page, now)?;
-        let event = json!({
-            "event": "mfa_auth_challenge.create", "code": "T1015I", "user": owner, "addr.remote": address,
-            "challenge_scope": challenge.scope.as_str(), "flow_type": "BROWSER",
-        });
-        self.audit.emit(event).await?;
+        if let Some(owner) = owner {
+            let event = json!({
+                "event": "mfa_auth_challenge.create", "code": "T1015I", "user": owner, "addr.remote": address,
+                "challenge_scope": challenge.scope.as_str(), "flow_type": "BROWSER",
+            });
+            self.audit.emit(event).await?;
+        }
         Ok(proto::BrowserMfa {
             url: format!("https://{}/web/approve/{id}", self.public_addr),
             number,
@@ -239,7 +265,7 @@ impl Cluster {
             Ok(device) => device,
             Err(refused) => return Err(self.wrong_assertion(id, &challenge_id, refused, address).await?),
         };
-        let mut event = validated("T1016I", true, Some(&device.user), &challenge, address);
+        let mut event = validated("T1016I", true, &device.user, &challenge, address);
         audit::set(&mut event, "mfa_device", mfa::audit_fields(&device));
         self.audit.emit(event).await?;
         self.pages.with(id, now, |page| {
@@ -288,19 +314,15 @@ impl Cluster {
         Ok(refused)
     }
 
-    /// Spends a challenge for nothing, on record.
+    /// Spends a challenge for nothing, on record where it is somebody's.
     async fn burn(&self, challenge_id: &str, why: &str, address: IpAddr) -> Result<(), Refused> {
-        let (owner, challenge) = match self.spend_passwordless(challenge_id) {
-            Some(challenge) => (None, challenge),
-            None => {
-                let (owner, _) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
-                let challenge = self.spend_challenge(&owner, challenge_id).await;
-                (Some(owner), challenge)
-            }
-        };
+        if self.spend_passwordless(challenge_id).is_some() {
+            return Ok(());
+        }
+        let (owner, _) = secret::parse_owned_id(challenge_id).ok_or(Refused::Challenge)?;
         // The race: it was spent by the terminal meanwhile, or is over. Nothing is left to burn.
-        let Ok(challenge) = challenge else { return Ok(()) };
-        let mut event = validated("T1016W", false, owner.as_ref(), &challenge, address);
+        let Ok(challenge) = self.spend_challenge(&owner, challenge_id).await else { return Ok(()) };
+        let mut event = validated("T1016W", false, &owner, &challenge, address);
         audit::set(&mut event, "error", why);
         Ok(self.audit.emit(event).await?)
     }
@@ -320,7 +342,7 @@ impl Cluster {
 fn validated(
     code: &str,
     success: bool,
-    user: Option<&UserName>,
+    user: &UserName,
     challenge: &Challenge,
     address: IpAddr,
 ) -> serde_json::Value {
@@ -364,6 +386,54 @@ fn below(bound: u8) -> Result<u8, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn page(challenge_id: String, is_nobodys: bool, last_byte: u8) -> Page {
+        Page {
+            challenge_id,
+            is_nobodys,
+            count: 1,
+            wait_token: String::new(),
+            number: "10".to_owned(),
+            numbers: vec![],
+            address: [192, 0, 2, last_byte].into(),
+            made: NOW,
+            until: NOW + challenge::LIFE,
+            pass: None,
+            failures: 0,
+            outcome: watch::Sender::new(Outcome::Open),
+        }
+    }
+
+    #[test]
+    fn strangers_at_one_address_do_not_fill_the_room_of_everybody() {
+        let pages = Pages::default();
+        let open = |n: usize, is_nobodys, address| {
+            pages.open(&n.to_string(), page(n.to_string(), is_nobodys, address), NOW)
+        };
+        for n in 0..NOBODYS_OF_ONE_ADDRESS {
+            open(n, true, 1).unwrap();
+        }
+        assert!(matches!(open(1000, true, 1), Err(Refused::TooMany(_))));
+        open(1001, true, 2).unwrap();
+        open(1002, false, 1).unwrap();
+        // What is over makes room.
+        let later = NOW + challenge::LIFE;
+        pages.open("later", page("later".to_owned(), true, 1), later).unwrap();
+    }
+
+    #[test]
+    fn a_challenge_has_so_many_pages_and_the_last_of_them_stays() {
+        let pages = Pages::default();
+        let open = |n: u32| pages.open(&n.to_string(), page("one".to_owned(), false, 1), NOW);
+        for n in 1..=PAGES_OF_ONE_CHALLENGE {
+            open(n).unwrap();
+        }
+        assert!(matches!(open(PAGES_OF_ONE_CHALLENGE + 1), Err(Refused::TooMany(_))));
+        let there = |n: u32| pages.with(&n.to_string(), NOW, |_| Ok(())).is_ok();
+        assert!(there(PAGES_OF_ONE_CHALLENGE) && !there(PAGES_OF_ONE_CHALLENGE - 1));
+    }
 
     #[test]
     fn three_different_numbers_of_two_digits_of_which_any_may_be_it() {

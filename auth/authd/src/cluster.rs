@@ -22,6 +22,7 @@ use crate::{
     passwordless::Lobby,
     recordings::Recordings,
     store::{self, Condition, Op, Store, StoreError},
+    users::MadeUp,
 };
 
 /// Everything shared. One per process; behind an `Arc`.
@@ -33,6 +34,8 @@ pub(crate) struct Cluster {
     pub(crate) clock: Clock,
     pub(crate) authorities: Authorities,
     pub(crate) passwords: Passwords,
+    /// Failures of names that are nobody's.
+    pub(crate) made_up: MadeUp,
     pub(crate) lobby: Lobby,
     pub(crate) pages: Pages,
     pub(crate) audit: AuditLog,
@@ -231,5 +234,32 @@ impl Cluster {
     pub(crate) async fn locks(&self) -> Result<Vec<Arc<Lock>>, Refused> {
         let items = self.store.range(&[keys::resources(Kind::Lock)]).await?.items;
         items.iter().filter_map(|item| self.memos.locks.read(item).transpose()).collect()
+    }
+}
+
+#[cfg(test)]
+impl Cluster {
+    /// A new one in this directory, which nobody serves.
+    pub(crate) async fn unserved(directory: &std::path::Path) -> Self {
+        let clock = Clock::system();
+        let store = Arc::new(store::Sqlite::open(&directory.join("store"), clock.clone()).unwrap());
+        let name = || "main".to_owned().try_into().unwrap();
+        let (name, authorities) = found(&*store, &clock, None, name).await.unwrap();
+        let audit =
+            AuditLog::open(&directory.join("log"), store.clone(), clock.clone(), "main").await.unwrap();
+        Self {
+            name,
+            public_addr: "localhost:1".to_owned(),
+            store,
+            clock,
+            authorities,
+            passwords: Passwords::default(),
+            made_up: MadeUp::default(),
+            lobby: Lobby::default(),
+            pages: Pages::default(),
+            audit,
+            memos: Memos::default(),
+            recordings: Recordings::new(directory.join("recordings")),
+        }
     }
 }

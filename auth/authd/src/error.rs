@@ -185,6 +185,12 @@ impl Refused {
         Self::Field { field, problem: problem.to_string() }
     }
 
+    /// Refused before anything was judged, because there was no room or the account is closed: that costs nothing, so that
+    /// strangers can have it as often as they like, and recording it would let them fill the audit trail.
+    pub(crate) fn is_unjudged(&self) -> bool {
+        matches!(self, Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy))
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Credentials

@@ -16,14 +16,14 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
-    admin::Change,
+    admin::{Change, events},
     cluster::Cluster,
     ended::EndedLogins,
     error::Refused,
-    keys, mfa,
+    keys, mfa, recovery,
     registration::Wish,
     secret,
-    store::{self, Condition, Op, StoreError, Stored},
+    store::{self, Condition, Op, Stored},
     users::{Account, Door},
 };
 
@@ -144,19 +144,14 @@ impl Cluster {
         };
         let account = Account { password: Some(hash), invitation: None, ..open.account.value.clone() };
         ops.push(Op::put(keys::account(&user), open.account.unchanged(), &account)?);
-        match self.store.commit(ops).await {
-            Ok(_) => {}
-            // Two people with one link: the other was first.
-            Err(StoreError::Conflict { .. }) => return Err(Refused::Secret(SECRET)),
-            Err(other) => return Err(other.into()),
-        }
-        self.forget_failures(&user, &Door::ALL).await?;
-        let event = json!({"event": "user.password_change", "code": "T1005I", "user": user});
-        self.audit.emit(event).await?;
+        let mut events = vec![json!({"event": "user.password_change", "code": "T1005I", "user": user})];
         if let Some(device) = &device {
-            self.emit_device("mfa.add", "T1006I", device).await?;
-            self.emit_codes_generated(&user).await?;
+            events.push(self.device_event("mfa.add", "T1006I", device).await?);
+            events.push(recovery::codes_generated(&user));
         }
+        // Two people with one link: the other was first.
+        self.commit_on_record(ops, events, Refused::Secret(SECRET)).await?;
+        self.forget_failures(&user, &Door::ALL).await?;
         Ok(proto::AcceptInvitationResponse {
             device: device.map(|device| mfa::describe(&device, None)),
             recovery_codes,
@@ -184,14 +179,9 @@ impl Cluster {
         let (link, mut ops) = self.invite_ops(&name, &mut account, request.ttl_seconds)?;
         ops.push(crate::cluster::put_op(&resource, Condition::Absent)?);
         ops.extend(self.new_account_ops(&name, &account).await?);
-        match self.store.commit(ops).await {
-            Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => {
-                return Err(Refused::Exists { kind: "user", name: name.to_string() });
-            }
-            Err(other) => return Err(other.into()),
-        }
-        self.emit_user("user.create", "T1002I", &user, change).await?;
+        let events = vec![events::user("user.create", "T1002I", &user, change)];
+        let exists = Refused::Exists { kind: "user", name: name.to_string() };
+        self.commit_on_record(ops, events, exists).await?;
         Ok(link)
     }
 
@@ -216,17 +206,12 @@ impl Cluster {
         ops.extend(self.belongings(&name).await?);
         ops.push(EndedLogins::op(&name, now)?);
         ops.push(Op::put(keys::account(&name), condition, &account)?);
-        match self.store.commit(ops).await {
-            Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the account")),
-            Err(other) => return Err(other.into()),
-        }
-        self.forget_failures(&name, &Door::ALL).await?;
         let event = json!({
             "event": "reset_password_token.create", "code": "T6000I", "name": name,
             "ttl": (link.expires - unix_millis(self.clock.now())) / 1000,
         });
-        self.audit.emit(change.sign(event)).await?;
+        self.commit_on_record(ops, vec![change.sign(event)], Refused::Changed("the account")).await?;
+        self.forget_failures(&name, &Door::ALL).await?;
         Ok(link)
     }
 }

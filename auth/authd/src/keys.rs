@@ -24,7 +24,8 @@ pub(crate) const ENDED_LOGINS: &str = "ended-logins";
 pub(crate) const FLEETING: [&str; 1] = ["challenge/"];
 
 /// What the store keeps in memory as well: whatever is asked for to know who calls and what they may. It grows with people,
-/// devices and targets; of what they do it holds the counts of failures, which are bounded for each and go away by themselves.
+/// devices and targets; of what they do it holds the counts of failures, which are bounded for each (those of names that are
+/// nobody's, together) and go away by themselves.
 pub(crate) const ASKED_OFTEN: [&str; 9] = [
     "account/",
     "device/",

@@ -42,6 +42,7 @@ mod keys;
 mod login;
 mod memo;
 mod mfa;
+mod on_record;
 mod otp;
 mod password;
 mod passwordless;

@@ -46,7 +46,8 @@ impl Cluster {
         let password = Zeroizing::new(request.password);
         let Ok(user) = UserName::new(request.user) else {
             // No such name can exist; spend the time all the same.
-            self.passwords.verify(self.passwords.place(client)?, password, None).await?;
+            let turn = self.passwords.turn(self.passwords.place(client)?).await?;
+            self.passwords.verify(turn, password, None).await?;
             return Err(Refused::Credentials);
         };
         let since = match self.check_password(&user, password, client).await {
@@ -67,12 +68,13 @@ impl Cluster {
         password: Zeroizing<String>,
         client: IpAddr,
     ) -> Result<SystemTime, Refused> {
-        // First: who finds no room has not tried, so that a crowd at the door locks nobody out.
-        let place = self.passwords.place(client)?;
+        // First: who finds no room has not tried, so that a crowd at the door locks nobody out; and nobody has a failure
+        // written down for less than what judging it takes.
+        let turn = self.passwords.turn(self.passwords.place(client)?).await?;
         self.count_attempt(user, Door::Login).await?;
         let account = self.account(user).await?.map(|stored| stored.value);
         let hash = account.as_ref().and_then(|account| account.password.clone());
-        let right = self.passwords.verify(place, password, hash).await?;
+        let right = self.passwords.verify(turn, password, hash).await?;
         let account = account.filter(|_| right).ok_or(Refused::Credentials)?;
         self.forgive_attempt(user, Door::Login).await?;
         Ok(account.since)
@@ -173,7 +175,7 @@ impl Cluster {
                 self.login_succeeded(user, client, &attempt.challenge.scope, proof).await?;
                 Ok(given)
             }
-            Err(refused) => Err(self.login_failed(user, client, refused).await?),
+            Err(refused) => Err(self.record_failure(user, client, refused).await?),
         }
     }
 
@@ -195,17 +197,26 @@ impl Cluster {
         Ok(self.audit.emit(event).await?)
     }
 
-    /// Records a failed login; what is returned is what the caller is told.
+    /// As [`record_failure`](Self::record_failure), of what was judged.
     async fn login_failed(
         &self,
         user: &UserName,
         client: IpAddr,
         refused: Refused,
     ) -> Result<Refused, Refused> {
-        // A closed account can be knocked at for free; recording each knock would let strangers fill the disk.
-        if matches!(refused, Refused::LockedOut(_)) {
+        if refused.is_unjudged() {
             return Ok(refused);
         }
+        self.record_failure(user, client, refused).await
+    }
+
+    /// Records a failed login; what is returned is what the caller is told.
+    async fn record_failure(
+        &self,
+        user: &UserName,
+        client: IpAddr,
+        refused: Refused,
+    ) -> Result<Refused, Refused> {
         let event = json!({
             "event": "user.login", "code": "T1000W", "method": "local", "success": false,
             "user": user, "addr.remote": client, "error": refused.to_string(),
@@ -222,3 +233,6 @@ impl Cluster {
         Ok(refused)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::room::{Place, Room};
@@ -44,6 +44,12 @@ static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| {
     hash_now(&password).ok()
 });
 
+/// The right to one computation, now. Who has it computes it, or gives it back by dropping it.
+pub(crate) struct Turn {
+    _place: Place,
+    _permit: OwnedSemaphorePermit,
+}
+
 /// Computes and compares hashes.
 #[derive(Clone)]
 pub(crate) struct Passwords {
@@ -73,7 +79,7 @@ impl Passwords {
         if !(MIN_CHARS..=MAX_CHARS).contains(&password.chars().count()) {
             return Err(PasswordError::Length);
         }
-        self.computing(place, move || hash_now(password.as_bytes())).await
+        computing(self.turn(place).await?, move || hash_now(password.as_bytes())).await
     }
 
     /// Room to wait for a turn.
@@ -84,19 +90,30 @@ impl Passwords {
         self.queue.enter(client).ok_or(PasswordError::Busy)
     }
 
+    /// Waits for its turn. What an attempt costs the store is paid by then: nobody has more attempts counted than they can
+    /// have computed.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`].
+    pub(crate) async fn turn(&self, place: Place) -> Result<Turn, PasswordError> {
+        let turns = Arc::clone(&self.turns);
+        let permit = turns.acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        Ok(Turn { _place: place, _permit: permit })
+    }
+
     /// Is this the password? With no hash (no such user) the answer is no, after the same work.
     ///
     /// # Errors
     /// [`PasswordError`]. A password of impossible length is just wrong.
     pub(crate) async fn verify(
         &self,
-        place: Place,
+        turn: Turn,
         password: Zeroizing<String>,
         hash: Option<String>,
     ) -> Result<bool, PasswordError> {
         // Longer ones are never set; do not let them cost more.
         let possible = password.len() <= MAX_CHARS * 4;
-        self.computing(place, move || {
+        computing(turn, move || {
             let known = hash.is_some();
             let hash = hash.or_else(|| NOBODY.clone()).ok_or(PasswordError::Failed)?;
             let candidate: &[u8] = if possible { password.as_bytes() } else { b"" };
@@ -108,21 +125,18 @@ impl Passwords {
         })
         .await
     }
+}
 
-    async fn computing<T: Send + 'static>(
-        &self,
-        place: Place,
-        compute: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
-    ) -> Result<T, PasswordError> {
-        let _place = place;
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
-        let task = tokio::task::spawn_blocking(move || {
-            // Held by the computation itself: a caller that hangs up does not free the turn early.
-            let _turn = turn;
-            compute()
-        });
-        task.await.map_err(|_| PasswordError::Failed)?
-    }
+async fn computing<T: Send + 'static>(
+    turn: Turn,
+    compute: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
+) -> Result<T, PasswordError> {
+    let task = tokio::task::spawn_blocking(move || {
+        // Held by the computation itself: a caller that hangs up does not free the turn early.
+        let _turn = turn;
+        compute()
+    });
+    task.await.map_err(|_| PasswordError::Failed)?
 }
 
 fn hash_now(password: &[u8]) -> Result<String, PasswordError> {
@@ -142,22 +156,31 @@ mod tests {
         passwords.place([127, 0, 0, 1].into()).unwrap()
     }
 
+    async fn turn(passwords: &Passwords) -> Turn {
+        passwords.turn(place(passwords)).await.unwrap()
+    }
+
     #[tokio::test]
     async fn only_the_password_itself_is_right() {
         let passwords = Passwords::default();
         let hash = passwords.hash(place(&passwords), secret("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$"));
         assert!(
-            passwords.verify(place(&passwords), secret("correct horse"), Some(hash.clone())).await.unwrap()
+            passwords
+                .verify(turn(&passwords).await, secret("correct horse"), Some(hash.clone()))
+                .await
+                .unwrap()
         );
-        assert!(!passwords.verify(place(&passwords), secret("correct horsf"), Some(hash)).await.unwrap());
+        assert!(
+            !passwords.verify(turn(&passwords).await, secret("correct horsf"), Some(hash)).await.unwrap()
+        );
     }
 
     #[tokio::test]
     async fn nobody_has_no_password_not_even_the_empty_one() {
         let passwords = Passwords::default();
         for guess in ["", "password", &"x".repeat(5000)] {
-            assert!(!passwords.verify(place(&passwords), secret(guess), None).await.unwrap());
+            assert!(!passwords.verify(turn(&passwords).await, secret(guess), None).await.unwrap());
         }
     }
 
@@ -174,7 +197,7 @@ mod tests {
     async fn a_damaged_hash_is_an_error_not_a_yes() {
         let passwords = Passwords::default();
         let damaged = Some("$argon2id$".into());
-        let verdict = passwords.verify(place(&passwords), secret("password"), damaged).await;
+        let verdict = passwords.verify(turn(&passwords).await, secret("password"), damaged).await;
         assert_eq!(verdict, Err(PasswordError::Failed));
     }
 

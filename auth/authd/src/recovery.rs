@@ -12,7 +12,7 @@ use std::{
 
 use auth::{identity::UserName, proto};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     mfa::Device,
     registration::Wish,
     secret,
-    store::{self, Condition, Op, StoreError, Stored},
+    store::{self, Condition, Op, Stored},
     users::{Account, Door},
 };
 
@@ -35,6 +35,8 @@ const CHARS: usize = 16;
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// How long a grant may take to be used.
 const GRANT: Duration = Duration::from_secs(15 * 60);
+/// What somebody else may have changed meanwhile.
+const CODES_SET: &str = "the set of recovery codes";
 /// What a grant is called when there is none.
 const SECRET: &str = "recovery";
 
@@ -104,14 +106,9 @@ impl Cluster {
         client: IpAddr,
     ) -> Result<Vec<String>, Refused> {
         let NewCodes { codes, op } = self.new_recovery_codes(user, client).await?;
-        self.store.commit(vec![op]).await?;
-        self.emit_codes_generated(user).await?;
+        let events = vec![codes_generated(user)];
+        self.commit_on_record(vec![op], events, Refused::Changed(CODES_SET)).await?;
         Ok(codes)
-    }
-
-    pub(crate) async fn emit_codes_generated(&self, user: &UserName) -> Result<(), Refused> {
-        let event = json!({"event": "recovery_code.generated", "code": "T1008I", "user": user});
-        Ok(self.audit.emit(event).await?)
     }
 
     /// Password and code, for a grant. Which of them was wrong is told neither by text nor by time, nor whether there is
@@ -126,20 +123,19 @@ impl Cluster {
         let Ok(user) = UserName::new(name) else {
             // No such name can exist; spend the time all the same.
             for guess in [password, code] {
-                self.passwords.verify(self.passwords.place(client)?, guess, None).await?;
+                let turn = self.passwords.turn(self.passwords.place(client)?).await?;
+                self.passwords.verify(turn, guess, None).await?;
             }
             return Err(Refused::Credentials);
         };
         match self.use_code(&user, password, &code, client).await {
             Ok(grant) => {
-                self.emit_code_used(&user, "T1009I", None, client).await?;
                 let devices = self.list_devices(&user).await?;
                 Ok(Granted { grant, user, devices })
             }
-            // A closed account can be knocked at for free; recording each knock would let strangers fill the disk.
-            Err(refused @ Refused::LockedOut(_)) => Err(refused),
+            Err(refused) if refused.is_unjudged() => Err(refused),
             Err(refused) => {
-                self.emit_code_used(&user, "T1009W", Some(&refused), client).await?;
+                self.audit.emit(code_used(&user, "T1009W", Some(&refused), client)).await?;
                 Err(refused)
             }
         }
@@ -152,8 +148,9 @@ impl Cluster {
         code: &str,
         client: IpAddr,
     ) -> Result<String, Refused> {
-        // First: who finds no room has not tried.
-        let places = (self.passwords.place(client)?, self.passwords.place(client)?);
+        // First: who finds no room, or does not wait for a turn, has not tried.
+        let (place, next) = (self.passwords.place(client)?, self.passwords.place(client)?);
+        let turn = self.passwords.turn(place).await?;
         self.count_attempt(user, Door::Login).await?;
         let account = self.account(user).await?;
         let stored: Option<Stored<CodesRecord>> =
@@ -161,8 +158,8 @@ impl Cluster {
         let (index, guess) = read_code(code).unwrap_or((usize::MAX, Zeroizing::new(String::new())));
         let known = stored.as_ref().and_then(|stored| stored.value.hashes.get(index).cloned().flatten());
         let hash = account.as_ref().and_then(|account| account.value.password.clone());
-        let password_right = self.passwords.verify(places.0, password, hash).await?;
-        let code_right = self.passwords.verify(places.1, guess, known).await?;
+        let password_right = self.passwords.verify(turn, password, hash).await?;
+        let code_right = self.passwords.verify(self.passwords.turn(next).await?, guess, known).await?;
         let Some(mut stored) = stored.filter(|_| password_right && code_right) else {
             return Err(Refused::Credentials);
         };
@@ -182,28 +179,11 @@ impl Cluster {
                 Some(now + GRANT),
             )?,
         ];
-        match self.store.commit(ops).await {
-            Ok(_) => {}
-            // Two uses of the codes at once: the other was first.
-            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the set of recovery codes")),
-            Err(other) => return Err(other.into()),
-        }
+        let events = vec![code_used(user, "T1009I", None, client)];
+        // Two uses of the codes at once: the other was first.
+        self.commit_on_record(ops, events, Refused::Changed(CODES_SET)).await?;
         self.forgive_attempt(user, Door::Login).await?;
         Ok(secret::owned_id(user, &secret))
-    }
-
-    async fn emit_code_used(
-        &self,
-        user: &UserName,
-        code: &str,
-        refused: Option<&Refused>,
-        client: IpAddr,
-    ) -> Result<(), Refused> {
-        let event = json!({
-            "event": "recovery_code.used", "code": code, "user": user, "success": refused.is_none(),
-            "addr.remote": client, "error": refused.map(ToString::to_string),
-        });
-        Ok(self.audit.emit(event).await?)
     }
 
     async fn open_grant(&self, grant: &str) -> Result<Open, Refused> {
@@ -256,18 +236,25 @@ impl Cluster {
         let renewed = Account { since: self.clock.now(), ..account.value.clone() };
         ops.push(EndedLogins::op(&user, renewed.since)?);
         ops.push(Op::put(keys::account(&user), account.unchanged(), &renewed)?);
-        match self.store.commit(ops).await {
-            Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the account")),
-            Err(other) => return Err(other.into()),
-        }
-        self.emit_device("mfa.add", "T1006I", &added).await?;
+        let mut events = vec![self.device_event("mfa.add", "T1006I", &added).await?];
         for device in lost {
-            self.emit_device("mfa.delete", "T1007I", device).await?;
+            events.push(self.device_event("mfa.delete", "T1007I", device).await?);
         }
-        self.emit_codes_generated(&user).await?;
+        events.push(codes_generated(&user));
+        self.commit_on_record(ops, events, Refused::Changed("the account")).await?;
         Ok(codes)
     }
+}
+
+pub(crate) fn codes_generated(user: &UserName) -> Value {
+    json!({"event": "recovery_code.generated", "code": "T1008I", "user": user})
+}
+
+fn code_used(user: &UserName, code: &str, refused: Option<&Refused>, client: IpAddr) -> Value {
+    json!({
+        "event": "recovery_code.used", "code": code, "user": user, "success": refused.is_none(),
+        "addr.remote": client, "error": refused.map(ToString::to_string),
+    })
 }
 
 fn new_code() -> Result<Zeroizing<String>, Refused> {

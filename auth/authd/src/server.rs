@@ -1,6 +1,7 @@
 //! The process: opens what is kept, listens, and serves until told to stop.
 
 mod accept;
+mod calls;
 mod connection;
 
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use crate::{
     recordings::Recordings,
     store::{SWEEP_INTERVAL, Sqlite, StoreError},
     tls::{self, OwnKey},
+    users::MadeUp,
 };
 
 /// Requests under way when we are told to stop may take this long.
@@ -104,6 +106,7 @@ impl Server {
             clock,
             authorities,
             passwords: Passwords::default(),
+            made_up: MadeUp::default(),
             lobby: Lobby::default(),
             pages: Pages::default(),
             audit,

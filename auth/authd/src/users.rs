@@ -1,10 +1,14 @@
 //! Accounts: what authd keeps about a user beside the resource, and the count of failed attempts.
 
+mod made_up;
+
 use std::time::{Duration, SystemTime};
 
 use auth::identity::UserName;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub(crate) use made_up::MadeUp;
 
 use crate::{
     cluster::Cluster,
@@ -119,7 +123,16 @@ impl Cluster {
     /// forgives it when it turns out right.
     pub(crate) async fn count_attempt(&self, user: &UserName, door: Door) -> Result<(), Refused> {
         let key = failure_key(user, door);
-        self.update_failures(&key, Failures::count).await
+        let counted = self.update_failures(&key, Failures::count).await?;
+        if self.account(user).await?.is_some() {
+            return Ok(());
+        }
+        let forgotten = self.made_up.note(key, counted, self.clock.now());
+        if !forgotten.is_empty() {
+            let ops = forgotten.into_iter().map(|key| Op::delete(key, Condition::Any));
+            self.store.commit_fleeting(ops.collect()).await?;
+        }
+        Ok(())
     }
 
     /// As [`count_attempt`](Self::count_attempt), for what is judged without telling anybody: the count goes with the
@@ -139,6 +152,7 @@ impl Cluster {
             Ok(())
         })
         .await
+        .map(drop)
     }
 
     /// All that was asked for was right: the failures at these doors are forgotten.
@@ -156,18 +170,19 @@ impl Cluster {
             .is_some_and(|f| f.value.count >= MAX_FAILURES && self.clock.now() < f.value.last + LOCK_OUT))
     }
 
+    /// The count as it stands then.
     async fn update_failures(
         &self,
         key: &str,
         change: impl Fn(&mut Failures, SystemTime) -> Result<(), Refused>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Failures, Refused> {
         for _ in 0..RACE_ATTEMPTS {
             let (found, mut failures) = self.failures(key).await?;
             change(&mut failures, self.clock.now())?;
             match self.store.commit(vec![failures.put(key.to_owned(), found)?]).await {
                 // Another attempt on the same account was counted between our reading and writing: count on top of it.
                 Err(StoreError::Conflict { .. }) => {}
-                other => return other.map(drop).map_err(Into::into),
+                other => return other.map(|_| failures).map_err(Into::into),
             }
         }
         Err(Refused::TooMany("attempts at the same time"))
@@ -218,8 +233,8 @@ impl Cluster {
 }
 
 /// Unknown users are locked out like known ones, each name by itself and without looking whether it exists, or the lock-out
-/// would tell who does. Made-up names do not fill the store: a count needs a turn of [`crate::password::Passwords`] and
-/// goes away by itself.
+/// would tell who does. Made-up names do not fill the store: a failure is counted for who has a turn of
+/// [`crate::password::Passwords`], goes away by itself, and there is room for so many ([`MadeUp`]).
 fn failure_key(user: &UserName, door: Door) -> String {
     let counter = match door {
         Door::Login => "failures",

@@ -1,78 +1,62 @@
 //! What the audit trail says of administrators' doings. Secrets never stand in it.
 
-use auth::{
-    identity::UserName,
-    resource::{Lock, Resource, User},
-};
-use serde_json::json;
+use auth::resource::{Lock, Resource, Token, User};
+use serde_json::{Value, json};
 
 use super::Change;
-use crate::{cluster::Cluster, error::Refused};
 
-impl Cluster {
-    pub(super) async fn emit_put(
-        &self,
-        resource: &Resource,
-        created: bool,
-        change: &Change,
-    ) -> Result<(), Refused> {
-        match resource {
-            Resource::User(user) if created => self.emit_user("user.create", "T1002I", user, change).await,
-            Resource::User(user) => self.emit_user("user.update", "T1003I", user, change).await,
-            Resource::Token(token) => self.emit_token(token, change).await,
-            Resource::Lock(lock) => self.emit_lock("lock.created", "TLK00I", lock, change).await,
-            Resource::Role(_) => self.emit_named("role.created", "T9000I", resource, change).await,
-            Resource::AuthPreference(_) => {
-                self.emit_named("auth_preference.update", "TCAUTH001I", resource, change).await
-            }
-            Resource::Database(_) | Resource::Node(_) => Ok(()),
-        }
-    }
+/// What is said of a resource that was put; nothing of targets, which no administrator puts.
+pub(super) fn put(resource: &Resource, created: bool, change: &Change) -> Vec<Value> {
+    let event = match resource {
+        Resource::User(person) if created => user("user.create", "T1002I", person, change),
+        Resource::User(person) => user("user.update", "T1003I", person, change),
+        Resource::Token(new) => token(new, change),
+        Resource::Lock(new) => lock("lock.created", "TLK00I", new, change),
+        Resource::Role(_) => named("role.created", "T9000I", resource, change),
+        Resource::AuthPreference(_) => named("auth_preference.update", "TCAUTH001I", resource, change),
+        Resource::Database(_) | Resource::Node(_) => return vec![],
+    };
+    vec![event]
+}
 
-    pub(super) async fn emit_delete(&self, resource: &Resource, change: &Change) -> Result<(), Refused> {
-        match resource {
-            Resource::User(user) => self.emit_user("user.delete", "T1004I", user, change).await,
-            Resource::Lock(lock) => self.emit_lock("lock.deleted", "TLK01I", lock, change).await,
-            Resource::Role(_) => self.emit_named("role.deleted", "T9001I", resource, change).await,
-            Resource::Token(_) => self.emit_named("join_token.delete", "TJT01I", resource, change).await,
-            Resource::AuthPreference(_) | Resource::Database(_) | Resource::Node(_) => Ok(()),
-        }
-    }
+/// What is said of a resource that was deleted. The preference is put back instead, and targets go by themselves.
+pub(super) fn delete(resource: &Resource, change: &Change) -> Vec<Value> {
+    let event = match resource {
+        Resource::User(person) => user("user.delete", "T1004I", person, change),
+        Resource::Lock(gone) => lock("lock.deleted", "TLK01I", gone, change),
+        Resource::Role(_) => named("role.deleted", "T9001I", resource, change),
+        Resource::Token(_) => named("join_token.delete", "TJT01I", resource, change),
+        Resource::AuthPreference(_) | Resource::Database(_) | Resource::Node(_) => return vec![],
+    };
+    vec![event]
+}
 
-    async fn emit_named(
-        &self,
-        event: &str,
-        code: &str,
-        resource: &Resource,
-        change: &Change,
-    ) -> Result<(), Refused> {
-        let event = json!({"event": event, "code": code, "name": shown_name(resource)});
-        Ok(self.audit.emit(change.sign(event)).await?)
-    }
+fn named(event: &str, code: &str, resource: &Resource, change: &Change) -> Value {
+    change.sign(json!({"event": event, "code": code, "name": shown_name(resource)}))
+}
 
-    async fn emit_lock(&self, event: &str, code: &str, lock: &Lock, change: &Change) -> Result<(), Refused> {
-        let spec = Resource::Lock(lock.clone()).to_value();
-        let event = json!({
-            "event": event, "code": code, "name": lock.metadata.name.as_str(),
-            "target": spec.pointer("/spec/target"), "message": lock.message,
-            "expires": lock.expires.map(auth::clock::rfc3339),
-        });
-        Ok(self.audit.emit(change.sign(event)).await?)
-    }
+fn lock(event: &str, code: &str, lock: &Lock, change: &Change) -> Value {
+    let spec = Resource::Lock(lock.clone()).to_value();
+    change.sign(json!({
+        "event": event, "code": code, "name": lock.metadata.name.as_str(),
+        "target": spec.pointer("/spec/target"), "message": lock.message,
+        "expires": lock.expires.map(auth::clock::rfc3339),
+    }))
+}
 
-    pub(crate) async fn emit_user(
-        &self,
-        event: &str,
-        code: &str,
-        user: &User,
-        change: &Change,
-    ) -> Result<(), Refused> {
-        let name: &UserName = &user.metadata.name;
-        let event = json!({
-            "event": event, "code": code, "name": name, "roles": user.roles, "connector": "local",
-        });
-        Ok(self.audit.emit(change.sign(event)).await?)
-    }
+pub(crate) fn user(event: &str, code: &str, user: &User, change: &Change) -> Value {
+    change.sign(json!({
+        "event": event, "code": code, "name": user.metadata.name, "roles": user.roles, "connector": "local",
+    }))
+}
+
+/// The event of a new token never holds the token.
+pub(super) fn token(token: &Token, change: &Change) -> Value {
+    let roles: Vec<_> = token.roles.iter().map(|role| role.as_str()).collect();
+    change.sign(json!({
+        "event": "join_token.create", "code": "TJT00I", "roles": roles,
+        "join_method": "token", "expires": token.metadata.expires.map(auth::clock::rfc3339),
+    }))
 }
 
 /// Enough of a token to tell it from others.

@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::{
     Admin, AdminCaller, Change,
-    events::{masked_name, shown_name},
+    events::{self, masked_name, shown_name},
 };
 use crate::{
     cluster::{Cluster, put_op, read_resource},
     ended::EndedLogins,
     error::Refused,
     keys,
-    store::{self, Condition, Op, StoreError},
+    store::{self, Condition, Op},
     users::Account,
 };
 
@@ -55,12 +55,8 @@ impl Cluster {
         };
         let mut ops = vec![put_op(&resource, condition)?];
         ops.extend(self.check_resource(&resource, stored.is_none()).await?);
-        match self.store.commit(ops).await {
-            Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the resource")),
-            Err(other) => return Err(other.into()),
-        }
-        self.emit_put(&resource, stored.is_none(), change).await?;
+        let events = events::put(&resource, stored.is_none(), change);
+        self.commit_on_record(ops, events, Refused::Changed("the resource")).await?;
         Ok(proto::PutResourceResponse { created: stored.is_none() })
     }
 
@@ -172,8 +168,9 @@ impl Cluster {
         change.require(kind.as_str(), "delete")?;
         if kind == Kind::AuthPreference {
             let preference = Resource::AuthPreference(AuthPreference::default());
-            self.store.commit(vec![put_op(&preference, Condition::Any)?]).await?;
-            return self.emit_put(&preference, false, change).await;
+            let ops = vec![put_op(&preference, Condition::Any)?];
+            let events = events::put(&preference, false, change);
+            return self.commit_on_record(ops, events, Refused::Changed("the resource")).await;
         }
         if matches!(kind, Kind::Database | Kind::Node) {
             return Err(Refused::field("kind", "databases and nodes are forgotten when their sidecars stop"));
@@ -192,12 +189,8 @@ impl Cluster {
             }
             _ => {}
         }
-        match self.store.commit(ops).await {
-            Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => return Err(Refused::Changed("the resource")),
-            Err(other) => return Err(other.into()),
-        }
-        self.emit_delete(&resource, change).await
+        let events = events::delete(&resource, change);
+        self.commit_on_record(ops, events, Refused::Changed("the resource")).await
     }
 
     /// The race: a user gets the role after we looked at all users and before the role is gone. The guard's revision has

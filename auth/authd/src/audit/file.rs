@@ -24,6 +24,8 @@ use crate::store::{self, Condition, Op, Store};
 
 /// Batches that share one `fsync` at most.
 const BATCH: usize = 64;
+/// What there must be room for before a change is made that is recorded after it: a few events of authd's own.
+const ROOM: usize = 16 * 1024;
 /// Answers of one listing at most, in bytes: well below the 4 MiB that gRPC clients take.
 const MAX_LIST_BYTES: usize = 3 * 1024 * 1024;
 /// So long and so much is written before the next checkpoint: what the next start reads again, at most.
@@ -112,7 +114,8 @@ impl Writer {
             };
             text.extend_from_slice(lines.after(last));
         }
-        let written = if text.is_empty() { Ok(None) } else { self.write(&text).map(Some) };
+        let written =
+            if text.is_empty() { self.try_out().map(|()| None) } else { self.write(&text).map(Some) };
         match written {
             Ok(place) => {
                 batch.into_iter().for_each(|append| drop(append.done.send(Ok(()))));
@@ -130,11 +133,7 @@ impl Writer {
     }
 
     fn write(&mut self, text: &[u8]) -> Result<Checkpoint, io::Error> {
-        let name = file_name(self.clock.now());
-        let mut file = match self.open.take() {
-            Some((open, file)) if open == name => file,
-            _ => open_append(&self.directory, &name)?,
-        };
+        let (name, mut file) = self.today()?;
         let before = file.seek(SeekFrom::End(0))?;
         let result = file.write_all(text).and_then(|()| file.sync_data());
         if let Err(error) = result {
@@ -144,6 +143,28 @@ impl Writer {
         }
         self.open = Some((name.clone(), file));
         Ok(Checkpoint { file: name, offset: before + text.len() as u64 })
+    }
+
+    /// Finds out whether a line could be written, by writing and taking back what is none: no other answer counts for a full
+    /// disk. A crash in between leaves spaces, which the next start cuts off as it does half a line.
+    fn try_out(&mut self) -> Result<(), io::Error> {
+        let (name, mut file) = self.today()?;
+        let before = file.seek(SeekFrom::End(0))?;
+        let result = file.write_all(&[b' '; ROOM]);
+        file.set_len(before)?;
+        result?;
+        self.open = Some((name, file));
+        Ok(())
+    }
+
+    /// The file of today. Whoever has written to it puts it back.
+    fn today(&mut self) -> Result<(String, File), io::Error> {
+        let name = file_name(self.clock.now());
+        let file = match self.open.take() {
+            Some((open, file)) if open == name => file,
+            _ => open_append(&self.directory, &name)?,
+        };
+        Ok((name, file))
     }
 
     /// Sequences move once their lines are on disk. The store hears of it now and then: what it does not know, the next start

@@ -56,12 +56,16 @@ pub(crate) enum NoEvent {
 }
 
 impl Lines {
-    /// An event of authd's own.
-    pub(super) fn own(event: Map<String, Value>) -> Self {
+    /// For events of authd's own.
+    pub(super) fn own() -> Self {
+        Self { text: Vec::new(), spool: None, ends: Vec::new() }
+    }
+
+    /// Adds an event of authd's own.
+    pub(super) fn push_own(&mut self, event: Map<String, Value>) {
         // A map of JSON values always has a text, and line breaks in it are escaped.
-        let mut text = Value::Object(event).to_string().into_bytes();
-        text.push(b'\n');
-        Self { text, spool: None, ends: Vec::new() }
+        self.text.extend_from_slice(Value::Object(event).to_string().as_bytes());
+        self.text.push(b'\n');
     }
 
     /// For events of this spool.

@@ -110,7 +110,9 @@ async fn an_event_whose_name_is_escaped_is_listed_all_the_same() {
     let trail = open().await;
     let event = json!({"event": "db.\"quoted\"", "time": "2023-11-14T22:13:20.001Z"});
     let Value::Object(event) = event else { unreachable!() };
-    trail.log.append(Lines::own(event)).await.unwrap();
+    let mut lines = Lines::own();
+    lines.push_own(event);
+    trail.log.append(lines).await.unwrap();
     let query = Query { since: None, limit: 10, event: Some("db.\"quoted\"".into()) };
     assert_eq!(trail.log.list(query).await.unwrap().len(), 1);
 }

@@ -5,6 +5,7 @@ use std::{mem, sync::Arc};
 use auth::{identity::UserName, proto, resource::SecondFactor};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -15,9 +16,12 @@ use crate::{
     cluster::Cluster,
     error::Refused,
     keys,
-    store::{self, Condition, Op, StoreError, Stored},
+    store::{self, Condition, Op, Stored},
     users::Account,
 };
+
+/// What somebody else may have changed meanwhile.
+const ACCOUNT: &str = "the account";
 
 /// What stands behind a credential in the store, so that no two devices have the same and a passkey finds its user.
 #[derive(Serialize, Deserialize)]
@@ -101,8 +105,8 @@ impl Cluster {
         let (device, mut ops) = self.add_device_ops(user, new).await?;
         ops.push(registration);
         ops.push(Op::put(keys::account(user), account.unchanged(), &account.value)?);
-        self.store.commit(ops).await.map_err(changed)?;
-        self.emit_device("mfa.add", "T1006I", &device).await?;
+        let events = vec![self.device_event("mfa.add", "T1006I", &device).await?];
+        self.commit_on_record(ops, events, Refused::Changed(ACCOUNT)).await?;
         Ok(describe(&device, None))
     }
 
@@ -127,8 +131,8 @@ impl Cluster {
             // The race: another device gets the name, by being added or renamed. Whatever does that rewrites the account.
             Op::put(keys::account(user), account.unchanged(), &account.value)?,
         ];
-        self.store.commit(ops).await.map_err(changed)?;
-        self.emit_renamed(&device.value, &old_name).await
+        let events = vec![renamed(&device.value, &old_name)];
+        self.commit_on_record(ops, events, Refused::Changed(ACCOUNT)).await
     }
 
     /// Removes a device, unless the cluster needs one and none that it accepts would be left.
@@ -152,8 +156,8 @@ impl Cluster {
         }
         let mut ops = self.remove_device_ops(device).await?;
         ops.push(Op::put(keys::account(user), account.unchanged(), &account.value)?);
-        self.store.commit(ops).await.map_err(changed)?;
-        self.emit_device("mfa.delete", "T1007I", device).await?;
+        let events = vec![self.device_event("mfa.delete", "T1007I", device).await?];
+        self.commit_on_record(ops, events, Refused::Changed(ACCOUNT)).await?;
         Ok(describe(device, None))
     }
 
@@ -206,7 +210,12 @@ impl Cluster {
     ///
     /// A device is in use from the `time` of its `mfa.add` to that of its `mfa.delete`. Where the user is deleted or
     /// reset (`user.delete`, `reset_password_token.create`), all devices of the user end there.
-    pub(crate) async fn emit_device(&self, event: &str, code: &str, device: &Device) -> Result<(), Refused> {
+    pub(crate) async fn device_event(
+        &self,
+        event: &str,
+        code: &str,
+        device: &Device,
+    ) -> Result<Value, Refused> {
         let mut fields = serde_json::json!({"event": event, "code": code, "user": device.user});
         if let Some(fields) = fields.as_object_mut() {
             fields.extend(audit_fields(device));
@@ -222,18 +231,7 @@ impl Cluster {
                 fields.insert("webauthn_origin".to_owned(), self.origin_text().into());
             }
         }
-        Ok(self.audit.emit(fields).await?)
-    }
-
-    /// The event `mfa.rename` (TS0002I). Events from before have the device under `mfa_device_old_name`; its id is the same.
-    async fn emit_renamed(&self, device: &Device, old_name: &str) -> Result<(), Refused> {
-        let mut event = serde_json::json!({
-            "event": "mfa.rename", "code": "TS0002I", "user": device.user, "mfa_device_old_name": old_name,
-        });
-        if let Some(event) = event.as_object_mut() {
-            event.extend(audit_fields(device));
-        }
-        Ok(self.audit.emit(event).await?)
+        Ok(fields)
     }
 
     /// A security key whose counter went back may exist twice. The assertion is refused; whether the device is to be locked
@@ -257,6 +255,17 @@ impl Cluster {
     }
 }
 
+/// The event `mfa.rename` (TS0002I). Events from before have the device under `mfa_device_old_name`; its id is the same.
+fn renamed(device: &Device, old_name: &str) -> Value {
+    let mut event = serde_json::json!({
+        "event": "mfa.rename", "code": "TS0002I", "user": device.user, "mfa_device_old_name": old_name,
+    });
+    if let Some(event) = event.as_object_mut() {
+        event.extend(audit_fields(device));
+    }
+    event
+}
+
 /// Whether a device can have this name beside the others of its user.
 fn refuse_name(name: &str, others: &[Device]) -> Result<(), Refused> {
     if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
@@ -267,11 +276,4 @@ fn refuse_name(name: &str, others: &[Device]) -> Result<(), Refused> {
         return Err(Refused::Exists { kind: "MFA device", name: name.to_owned() });
     }
     Ok(())
-}
-
-fn changed(error: StoreError) -> Refused {
-    match error {
-        StoreError::Conflict { .. } => Refused::Changed("the account"),
-        other => other.into(),
-    }
 }

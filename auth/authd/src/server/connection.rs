@@ -1,7 +1,6 @@
 //! One connection: HTTP over whatever carries it, until it ends, is idle from the start, or we stop.
 
 use std::{
-    convert::Infallible,
     pin::pin,
     sync::{
         Arc,
@@ -12,7 +11,7 @@ use std::{
 
 use auth::api::MAX_FRAME;
 use axum::{Router, body::Body};
-use http::{Request, Response, StatusCode};
+use http::Request;
 use http_body_util::Limited;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -21,8 +20,8 @@ use hyper_util::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
+use super::calls::Calls;
 use crate::api::caller::{Caller, Connection};
 
 /// What ALPN agreed on. Chosen beforehand, because finding out by reading would wait for a silent client forever.
@@ -34,12 +33,10 @@ pub(super) enum Wire {
 
 /// A client that has said nothing by then is not going to.
 const FIRST_REQUEST: Duration = Duration::from_secs(20);
-/// Until the answer to a request begins. The slowest hashes a password, in a queue.
-const RESPONSE: Duration = Duration::from_secs(30);
 /// A peer that answers no ping within two of these is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// Streams at a time on one connection; a sidecar uses a handful.
-const MAX_STREAMS: u32 = 64;
+/// Streams at a time on one connection, and calls; a sidecar uses a handful.
+const MAX_STREAMS: u16 = 64;
 /// Bytes of a request from somebody without a certificate, whatever it calls: it is read before the call can refuse it, and
 /// what strangers may send on many streams at once must fit into memory. The longest that they have reason to send is the
 /// registration of a security key.
@@ -54,11 +51,26 @@ const STRANGERS_GRACE: Duration = Duration::from_secs(60);
 /// Header bytes of one request.
 const MAX_HEADERS: u32 = 16 * 1024;
 
+/// Ends when the connection has ended and all that was called on it is done.
 pub(super) async fn serve<S>(
     stream: S,
     connection: Connection,
     wire: Wire,
     router: Router,
+    shutdown: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let calls = Calls::new(router, MAX_STREAMS.into());
+    converse(stream, connection, wire, &calls, shutdown).await;
+    calls.finished().await;
+}
+
+async fn converse<S>(
+    stream: S,
+    connection: Connection,
+    wire: Wire,
+    calls: &Calls,
     shutdown: &CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -73,7 +85,7 @@ pub(super) async fn serve<S>(
             true => Body::new(Limited::new(body, STRANGERS_REQUEST)),
             false => Body::new(body),
         };
-        answer(router.clone(), request.map(body))
+        calls.answer(request.map(body))
     });
     let builder = builder(wire, if stranger { STRANGERS_FRAME } else { MAX_FRAME });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -116,24 +128,12 @@ fn builder(wire: Wire, max_frame: u32) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(u32::from(MAX_STREAMS))
         .max_frame_size(max_frame)
         .max_header_list_size(MAX_HEADERS);
     match wire {
         Wire::Http1 => builder.http1_only(),
         Wire::Http2 => builder.http2_only(),
-    }
-}
-
-/// The body of an answer may take its time (Watch), its head may not.
-async fn answer(router: Router, request: Request<Body>) -> Result<Response<Body>, Infallible> {
-    match tokio::time::timeout(RESPONSE, router.oneshot(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
-            Ok(response)
-        }
     }
 }
 
@@ -143,12 +143,14 @@ mod tests {
 
     use auth::certificate::CertificateError;
     use axum::routing::get;
+    use http::StatusCode;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
         sync::oneshot,
         time::Instant,
     };
     use tonic::transport::{Channel, Endpoint};
+    use tower::ServiceExt as _;
 
     use super::*;
 

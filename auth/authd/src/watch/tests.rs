@@ -1,4 +1,4 @@
-use auth::{clock::Clock, resource::preset};
+use auth::resource::preset;
 use futures_util::StreamExt;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -8,11 +8,8 @@ use super::*;
 use crate::{
     admin::AdminCaller,
     api::caller::{self, Caller, Connection},
-    audit::AuditLog,
-    cluster::{found, put_op},
-    password::Passwords,
-    passwordless::Lobby,
-    store::{Condition, Op, Sqlite},
+    cluster::put_op,
+    store::{Condition, Op},
 };
 
 /// More than the store keeps for a watcher.
@@ -27,25 +24,7 @@ struct World {
 /// A cluster and a sidecar of it.
 async fn world() -> World {
     let directory = tempfile::tempdir().unwrap();
-    let clock = Clock::system();
-    let store = Arc::new(Sqlite::open(&directory.path().join("store"), clock.clone()).unwrap());
-    let name = || "main".to_owned().try_into().unwrap();
-    let (name, authorities) = found(&*store, &clock, None, name).await.unwrap();
-    let audit =
-        AuditLog::open(&directory.path().join("log"), store.clone(), clock.clone(), "main").await.unwrap();
-    let cluster = Arc::new(Cluster {
-        name,
-        public_addr: "localhost:1".to_owned(),
-        store,
-        clock,
-        authorities,
-        passwords: Passwords::default(),
-        lobby: Lobby::default(),
-        pages: crate::browser_mfa::Pages::default(),
-        audit,
-        memos: crate::memo::Memos::default(),
-        recordings: crate::recordings::Recordings::new(directory.path().join("recordings")),
-    });
+    let cluster = Arc::new(Cluster::unserved(directory.path()).await);
     let root = cluster.allow_change(AdminCaller::root(), &MetadataMap::new(), [0; 32]).await.unwrap();
     let token = proto::AddTokenRequest { types: vec!["db".into()], ttl_seconds: 0 };
     let token = cluster.add_token(token, &root).await.unwrap().token;

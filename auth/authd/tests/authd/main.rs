@@ -21,6 +21,7 @@ mod expiry;
 mod key;
 mod login;
 mod mfa;
+mod on_record;
 mod passkeys;
 mod recordings;
 mod second_factor;

@@ -316,6 +316,38 @@ async fn a_page_is_for_an_open_challenge_that_a_key_can_answer() {
 }
 
 #[tokio::test]
+async fn pages_asked_for_again_and_again_do_not_fill_the_audit_trail() {
+    let world = World::new().await;
+    world.person_with_key("olga", &["access"]).await;
+    let hers = world.begin_login("olga", PASSWORD).await.unwrap();
+    for _ in 0..5 {
+        open(&world, hers.clone()).await;
+    }
+    let request = proto::BeginBrowserMfaRequest { challenge_id: hers.challenge_id };
+    let more = world.public().await.begin_browser_mfa(request).await;
+    assert_eq!(refused(more).0, Code::ResourceExhausted);
+    // Of what is nobody's, and anybody's to have, nothing is recorded at all.
+    let mut browser = Browser::new(&world);
+    for answer in ["approve/number", "approve/deny"] {
+        let request = proto::BeginPasswordlessLoginRequest {};
+        let nobodys = world.public().await.begin_passwordless_login(request).await.unwrap().into_inner();
+        let asked = open(&world, nobodys.clone()).await;
+        let body = match answer {
+            "approve/deny" => json!({"id": asked.id}),
+            _ => json!({"id": asked.id, "number": "no number"}),
+        };
+        browser.call(answer, body).await;
+        assert!(matches!(outcome(&world, &asked).await.unwrap(), Outcome::Denied(_)), "{answer}");
+        let request = proto::BeginBrowserMfaRequest { challenge_id: nobodys.challenge_id };
+        let over = world.public().await.begin_browser_mfa(request).await;
+        assert_eq!(refused(over).0, Code::FailedPrecondition, "{answer}");
+    }
+    let created = world.events("mfa_auth_challenge.create").await;
+    assert_eq!(created.iter().filter(|event| event["user"] == "olga").count(), 5);
+    assert_eq!((created.len(), world.events("mfa_auth_challenge.validate").await.len()), (5, 0));
+}
+
+#[tokio::test]
 async fn the_link_does_not_tell_what_the_terminal_waits_with_nor_the_other_way_round() {
     let world = World::new().await;
     world.person_with_key("olga", &["access"]).await;

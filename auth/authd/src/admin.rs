@@ -187,7 +187,12 @@ impl Cluster {
             login: wanted.route.login,
             mfa: MfaStatus::NotVerified,
         };
-        let explanation = explain(&role_set, &access);
+        let mut explanation = explain(&role_set, &access);
+        // Judged first as if there were a touch: what would be refused even then is no session that needs one.
+        let touched = explain(&role_set, &Access { mfa: MfaStatus::Verified, ..access });
+        if let Decision::Deny { .. } = touched.decision {
+            explanation = touched;
+        }
         let decision = match &explanation.decision {
             Decision::Allow { .. } => "allow",
             Decision::MfaRequired { .. } => "mfa_required",

@@ -64,12 +64,12 @@ impl Cluster {
         let roles = token.roles.iter().map(|role| role.as_str().to_owned()).collect();
         let record = SidecarRecord { targets: names.targets.clone(), hosts: names.hosts.clone(), roles };
         let answer = self.sidecar_certificate(id, &record, &names, &certificate)?;
-        self.store.commit(vec![Op::put(keys::sidecar(id), Condition::Absent, &record)?]).await?;
         let event = json!({
             "event": "instance.join", "code": "TJ002I", "success": true, "host_id": id, "method": "token",
             "role": record.roles, "target_names": record.targets, "addr.remote": client,
         });
-        self.audit.emit(event).await?;
+        let ops = vec![Op::put(keys::sidecar(id), Condition::Absent, &record)?];
+        self.commit_on_record(ops, vec![event], Refused::Internal("two sidecars of one id")).await?;
         tracing::info!(sidecar = %id, targets = ?record.targets, "a sidecar joined");
         Ok(answer)
     }

@@ -130,7 +130,7 @@ impl Cluster {
         let forgotten = self.made_up.note(key, counted, self.clock.now());
         if !forgotten.is_empty() {
             let ops = forgotten.into_iter().map(|key| Op::delete(key, Condition::Any));
-            self.store.commit_fleeting(ops.collect()).await?;
+            self.store.commit(ops.collect()).await?;
         }
         Ok(())
     }

@@ -9,10 +9,7 @@
 //!   sessions, `device_trust_mode: required`, `require_session_mfa: hardware_key*`, `ssh_port_forwarding`, namespaces
 //!   other than `default`, and `*` among logins, where it would match nobody.
 //!
-//! Two things are between. A rule with a `where` is kept, never grants, and always denies. Options for SSH alone are read
-//! and merged, but no SSH session is served yet; one that restricts such sessions or expects something of them
-//! (`max_sessions`, a `record_session` that is `strict`, `port_forwarding: false`, `ssh_file_copy: false`) is reported as
-//! what is kept is.
+//! One thing is between: a rule with a `where` is kept, never grants, and always denies.
 //!
 //! Three options are ours and not Teleport's: `db_session_settings`, `db_replication` and `db_local_infile`.
 

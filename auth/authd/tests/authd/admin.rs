@@ -160,6 +160,11 @@ async fn an_explanation_names_the_decision_and_the_role() {
     let answer = admin.explain_access(request).await.unwrap().into_inner();
     assert_eq!(answer.decision, "mfa_required");
     assert!(!answer.reasons.is_empty());
+    // Asked for first, a touch would not help.
+    world.person_with_totp("olga", &["auditor"]).await;
+    let request = proto::ExplainAccessRequest { user: "olga".into(), route: Some(route("pg")) };
+    let answer = admin.explain_access(request).await.unwrap().into_inner();
+    assert_eq!(answer.decision, "deny");
 }
 
 #[tokio::test]

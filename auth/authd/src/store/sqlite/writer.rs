@@ -235,8 +235,6 @@ fn live_revision(connection: &Connection, key: &str, now: i64) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::store::Sqlite;
 

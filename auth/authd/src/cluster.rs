@@ -43,6 +43,37 @@ pub(crate) struct Cluster {
     pub(crate) recordings: Recordings,
 }
 
+/// What a cluster is made of; the rest of it begins empty.
+pub(crate) struct Foundation {
+    pub(crate) name: ClusterName,
+    pub(crate) public_addr: String,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) authorities: Authorities,
+    pub(crate) audit: AuditLog,
+    pub(crate) recordings: Recordings,
+}
+
+impl Cluster {
+    pub(crate) fn new(foundation: Foundation) -> Self {
+        let Foundation { name, public_addr, store, clock, authorities, audit, recordings } = foundation;
+        Self {
+            name,
+            public_addr,
+            store,
+            clock,
+            authorities,
+            passwords: Passwords::default(),
+            made_up: MadeUp::default(),
+            lobby: Lobby::default(),
+            pages: Pages::default(),
+            audit,
+            memos: Memos::default(),
+            recordings,
+        }
+    }
+}
+
 /// The five authorities. They do not change while authd runs.
 pub(crate) struct Authorities {
     pub(crate) user: Authority,
@@ -247,19 +278,8 @@ impl Cluster {
         let (name, authorities) = found(&*store, &clock, None, name).await.unwrap();
         let audit =
             AuditLog::open(&directory.join("log"), store.clone(), clock.clone(), "main").await.unwrap();
-        Self {
-            name,
-            public_addr: "localhost:1".to_owned(),
-            store,
-            clock,
-            authorities,
-            passwords: Passwords::default(),
-            made_up: MadeUp::default(),
-            lobby: Lobby::default(),
-            pages: Pages::default(),
-            audit,
-            memos: Memos::default(),
-            recordings: Recordings::new(directory.join("recordings")),
-        }
+        let public_addr = "localhost:1".to_owned();
+        let recordings = Recordings::new(directory.join("recordings"));
+        Self::new(Foundation { name, public_addr, store, clock, authorities, audit, recordings })
     }
 }

@@ -13,18 +13,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::Api,
     audit::{AuditError, AuditLog},
-    browser_mfa::Pages,
-    cluster::{self, Cluster, FoundingError},
+    cluster::{self, Cluster, Foundation, FoundingError},
     config::Config,
     data_dir::{DataDir, DataDirError},
     issue::OwnCertificate,
-    memo::Memos,
-    password::Passwords,
-    passwordless::Lobby,
     recordings::Recordings,
     store::{SWEEP_INTERVAL, Sqlite, StoreError},
     tls::{self, OwnKey},
-    users::MadeUp,
 };
 
 /// Requests under way when we are told to stop may take this long.
@@ -99,20 +94,15 @@ impl Server {
             Some(public) => public.as_str().to_owned(),
             None => default_public_addr(address),
         };
-        let cluster = Arc::new(Cluster {
+        let cluster = Arc::new(Cluster::new(Foundation {
             name,
             public_addr: public_addr.clone(),
             store: sqlite.clone(),
             clock,
             authorities,
-            passwords: Passwords::default(),
-            made_up: MadeUp::default(),
-            lobby: Lobby::default(),
-            pages: Pages::default(),
             audit,
-            memos: Memos::default(),
             recordings: Recordings::new(data.recordings()),
-        });
+        }));
         let own = OwnKey::new(own_certificate(&cluster)?)?;
         let tls = tls::server_config(Arc::clone(&own))?;
         let admin_socket = data.admin_socket();

@@ -120,6 +120,21 @@ impl Stage {
     fn files(&self) -> Vec<String> {
         files(&self.data)
     }
+
+    /// What a recording says, line by line, once it is in the archive.
+    async fn said(&self, id: Uuid) -> Vec<String> {
+        let text = self.archive.finished(id).await;
+        let events = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.map(|event| event[2].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Stops what ships. What it leaves takes no room.
+    async fn close(self) -> TempDir {
+        self.stop.cancel();
+        self.couriers.await.unwrap();
+        assert_eq!(self.recordings.bytes(), 0, "there is room again");
+        self.data
+    }
 }
 
 fn files(data: &TempDir) -> Vec<String> {
@@ -154,15 +169,9 @@ async fn a_finished_recording_is_with_authd_and_gone_from_here() {
     recorder.resize(Size::new(132, 43)).await.unwrap();
     recorder.output(b"two\xe2").await.unwrap();
     drop(recorder);
-    let text = stage.archive.finished(id).await;
-    let events: Vec<Value> = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
-    let data: Vec<_> = events.iter().map(|event| event[2].as_str().unwrap()).collect();
-    assert_eq!(data, ["one", "132x43", "two", "\u{fffd}"]);
+    assert_eq!(stage.said(id).await, ["one", "132x43", "two", "\u{fffd}"]);
     assert_eq!(stage.archive.0.of.lock().unwrap()[0], of());
-    stage.stop.cancel();
-    stage.couriers.await.unwrap();
-    assert_eq!(files(&stage.data), Vec::<String>::new());
-    assert_eq!(stage.recordings.bytes(), 0);
+    assert_eq!(files(&stage.close().await), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -251,9 +260,7 @@ async fn beyond_the_bound_none_begins_and_live_ones_go_on_for_a_while() {
     let id = recorder.id();
     drop(recorder);
     stage.archive.finished(id).await;
-    stage.stop.cancel();
-    stage.couriers.await.unwrap();
-    assert_eq!(stage.recordings.bytes(), 0, "there is room again");
+    stage.close().await;
 }
 
 #[tokio::test]
@@ -349,13 +356,9 @@ async fn a_recording_whose_disk_stalls_is_finished_in_order_and_nobody_waits_for
         // On this thread, which serves other sessions: this would wait for ever.
         drop(recorder);
         go_on();
-        let text = stage.archive.finished(id).await;
-        let events = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let data: Vec<_> = events.map(|event| event[2].as_str().unwrap().to_owned()).collect();
-        assert_eq!(data.concat(), if half.is_empty() { "onetwo" } else { "onetwo\u{fffd}" });
-        stage.stop.cancel();
-        stage.couriers.await.unwrap();
-        assert_eq!(stage.recordings.bytes(), 0);
+        let said = stage.said(id).await.concat();
+        assert_eq!(said, if half.is_empty() { "onetwo" } else { "onetwo\u{fffd}" });
+        stage.close().await;
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fs, sync::Mutex};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -126,6 +126,18 @@ impl Stage {
         let text = self.archive.finished(id).await;
         let events = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
         events.map(|event| event[2].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Where a recording is that was refused for good, once it is there.
+    async fn set_aside(&self, id: Uuid) -> PathBuf {
+        let aside = self.data.path().join(format!("recordings/rejected/{id}.cast"));
+        let there = async {
+            while !aside.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), there).await.unwrap();
+        aside
     }
 
     /// Stops what ships. What it leaves takes no room.
@@ -281,14 +293,7 @@ async fn what_authd_refuses_for_good_is_set_aside_and_does_not_stand_in_the_way(
     let id = recorder.id();
     recorder.output(b"never wanted").await.unwrap();
     drop(recorder);
-    let aside = stage.data.path().join(format!("recordings/rejected/{id}.cast"));
-    timeout(Duration::from_secs(20), async {
-        while !aside.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
+    let aside = stage.set_aside(id).await;
     stage.archive.0.refuses.store(false, Ordering::SeqCst);
     let next = stage.begin().await;
     let id = next.id();
@@ -310,17 +315,8 @@ async fn a_recording_that_is_refused_while_it_grows_fails_at_its_next_line_and_i
     assert!(matches!(recorder.resize(Size::new(1, 1)).await, Err(RecordError::Refused)));
     assert!(stage.recordings.bytes() > 0);
     drop(recorder);
-    let aside = stage.data.path().join(format!("recordings/rejected/{id}.cast"));
-    timeout(Duration::from_secs(20), async {
-        while !aside.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
-    stage.stop.cancel();
-    stage.couriers.await.unwrap();
-    assert_eq!(stage.recordings.bytes(), 0, "nothing that is gone is counted");
+    let aside = stage.set_aside(id).await;
+    let _data = stage.close().await;
     let text = fs::read_to_string(aside).unwrap();
     assert!(text.contains("shown before") && !text.contains("shown after"), "{text}");
 }

@@ -119,8 +119,11 @@ impl<P: Protocol> Door<P> {
     /// May be dropped at any time: what is on record as begun is put on record as ended.
     pub(crate) async fn serve(&self, socket: TcpStream, client: SocketAddr, place: &Place, span: Span) {
         // In a box, which is gone when the relay begins: a silent session keeps none of the room that its login needed.
-        let live = Box::pin(self.begin(socket, client, place).instrument(span.clone())).await;
-        let Some(Live { client, upstream, session }) = live else { return };
+        let Some(Live { client, upstream, session }) =
+            Box::pin(self.begin(socket, client, place).instrument(span.clone())).await
+        else {
+            return;
+        };
         // Not in the span: a relay's task goes on with each message, and would enter it each time. What a relay has to say,
         // which is hardly anything, it says in the span in which its client was accepted, and its trail began.
         let tap = session.trail.tap(self.recorded(&session.permit, session.sid));

@@ -6,11 +6,14 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 /// The same future, polled only when something woke it. A relay's task is woken for each message, and each time would ask
 /// after every reason that there may be for an end.
-pub(crate) async fn when_woken<T>(future: impl Future<Output = T>) -> T {
+///
+/// The future moves to the heap at once, and not when this is first polled: what is returned here is handed down through the
+/// layers of a relay, each of which keeps room for it.
+pub(crate) fn when_woken<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
     let mut futures = FuturesUnordered::from_iter([future]);
-    match futures.next().await {
-        Some(output) => output,
-        None => pending().await,
+    async move {
+        let Some(output) = futures.next().await else { return pending().await };
+        output
     }
 }
 
@@ -25,6 +28,16 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+
+    #[test]
+    fn what_is_handed_on_is_small_however_large_the_future() {
+        let large = [0_u8; 4096];
+        let future = when_woken(async move {
+            std::future::ready(()).await;
+            large.len()
+        });
+        assert!(size_of_val(&future) <= 128, "{}", size_of_val(&future));
+    }
 
     #[test]
     fn it_is_polled_once_and_then_when_it_was_woken() {

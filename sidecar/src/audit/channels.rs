@@ -91,7 +91,8 @@ impl Doings {
 
 /// The channels of one session, as the tap has seen them.
 pub(super) struct Channels {
-    recorded: Option<Recorded>,
+    /// In a box: a session of a database, which has none, keeps room for this in each layer of its relay.
+    recorded: Option<Box<Recorded>>,
     open: HashMap<u32, Channel>,
     /// Recordings that were begun, or tried.
     terminals: u32,
@@ -108,7 +109,7 @@ struct Channel {
 
 impl Channels {
     pub(super) fn new(recorded: Option<Recorded>) -> Self {
-        Self { recorded, open: HashMap::new(), terminals: 0 }
+        Self { recorded: recorded.map(Box::new), open: HashMap::new(), terminals: 0 }
     }
 
     /// Writes down, and records.

@@ -157,6 +157,15 @@ pub trait Protocol: Send + Sync + 'static {
         socket: TcpStream,
     ) -> impl Future<Output = Result<Option<Accepted<Self::Client>>, AcceptError>> + Send;
 
+    /// What a client of this protocol sets in the session that it asks for, by names and values as it sent them, in
+    /// order: a later one of the same name may take the place of an earlier one. It decides how what is run is
+    /// read (`client_encoding`, `search_path`, `options`), so who records that records this.
+    #[must_use]
+    fn parameters(login: &Login) -> Vec<(&[u8], &[u8])> {
+        let _ = login;
+        Vec::new()
+    }
+
     /// Opens a connection to the upstream and logs in there, under a deadline of its own.
     ///
     /// # Errors

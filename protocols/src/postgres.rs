@@ -192,6 +192,10 @@ impl Protocol for Postgres {
         self.accept_stream(socket, Some(from)).await
     }
 
+    fn parameters(login: &Login) -> Vec<(&[u8], &[u8])> {
+        startup::parameters(login)
+    }
+
     async fn dial(&self, endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, DialError> {
         upstream::dial(endpoint, login, self.limits.dial).await
     }

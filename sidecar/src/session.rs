@@ -202,7 +202,8 @@ impl<P: Protocol> Door<P> {
         let seat = self.admit(&permit, login).map_err(Stop::Barred)?;
         let subject = self.subject(request, sid, from, Whom::of(&permit));
         let started = Started::new(permit.decided_by().to_string(), permit.receipt())
-            .with_terms(login.replication, permit.options());
+            .with_terms(login.replication, permit.options())
+            .with_parameters(&P::parameters(login));
         let begin = Trail::begin(&self.audit, &self.clock, &subject, &started, self.parameters);
         // While the disk writes, what needs no upstream: the credential, and what the upstream's name means.
         let (trail, endpoint) = tokio::join!(begin, self.endpoint(login, &permit));

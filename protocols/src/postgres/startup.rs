@@ -160,8 +160,14 @@ pub(crate) fn encode(login: &Login, settings: &[Setting]) -> Option<Vec<u8>> {
     Some(packet)
 }
 
+/// What the client set at start-up, in order: everything but user, database and replication.
+pub(crate) fn parameters(login: &Login) -> Vec<Parameter<'_>> {
+    let mut reader = Reader::new(&login.carried.0);
+    std::iter::from_fn(|| Some((reader.text().ok()?, reader.text().ok()?))).collect()
+}
+
 /// Name and value.
-type Parameter<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Parameter<'a> = (&'a [u8], &'a [u8]);
 
 /// Names and values, up to an empty name that must be the last byte.
 fn split(content: &[u8]) -> Result<Vec<Parameter<'_>>, Short> {

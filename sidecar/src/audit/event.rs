@@ -128,6 +128,12 @@ pub(crate) struct Started {
     /// What holds in the session from before its first statement on, by the roles.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     db_session_settings: BTreeMap<String, String>,
+    /// What the client set at start-up, as `name=value`, in order. It decides how the texts that follow are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    startup_parameters: Vec<String>,
+    /// The same as it was sent, names and values each with a NUL behind it, where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    startup_parameters_base64: Option<String>,
 }
 
 impl Started {
@@ -138,6 +144,8 @@ impl Started {
             receipt: receipt.map(|receipt| STANDARD.encode(receipt)),
             replication: None,
             db_session_settings: BTreeMap::new(),
+            startup_parameters: Vec::new(),
+            startup_parameters_base64: None,
         }
     }
 
@@ -150,6 +158,22 @@ impl Started {
             Replication::Logical => Some("logical"),
         };
         Self { replication, db_session_settings: options.db_session_settings.clone(), ..self }
+    }
+
+    /// The same, saying what the client set. Protocols bound it: PostgreSQL's is of 10,000 bytes at most.
+    #[must_use]
+    pub(crate) fn with_parameters(self, parameters: &[(&[u8], &[u8])]) -> Self {
+        let sent = || parameters.iter().flat_map(|(name, value)| [*name, b"\0", *value, b"\0"]);
+        let is_text = sent().all(|part| std::str::from_utf8(part).is_ok());
+        let said = |(name, value): &(&[u8], &[u8])| {
+            format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+        };
+        Self {
+            startup_parameters: parameters.iter().map(said).collect(),
+            startup_parameters_base64: (!is_text)
+                .then(|| STANDARD.encode(sent().collect::<Vec<_>>().concat())),
+            ..self
+        }
     }
 }
 

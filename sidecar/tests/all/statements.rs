@@ -7,7 +7,7 @@ use crate::{
     sessions::{unix, world},
     support::{
         authd::Authd,
-        client::{cancel, connect},
+        client::{cancel, connect, psql_connection},
         eventually,
         sidecar::Guarded,
     },
@@ -152,4 +152,30 @@ async fn a_running_statement_is_cancelled_with_the_sessions_certificate_and_the_
         authd.audit(RESULT).await.iter().any(|result| result["sql_state"] == "57014")
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_sets_at_start_up_is_on_record_for_it_decides_how_its_texts_read() {
+    let (mut authd, jerry, postgresql) = world().await;
+    let guarded = Guarded::start(&mut authd, "dev-pg", &unix(&postgresql)).await;
+    let files = tempfile::tempdir().unwrap();
+    let connection = psql_connection(files.path(), guarded.address, &jerry.login);
+    // In UTF-8 all of it is one text. In GBK the backslash is half of a character, and the text is over before `as`.
+    let text = "select E'\u{8868}\\' as ran --'";
+    let mut psql = postgresql.program("psql");
+    psql.args([
+        "-X",
+        "-A",
+        &format!("{connection} client_encoding=GBK options='-c search_path=app'"),
+        "-c",
+        text,
+    ]);
+    let output = tokio::task::spawn_blocking(move || psql.output().unwrap()).await.unwrap();
+    assert!(output.stdout.starts_with(b"ran\n"), "{output:?}");
+    eventually("the end is with authd", async || !authd.audit("db.session.end").await.is_empty()).await;
+    find(&mut authd, "db.session.query", "db_query", &json!(text)).await;
+    let start = &authd.audit("db.session.start").await[0];
+    let set = start["startup_parameters"].as_array().unwrap();
+    assert!(set.contains(&json!("client_encoding=GBK")), "{start}");
+    assert!(set.contains(&json!("options=-c search_path=app")), "{start}");
 }

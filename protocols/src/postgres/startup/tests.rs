@@ -31,6 +31,15 @@ fn parameters_go_to_the_upstream_as_bytes_and_in_order() {
 }
 
 #[test]
+fn what_the_client_sets_is_told_in_order_and_as_it_was_sent() {
+    let startup = parse(0, PACKET).unwrap();
+    let told: [(&[u8], &[u8]); 3] =
+        [(b"DateStyle", b"caf\xe9"), (b"application_name", b"psql"), (b"DateStyle", b"ISO")];
+    assert_eq!(parameters(&startup.login), told);
+    assert!(parameters(&parse(0, b"user\0a\0\0").unwrap().login).is_empty());
+}
+
+#[test]
 fn the_database_is_named_like_the_user_by_default() {
     for content in [&b"user\0alice\0\0"[..], b"user\0alice\0database\0\0\0"] {
         assert_eq!(parse(0, content).unwrap().login.database.as_deref(), Some("alice"));

@@ -27,6 +27,9 @@ pub enum Answer<'a> {
         /// The number.
         statement: u32,
     },
+    /// A message that prepares, describes or closes something has gone well; or a query says what its rows look
+    /// like (PostgreSQL).
+    Stepped,
     /// A statement without a word in it is done.
     Empty,
     /// A portal gave as many rows as it was asked for, and has more.

@@ -2,7 +2,8 @@
 //!
 //! A message longer than the relay's buffer is shown by its first bytes; `cut` says how many bytes of the
 //! last field are not shown (0: everything is). Where a text was cut, [`Event::TextEnd`] follows when the
-//! whole of it has come by, with its hash. Text is in the client's own encoding, which need not be UTF-8.
+//! whole of it has come by, with its hash; where values were, [`Event::ValuesEnd`]. Text is in the client's own
+//! encoding, which need not be UTF-8.
 
 use crate::reader::Reader;
 use crate::refusal::Refusal;
@@ -44,6 +45,14 @@ pub enum Event<'a> {
         /// Bytes of the message that are not shown.
         cut: u64,
     },
+    /// A prepared statement or portal is described. Nothing is run by it; but it may fail, and what lies behind
+    /// it is skipped then.
+    Describe {
+        /// Which of the two.
+        kind: PreparedKind,
+        /// Its name.
+        name: &'a [u8],
+    },
     /// A portal is run.
     Execute {
         /// The portal; empty for the unnamed one.
@@ -84,6 +93,14 @@ pub enum Event<'a> {
         /// Bytes of the whole text.
         length: u64,
     },
+    /// The values that were shown cut, by the [`Event::Bind`] or [`Event::FunctionCall`] just before this event, are
+    /// complete. Shown before the last bytes of their message are forwarded.
+    ValuesEnd {
+        /// SHA-256 of the message from its first value on ([`Parameters::sent`]), the shown part included.
+        sha256: [u8; 32],
+        /// Bytes of that.
+        length: u64,
+    },
     /// A command of MySQL's protocol.
     Mysql(MysqlEvent<'a>),
     /// Something in an SSH session.
@@ -95,7 +112,7 @@ pub enum Event<'a> {
     },
 }
 
-/// What a name in [`Event::Close`] belongs to.
+/// What a name in [`Event::Close`] or [`Event::Describe`] belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreparedKind {
     /// A prepared statement.
@@ -172,6 +189,13 @@ pub struct Parameter<'a> {
 }
 
 impl<'a> Parameters<'a> {
+    /// The message from its first value on, as it was sent: the values, each behind its length in four bytes, and
+    /// the format codes of results. Of a cut message, what is shown of that.
+    #[must_use]
+    pub fn sent(&self) -> &'a [u8] {
+        self.values
+    }
+
     /// How many values the message says it holds; a cut message shows fewer.
     #[must_use]
     pub fn count(&self) -> usize {

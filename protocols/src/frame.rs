@@ -3,7 +3,7 @@
 //! Client frames pass a [`Splitter`], which shows the few that audit wants and lets the others through by
 //! length. What it shows does not depend on how the bytes were split on their way: a frame is shown when it
 //! is complete, or when exactly [`SHOWN`] bytes of a longer one are there; a text that is longer than that is
-//! hashed as it passes, and its hash shown before its last bytes are forwarded. Upstream frames pass a
+//! hashed as it passes, and its hash shown before its last bytes are forwarded; so are values. Upstream frames pass a
 //! [`Boundaries`], which knows where one ends, and hears the few that say how a statement came out. Protocols
 //! whose two directions depend on each other bring halves of their own ([`Inspect`], [`Follow`]).
 
@@ -99,14 +99,39 @@ pub struct Splitter<F> {
     framing: F,
     /// Bytes of the current frame that pass unseen.
     passing: u64,
-    /// The text that they belong to, and the header of its frame.
-    text: Option<(LongText, [u8; 8])>,
+    /// What of them is hashed, and the header of its frame.
+    hashed: Option<(Hashed, [u8; 8])>,
+}
+
+/// What was shown in part and is hashed as it passes.
+#[derive(Debug)]
+enum Hashed {
+    /// A text, up to its terminator.
+    Text(LongText),
+    /// Values, and whatever is behind them in their frame.
+    Values(LongText),
+}
+
+impl Hashed {
+    /// Of an event that shows a frame in part.
+    fn begin(event: &Event<'_>) -> Option<Self> {
+        match event {
+            Event::Query { text, cut: 1.. } | Event::Parse { text, cut: 1.., .. } => {
+                Some(Self::Text(LongText::begin(text)))
+            }
+            Event::Bind { parameters, cut: 1.., .. }
+            | Event::FunctionCall { arguments: parameters, cut: 1.., .. } => {
+                Some(Self::Values(LongText::begin(parameters.sent())))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl<F: Framing> Splitter<F> {
     /// At the beginning of a frame.
     pub fn new(framing: F) -> Self {
-        Self { framing, passing: 0, text: None }
+        Self { framing, passing: 0, hashed: None }
     }
 
     /// Decides about the front of `bytes`. The caller comes back with what lies behind the step, or, starved,
@@ -132,8 +157,8 @@ impl<F: Framing> Splitter<F> {
                 let cut = head.length - shown as u64;
                 let event = self.framing.event(Frame { bytes: frame, cut })?;
                 self.passing = cut;
-                if let Event::Query { text, cut: 1.. } | Event::Parse { text, cut: 1.., .. } = &event {
-                    self.text = Some((LongText::begin(text), widen(header)));
+                if cut > 0 {
+                    self.hashed = Hashed::begin(&event).map(|hashed| (hashed, widen(header)));
                 }
                 Ok(Step::Show(event, shown))
             }
@@ -144,20 +169,32 @@ impl<F: Framing> Splitter<F> {
         }
     }
 
-    /// More of a frame about which is decided; its text, if it was shown cut, is shown to be complete before
-    /// the last of it passes.
+    /// More of a frame about which is decided; its text or its values, if they were shown cut, are shown to be
+    /// complete before the last of it passes.
     fn pass<'a>(&mut self, bytes: &[u8]) -> Result<Step<'a>, Malformed> {
         let now = clamp(self.passing, bytes.len());
         self.passing -= now as u64;
-        let Some((text, _)) = &mut self.text else { return Ok(Step::Pass(now)) };
-        text.pass(bytes.get(..now).unwrap_or_default(), F::text_end);
+        let passed = bytes.get(..now).unwrap_or_default();
+        match &mut self.hashed {
+            None => {}
+            Some((Hashed::Text(text), _)) => text.pass(passed, F::text_end),
+            Some((Hashed::Values(values), _)) => values.pass(passed, |_| None),
+        }
         if self.passing > 0 {
             return Ok(Step::Pass(now));
         }
-        let Some((text, header)) = self.text.take() else { return Ok(Step::Pass(now)) };
-        let (sha256, length, behind) = text.finish();
-        F::text_ended(header.get(..F::HEADER).unwrap_or_default(), behind)?;
-        Ok(Step::Show(Event::TextEnd { sha256, length }, now))
+        match self.hashed.take() {
+            None => Ok(Step::Pass(now)),
+            Some((Hashed::Text(text), header)) => {
+                let (sha256, length, behind) = text.finish();
+                F::text_ended(header.get(..F::HEADER).unwrap_or_default(), behind)?;
+                Ok(Step::Show(Event::TextEnd { sha256, length }, now))
+            }
+            Some((Hashed::Values(values), _)) => {
+                let (sha256, length, _) = values.finish();
+                Ok(Step::Show(Event::ValuesEnd { sha256, length }, now))
+            }
+        }
     }
 }
 

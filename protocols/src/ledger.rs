@@ -7,7 +7,8 @@
 //! is at work, so that an idle timeout kills no running query.
 //!
 //! It never guesses: where a client does what no answer can be attributed to (see [`Ledger::asked`]), the
-//! ledger is *adrift*, attributes nothing, and calls the session busy.
+//! ledger is *adrift*, attributes nothing, and calls the session busy. The client may be hostile: whatever it
+//! sends, in whatever order, no answer is said to be another statement's.
 
 use std::collections::VecDeque;
 
@@ -29,20 +30,34 @@ pub struct Ledger<T> {
     last: Option<T>,
     /// Since the last end of a round, the client has prepared or run something that takes a Sync to end.
     extended: bool,
+    /// So many Syncs came to a COPY that failed. Each was ignored by it, or is answered before anything that
+    /// lies behind it.
+    strays: u32,
     mood: Mood,
 }
 
 #[derive(Debug)]
 enum Asked<T> {
-    /// Ends its own round; many answers. `mixed`: behind extended messages of the same round.
+    /// So many messages that prepare, describe or close: each has an answer of its own.
+    Steps(u32),
+    /// Ends its own round; many answers.
     Query {
         note: T,
-        mixed: bool,
+        heard: Heard,
     },
     /// One answer, and no end of the round.
     Execute(T),
     Sync,
     CopyEnd,
+}
+
+/// What the upstream has said about a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Something,
+    /// It says no more before the round is over.
+    Failure,
 }
 
 /// What becomes of what the client asks now.
@@ -51,15 +66,20 @@ enum Mood {
     Following,
     /// The round has failed: skipped by the upstream up to the next Sync.
     Skipping,
-    /// COPY data is awaited: a Sync in it is ignored (PostgreSQL `CopyGetData`).
+    /// The same, unless the upstream has seen a Sync already.
+    Doubtful,
+    /// The statement at the front takes COPY data: a Sync in it is ignored (PostgreSQL `CopyGetData`).
     Copying,
-    /// Rounds that are not over, at least.
-    Adrift(u64),
+    /// Rounds that are not over. What the upstream skips cannot be counted.
+    Adrift {
+        rounds: u64,
+        countable: bool,
+    },
 }
 
 impl<T> Default for Ledger<T> {
     fn default() -> Self {
-        Self { asked: VecDeque::new(), last: None, extended: false, mood: Mood::Following }
+        Self { asked: VecDeque::new(), last: None, extended: false, strays: 0, mood: Mood::Following }
     }
 }
 
@@ -74,100 +94,139 @@ impl<T> Ledger<T> {
     /// last.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let awaits = |asked: &Asked<T>| !matches!(asked, Asked::CopyEnd);
-        self.asked.iter().any(awaits) || matches!(self.mood, Mood::Adrift(_))
+        let awaits = |asked: &Asked<T>| !matches!(asked, Asked::CopyEnd | Asked::Steps(_));
+        self.asked.iter().any(awaits) || matches!(self.mood, Mood::Adrift { .. })
     }
 
     /// The client asks. Must be called before the event's message is forwarded. `note` is called for a Query,
     /// an Execute, a FunctionCall or a command of MySQL's that will be answered.
     ///
-    /// A client with more than 8,192 statements on their way, or one that sends a simple query in the middle
-    /// of a round of the extended protocol which then fails, sets the ledger adrift; it comes back when
-    /// everything that was asked is answered.
+    /// A client with more than 8,192 statements on their way sets the ledger adrift; it comes back when
+    /// everything that was asked is answered. It does not come back where that cannot be known: a query or COPY
+    /// data in the middle of those, or, while COPY data is awaited that then fails, a Sync and anything but the
+    /// end of the data behind it.
     pub fn asked(&mut self, event: &Event<'_>, note: impl FnOnce() -> T) {
         let is_command = matches!(event, Event::Mysql(command) if command.is_answered());
-        let ends_round =
-            is_command || matches!(event, Event::Query { .. } | Event::FunctionCall { .. } | Event::Sync);
+        let is_simple = matches!(event, Event::Query { .. } | Event::FunctionCall { .. });
+        let is_step = matches!(
+            event,
+            Event::Parse { .. } | Event::Bind { .. } | Event::Describe { .. } | Event::Close { .. }
+        );
+        let is_extended = is_step || matches!(event, Event::Execute { .. });
+        let ends_round = is_command || is_simple || matches!(event, Event::Sync);
         match (self.mood, event) {
-            (Mood::Adrift(rounds), _) => self.mood = Mood::Adrift(rounds + u64::from(ends_round)),
-            (Mood::Skipping, Event::Sync) => self.push(Asked::Sync, Mood::Following),
-            (Mood::Copying, Event::CopyEnd { .. }) => self.mood = Mood::Following,
-            (Mood::Skipping, _) | (Mood::Copying, Event::Sync) => {}
-            (mood, Event::Query { .. } | Event::FunctionCall { .. }) => {
-                self.push(Asked::Query { note: note(), mixed: self.extended }, mood);
+            (Mood::Adrift { rounds, countable }, _) => {
+                let rounds = rounds + u64::from(ends_round);
+                self.mood = Mood::Adrift { rounds, countable: countable && !(is_simple && self.extended) };
             }
-            (mood, Event::Mysql(_)) if is_command => {
-                self.push(Asked::Query { note: note(), mixed: false }, mood);
+            (Mood::Skipping | Mood::Doubtful, Event::Sync) => {
+                self.mood = Mood::Following;
+                self.push(Asked::Sync);
             }
-            (mood, Event::Execute { .. }) => self.push(Asked::Execute(note()), mood),
-            (mood, Event::Sync) => self.push(Asked::Sync, mood),
-            // Nobody asked for it, and PostgreSQL ignores it; or the upstream has not said yet that it waits.
-            (mood, Event::CopyEnd { .. }) if !self.asked.is_empty() => self.push(Asked::CopyEnd, mood),
-            (_, Event::Parse { .. } | Event::Bind { .. } | Event::Close { .. }) => self.extended = true,
-            (
-                _,
-                Event::CopyEnd { .. }
-                | Event::TextEnd { .. }
-                | Event::Mysql(_)
-                | Event::Ssh(_)
-                | Event::Malformed { .. },
-            ) => {}
+            (Mood::Doubtful, _) if is_extended || ends_round => {
+                self.mood = Mood::Adrift { rounds: u64::from(ends_round), countable: false };
+            }
+            (Mood::Skipping | Mood::Doubtful, _) => {}
+            (_, Event::Execute { .. }) => self.push(Asked::Execute(note())),
+            (_, Event::Sync) => self.push(Asked::Sync),
+            _ if is_simple || is_command => self.push(Asked::Query { note: note(), heard: Heard::Nothing }),
+            _ if is_step => self.step(),
+            // Where nobody asked for it, PostgreSQL ignores it.
+            (_, Event::CopyEnd { .. }) if !self.asked.is_empty() => self.push(Asked::CopyEnd),
+            _ => {}
         }
-        if let Event::Execute { .. } = event {
-            self.extended = true;
-        } else if ends_round {
-            self.extended = false;
-        }
+        self.extended = (self.extended && !ends_round) || is_extended;
     }
 
     /// The upstream answers. Returns the note of the statement that this is about; a Query that holds several
-    /// statements has several answers. Statements that are skipped because of an error before them are never
-    /// answered.
+    /// statements has several answers. A message that prepares something and fails is about the Execute behind
+    /// it, if that was asked. Statements that are skipped because of an error before them are never answered.
     pub fn answered(&mut self, answer: &Answer<'_>) -> Option<&mut T> {
-        if let Mood::Adrift(rounds) = self.mood {
-            self.drift(rounds, answer);
+        if let Mood::Adrift { rounds, countable } = self.mood {
+            self.drift(rounds, countable, answer);
             return None;
         }
-        while let Some(Asked::CopyEnd) = self.asked.front() {
-            self.asked.pop_front();
-        }
+        self.drop_copy_ends();
         match answer {
             Answer::Ready { .. } => {
-                self.end_round();
-                return None;
+                self.ready();
+                None
             }
-            Answer::CopyIn | Answer::CopyBoth => self.begin_copy(),
-            Answer::Failed { .. } => return self.fail(),
-            _ => {}
+            Answer::Failed { .. } => self.fail(),
+            Answer::Stepped => {
+                self.stepped();
+                None
+            }
+            Answer::CopyIn | Answer::CopyBoth => {
+                self.strays = 0;
+                self.mood = Mood::Copying;
+                self.front()
+            }
+            Answer::CopyOut => {
+                self.strays = 0;
+                self.front()
+            }
+            _ => self.complete(),
         }
-        if let Some(Asked::Sync) = self.asked.front() {
-            // No Sync is answered so: what was asked is not what we think.
-            self.lose();
-            return None;
-        }
-        let done = !matches!(answer, Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth);
-        if done && self.mood == Mood::Copying {
-            self.mood = Mood::Following;
-        }
-        self.front(done)
     }
 
-    /// The statement at the front; an Execute that is done leaves.
-    fn front(&mut self, done: bool) -> Option<&mut T> {
-        if let (Some(Asked::Execute(_)), true) = (self.asked.front(), done) {
-            if let Some(Asked::Execute(note)) = self.asked.pop_front() {
-                self.last = Some(note);
-            }
-            return self.last.as_mut();
+    /// The statement at the front.
+    fn front(&mut self) -> Option<&mut T> {
+        if let Some(Asked::Steps(_) | Asked::Sync) = self.asked.front() {
+            // None of them is answered so: what was asked is not what we think.
+            self.lose();
         }
         match self.asked.front_mut()? {
+            Asked::Query { heard: Heard::Failure, .. } => None,
             Asked::Query { note, .. } | Asked::Execute(note) => Some(note),
-            Asked::Sync | Asked::CopyEnd => None,
+            Asked::Steps(_) | Asked::Sync | Asked::CopyEnd => None,
         }
     }
 
-    fn push(&mut self, asked: Asked<T>, mood: Mood) {
-        self.mood = mood;
+    /// The statement at the front is done, or one of several in a query; an Execute leaves.
+    fn complete(&mut self) -> Option<&mut T> {
+        self.strays = 0;
+        if self.mood == Mood::Copying {
+            self.mood = Mood::Following;
+            self.swallow(1);
+        }
+        match self.asked.front_mut() {
+            Some(Asked::Execute(_)) => self.leave(),
+            Some(Asked::Query { heard, .. }) if *heard == Heard::Nothing => {
+                *heard = Heard::Something;
+                self.front()
+            }
+            _ => self.front(),
+        }
+    }
+
+    /// The Execute at the front, if it is one, is answered.
+    fn leave(&mut self) -> Option<&mut T> {
+        let Some(Asked::Execute(_)) = self.asked.front() else { return None };
+        let Some(Asked::Execute(note)) = self.asked.pop_front() else { return None };
+        self.last = Some(note);
+        self.last.as_mut()
+    }
+
+    /// A message that prepares something has gone well. (Queries describe their rows in the same words.)
+    fn stepped(&mut self) {
+        self.strays = 0;
+        if let Some(Asked::Steps(left)) = self.asked.front_mut() {
+            *left -= 1;
+            if *left == 0 {
+                self.asked.pop_front();
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        match self.asked.back_mut() {
+            Some(Asked::Steps(steps)) => *steps = steps.saturating_add(1),
+            _ => self.push(Asked::Steps(1)),
+        }
+    }
+
+    fn push(&mut self, asked: Asked<T>) {
         self.asked.push_back(asked);
         if self.asked.len() > PENDING {
             self.lose();
@@ -176,26 +235,47 @@ impl<T> Ledger<T> {
 
     /// From here on only rounds are counted.
     fn lose(&mut self) {
-        let ends = |asked: &&Asked<T>| matches!(asked, Asked::Query { .. } | Asked::Sync);
-        self.mood = Mood::Adrift(self.asked.iter().filter(ends).count() as u64);
+        let (mut rounds, mut extended) = (0, false);
+        let mut countable = self.mood == Mood::Following && self.strays == 0;
+        for asked in &self.asked {
+            match asked {
+                Asked::Steps(_) | Asked::Execute(_) => extended = true,
+                // Is it skipped, should something before it fail?
+                Asked::Query { .. } => countable &= !extended,
+                Asked::Sync | Asked::CopyEnd => {}
+            }
+            if let Asked::Query { .. } | Asked::Sync = asked {
+                (rounds, extended) = (rounds + 1, false);
+            }
+        }
+        self.mood = Mood::Adrift { rounds, countable };
         self.asked = VecDeque::new();
     }
 
-    fn drift(&mut self, rounds: u64, answer: &Answer<'_>) {
-        if let Answer::Ready { .. } = answer {
+    fn drift(&mut self, rounds: u64, countable: bool, answer: &Answer<'_>) {
+        self.mood = match answer {
             // The last round is over: nothing is on its way but what no Sync has ended yet.
-            self.mood = if rounds <= 1 && !self.extended {
-                Mood::Following
-            } else {
-                Mood::Adrift(rounds.saturating_sub(1))
-            };
-        }
+            Answer::Ready { .. } if countable && rounds <= 1 && !self.extended => Mood::Following,
+            Answer::Ready { .. } => Mood::Adrift { rounds: rounds.saturating_sub(1), countable },
+            // Syncs in it are not answered.
+            Answer::CopyIn | Answer::CopyBoth => Mood::Adrift { rounds, countable: false },
+            _ => return,
+        };
     }
 
-    /// Everything up to the front round's end is answered.
-    fn end_round(&mut self) {
-        if self.mood == Mood::Copying {
+    /// Everything up to the front round's end is answered; or a Sync that a COPY might have ignored, and did not.
+    fn ready(&mut self) {
+        let is_expected = match self.asked.front() {
+            Some(Asked::Sync) => true,
+            Some(Asked::Query { heard, .. }) => *heard != Heard::Nothing,
+            _ => false,
+        };
+        if let Mood::Copying | Mood::Skipping | Mood::Doubtful = self.mood {
             self.mood = Mood::Following;
+        }
+        if !is_expected && self.strays > 0 {
+            self.strays -= 1;
+            return;
         }
         while let Some(asked) = self.asked.pop_front() {
             if matches!(asked, Asked::Query { .. } | Asked::Sync) {
@@ -207,40 +287,73 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Syncs are ignored up to the end of the data, wherever that is already.
-    fn begin_copy(&mut self) {
-        self.mood = Mood::Copying;
-        while let Some(Asked::Sync | Asked::CopyEnd) = self.asked.get(1) {
-            if let Some(Asked::CopyEnd) = self.asked.remove(1) {
-                self.mood = Mood::Following;
-                return;
+    /// An error: of the statement at the front, or of a message before it in its round.
+    fn fail(&mut self) -> Option<&mut T> {
+        self.strays = 0;
+        let copying = self.mood == Mood::Copying;
+        match self.asked.front_mut() {
+            Some(Asked::Query { heard, .. }) => {
+                let is_first = *heard != Heard::Failure;
+                *heard = Heard::Failure;
+                if copying {
+                    self.mood = Mood::Following;
+                    self.strays = self.swallow(1);
+                }
+                match self.asked.front_mut() {
+                    Some(Asked::Query { note, .. }) if is_first => Some(note),
+                    _ => None,
+                }
             }
+            Some(Asked::Execute(_)) => {
+                self.leave();
+                if copying {
+                    self.mood = Mood::Following;
+                    self.strays = self.swallow(0);
+                }
+                self.skip();
+                self.last.as_mut()
+            }
+            Some(Asked::Steps(_)) => {
+                self.asked.pop_front();
+                let is_about = self.leave().is_some();
+                self.skip();
+                self.last.as_mut().filter(|_| is_about)
+            }
+            // A commit that fails in the end; or the upstream's farewell.
+            Some(Asked::Sync | Asked::CopyEnd) | None => None,
         }
     }
 
-    /// An error: of the statement at the front, or of a message before it in its round.
-    fn fail(&mut self) -> Option<&mut T> {
-        match self.asked.front() {
-            Some(Asked::Query { mixed: true, .. }) => {
-                // Is it the query's, and its round ends with it, or did something before it fail, and the
-                // query is skipped?
-                self.lose();
-                None
-            }
-            Some(Asked::Execute(_)) | None => {
-                let failed = self.asked.pop_front();
-                while self.asked.front().is_some_and(|asked| !matches!(asked, Asked::Sync)) {
-                    self.asked.pop_front();
-                }
-                self.mood = if self.asked.is_empty() { Mood::Skipping } else { Mood::Following };
-                let Some(Asked::Execute(note)) = failed else { return None };
-                self.last = Some(note);
-                self.last.as_mut()
-            }
-            Some(_) => {
-                self.mood = Mood::Following;
-                self.front(false)
-            }
+    /// Up to the next Sync nothing is answered.
+    fn skip(&mut self) {
+        loop {
+            match (self.asked.front(), self.strays) {
+                (Some(Asked::Sync), _) => return,
+                (None, 0) => return self.mood = Mood::Skipping,
+                (None, _) => return self.mood = Mood::Doubtful,
+                // If one of the strays was seen, this is not skipped.
+                (Some(Asked::Steps(_) | Asked::Query { .. } | Asked::Execute(_)), 1..) => return self.lose(),
+                (Some(_), _) => self.asked.pop_front(),
+            };
+        }
+    }
+
+    /// The Syncs that came to a COPY, from this place on, and the end of its data are not awaited: how many Syncs?
+    fn swallow(&mut self, place: usize) -> u32 {
+        let mut syncs = 0;
+        while let Some(Asked::Sync) = self.asked.get(place) {
+            self.asked.remove(place);
+            syncs += 1;
+        }
+        if let Some(Asked::CopyEnd) = self.asked.get(place) {
+            self.asked.remove(place);
+        }
+        syncs
+    }
+
+    fn drop_copy_ends(&mut self) {
+        while let Some(Asked::CopyEnd) = self.asked.front() {
+            self.asked.pop_front();
         }
     }
 }

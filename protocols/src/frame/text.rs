@@ -1,4 +1,4 @@
-//! HOT: the text of a frame that is too long to be shown, hashed while it passes.
+//! HOT: the text of a frame that is too long to be shown, or its values, hashed while they pass.
 //!
 //! A text that is shown whole costs nothing here; a long one costs one hash state, whatever its length.
 

@@ -30,9 +30,10 @@ impl Framing for Messages {
         let [kind, length @ ..] = header else { return Err(Malformed::UnknownType(0)) };
         let (handling, limit) = match kind {
             b'B' | b'F' | b'P' | b'Q' => (Handling::Show, LARGE),
-            b'C' | b'E' | b'S' | b'c' | b'f' => (Handling::Show, SMALL),
+            b'C' | b'D' | b'E' | b'S' | b'c' | b'f' => (Handling::Show, SMALL),
             b'd' => (Handling::Pass, LARGE),
-            b'D' | b'H' => (Handling::Pass, SMALL),
+            // With content it fails, and what lies behind it is skipped.
+            b'H' => (Handling::Pass, 4),
             b'X' => (Handling::Last, SMALL),
             _ => return Err(Malformed::UnknownType(*kind)),
         };
@@ -75,7 +76,7 @@ impl Framing for Messages {
         match header.first()? {
             b'C' | b'E' => Some(CAPTURED),
             b'Z' => Some(1),
-            b'I' | b's' | b'V' | b'G' | b'H' | b'W' => Some(0),
+            b'I' | b's' | b'V' | b'G' | b'H' | b'W' | b'1' | b'2' | b'3' | b'n' | b'T' => Some(0),
             _ => None,
         }
     }
@@ -84,6 +85,8 @@ impl Framing for Messages {
         Some(match header.first()? {
             b'C' => Answer::Completed { tag: content.split(|byte| *byte == 0).next().unwrap_or_default() },
             b'I' => Answer::Empty,
+            // A statement is described by its parameters (`t`) and then by one of these; a portal by one of these.
+            b'1' | b'2' | b'3' | b'n' | b'T' => Answer::Stepped,
             b's' => Answer::Suspended,
             b'V' => Answer::Returned,
             b'G' => Answer::CopyIn,
@@ -118,14 +121,8 @@ fn view(kind: u8, content: &[u8], cut: u64) -> Result<Event<'_>, Short> {
         b'P' => return parse(reader, cut),
         b'B' => return bind(reader, cut),
         b'E' => Event::Execute { portal: reader.text()?, max_rows: reader.u32()? },
-        b'C' => {
-            let kind = match reader.u8()? {
-                b'S' => PreparedKind::Statement,
-                b'P' => PreparedKind::Portal,
-                _ => return Err(Short),
-            };
-            Event::Close { kind, name: reader.text()? }
-        }
+        b'C' => Event::Close { kind: prepared_kind(&mut reader)?, name: reader.text()? },
+        b'D' => Event::Describe { kind: prepared_kind(&mut reader)?, name: reader.text()? },
         b'F' => return function_call(reader, cut),
         b'S' => Event::Sync,
         // PostgreSQL does not look further either.
@@ -135,6 +132,14 @@ fn view(kind: u8, content: &[u8], cut: u64) -> Result<Event<'_>, Short> {
     };
     reader.finish()?;
     Ok(event)
+}
+
+fn prepared_kind(reader: &mut Reader<'_>) -> Result<PreparedKind, Short> {
+    match reader.u8()? {
+        b'S' => Ok(PreparedKind::Statement),
+        b'P' => Ok(PreparedKind::Portal),
+        _ => Err(Short),
+    }
 }
 
 fn query(mut reader: Reader<'_>, cut: u64) -> Result<Event<'_>, Short> {
@@ -208,8 +213,6 @@ fn parameters<'a>(reader: &mut Reader<'a>, cut: u64) -> Result<Parameters<'a>, S
             break;
         }
     }
-    let walked = values.len() - reader.rest().len();
-    let (values, _) = values.split_at_checked(walked).ok_or(Short)?;
     Ok(Parameters { formats, count, values })
 }
 

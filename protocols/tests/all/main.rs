@@ -7,6 +7,7 @@
     reason = "tests arrange, act and assert; helpers outside of test functions may panic as freely"
 )]
 
+mod attribution;
 mod binding;
 mod cancel;
 mod dial;

@@ -162,7 +162,7 @@ impl Memory {
         let stray = match answer {
             Answer::Ready { .. } => ledger.is_busy(),
             // Of a message that only prepares.
-            Answer::Failed { .. } => false,
+            Answer::Failed { .. } | Answer::Stepped => false,
             _ => !found,
         };
         self.stray.fetch_add(usize::from(stray), Ordering::Relaxed);

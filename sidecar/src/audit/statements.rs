@@ -27,6 +27,9 @@ pub(super) struct Statements {
     active: Instant,
     /// The client has said something that is not forwarded yet.
     waits: bool,
+    /// Results of no known statement that may be written down: one more than the client has asked for. Whatever an upstream
+    /// says unasked, it fills no disk.
+    unknown: u64,
     /// Results that found the queue full.
     owed: VecDeque<Came>,
     overrun: bool,
@@ -52,6 +55,7 @@ impl Statements {
             answered: now,
             active: now,
             waits: false,
+            unknown: 1,
             owed: VecDeque::new(),
             overrun: false,
         }
@@ -73,6 +77,7 @@ impl Statements {
     pub(super) fn asked(&mut self, event: &Event<'_>, ei: Option<u64>, now: Instant) {
         self.active = now;
         self.waits = false;
+        self.unknown = self.unknown.saturating_add(1);
         let max_rows = if let Event::Execute { max_rows, .. } = event { *max_rows } else { 0 };
         let ends_with_round = !matches!(event, Event::Execute { .. });
         self.ledger.asked(event, || Note { ei, forwarded: now, max_rows, ends_with_round });
@@ -80,9 +85,12 @@ impl Statements {
 
     /// The upstream answered. Returns how a statement came out that is at an end.
     pub(super) fn answered(&mut self, answer: &Answer<'_>, now: Instant) -> Option<Outcome> {
-        let before = std::mem::replace(&mut self.answered, now);
         self.active = now;
         let note = self.ledger.answered(answer).copied();
+        if let Answer::Stepped = answer {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.answered, now);
         match (answer, note) {
             (Answer::Ready { .. }, _) => {
                 let mut outcome = self.open.take()?;
@@ -91,15 +99,23 @@ impl Statements {
             }
             (Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth, _) => None,
             (answer, Some(note)) => self.heard(answer, note, before, now),
-            (answer, None) => {
-                // What was gathered so far can no longer be told from what belongs to others.
-                self.open = None;
-                let Answer::Failed { .. } = answer else { return None };
-                let mut outcome = Outcome::default();
-                outcome.hear(answer, 0);
-                Some(outcome)
-            }
+            (answer, None) => self.heard_of_unknown(answer),
         }
+    }
+
+    /// An answer to nobody knows what: it is of the query that is being answered, or of no known statement. What such
+    /// statements say in one round is one result.
+    fn heard_of_unknown(&mut self, answer: &Answer<'_>) -> Option<Outcome> {
+        if self.open.is_none() {
+            self.unknown = self.unknown.checked_sub(1)?;
+        }
+        let mut outcome = self.open.take().unwrap_or_default();
+        outcome.hear(answer, 0);
+        if outcome.success {
+            self.open = Some(outcome);
+            return None;
+        }
+        Some(outcome)
     }
 
     fn heard(&mut self, answer: &Answer<'_>, note: Note, before: Instant, now: Instant) -> Option<Outcome> {

@@ -27,6 +27,7 @@ fn samples() -> Vec<Vec<u8>> {
         message(b'C', b"Sname\0"),
         message(b'F', b"\0\0\x03\xbb\0\0\0\x01\0\0\0\x01x\0\x01"),
         message(b'S', b""),
+        message(b'D', b"Pp\0"),
     ]
 }
 
@@ -47,6 +48,7 @@ fn each_message_is_shown_as_it_is() {
     };
     assert_eq!(arguments.iter().map(|value| value.value).collect::<Vec<_>>(), [Some(&b"x"[..])]);
     assert_eq!(shown(&samples[6]), Ok(Event::Sync));
+    assert_eq!(shown(&samples[7]), Ok(Event::Describe { kind: PreparedKind::Portal, name: b"p" }));
     assert_eq!(shown(&message(b'c', b"")), Ok(Event::CopyEnd { failed: false }));
     assert_eq!(shown(&message(b'f', b"disk full\0")), Ok(Event::CopyEnd { failed: true }));
 }
@@ -86,6 +88,8 @@ fn impossible_headers_are_malformed() {
         (*b"d\xff\xff\xff\xff", Malformed::Length { kind: b'd', length: u32::MAX }),
         (*b"P\x40\0\0\0", Malformed::Length { kind: b'P', length: 0x4000_0000 }),
         (*b"S\0\0\x27\x11", Malformed::Length { kind: b'S', length: 10_001 }),
+        // PostgreSQL fails it, and skips what lies behind it.
+        (*b"H\0\0\0\x05", Malformed::Length { kind: b'H', length: 5 }),
         (*b"p\0\0\0\x08", Malformed::UnknownType(b'p')),
         (*b"\0\0\0\0\x08", Malformed::UnknownType(0)),
     ] {
@@ -128,7 +132,7 @@ fn the_tap_sees_the_same_wherever_the_bytes_are_split() {
     bytes.extend(samples().concat());
     bytes.extend(message(b'X', b""));
     let whole = events(&bytes, &[]);
-    assert_eq!(whole.0.len(), 14);
+    assert_eq!(whole.0.len(), 16);
     assert_eq!(whole.1, bytes.len());
     for first in 0..=bytes.len() {
         assert_eq!(events(&bytes, &[first]), whole, "{first}");
@@ -180,6 +184,33 @@ fn the_hash_of_a_long_text_is_shown_before_its_last_bytes_wherever_the_bytes_are
         assert!(matches!(splitter.step(&frame[..SHOWN]), Ok(Step::Show(_, SHOWN))));
         assert!(matches!(splitter.step(&frame[SHOWN..last]), Ok(Step::Pass(_))));
         assert!(matches!(splitter.step(&frame[last..]), Ok(Step::Show(Event::TextEnd { .. }, 1))));
+    }
+}
+
+#[test]
+fn the_hash_of_long_values_is_shown_before_their_last_bytes_wherever_the_bytes_are_split() {
+    let value: Vec<u8> = (0..3 * SHOWN).map(|place| b'a' + (place % 23) as u8).collect();
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+    let values = [&length[..], &value, b"\0\0"].concat();
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &values);
+    let end = Event::ValuesEnd { sha256: sha256.as_ref().try_into().unwrap(), length: values.len() as u64 };
+    let bind = message(b'B', &[&b"p\0name\0\0\0\0\x01"[..], &values].concat());
+    let call = message(b'F', &[&b"\0\0\x03\xbb\0\0\0\x01"[..], &values].concat());
+    for frame in [bind, call] {
+        let bytes = [&frame[..], &message(b'Q', b"next\0")].concat();
+        let (seen, passed) = events(&bytes, &[]);
+        assert_eq!((seen.len(), passed), (3, bytes.len()));
+        assert_eq!(seen[1], format!("{end:?}"));
+        let near = [SHOWN, frame.len()].map(|place| place - 2..place + 3);
+        for split in near.into_iter().flatten().chain([1, 5, 2 * SHOWN]) {
+            assert_eq!(events(&bytes, &[split]).0, seen, "{split}");
+            assert_eq!(events(&bytes, &[split, split + 1]).0, seen, "{split}");
+        }
+        let mut splitter = Splitter::new(Messages);
+        let last = frame.len() - 1;
+        assert!(matches!(splitter.step(&frame[..SHOWN]), Ok(Step::Show(_, SHOWN))));
+        assert!(matches!(splitter.step(&frame[SHOWN..last]), Ok(Step::Pass(_))));
+        assert!(matches!(splitter.step(&frame[last..]), Ok(Step::Show(Event::ValuesEnd { .. }, 1))));
     }
 }
 
@@ -295,6 +326,7 @@ fn answers_are_heard_the_same_wherever_the_bytes_are_split() {
     };
     let ready = |transaction| format!("{:?}", Answer::Ready { transaction });
     let expected = [
+        "Stepped".to_owned(),
         "completed SELECT 1 Some(1)".to_owned(),
         "Suspended".to_owned(),
         "Empty".to_owned(),
@@ -302,6 +334,8 @@ fn answers_are_heard_the_same_wherever_the_bytes_are_split() {
         failed(b""),
         failed(b""),
         format!("completed {} None", "x".repeat(CAPTURED)),
+        "Stepped".to_owned(),
+        "Stepped".to_owned(),
         "CopyIn".to_owned(),
         format!("completed COPY {0} Some({0})", u64::MAX),
         "CopyOut".to_owned(),

@@ -11,8 +11,11 @@
 //! ```
 //! - MySQL says no command tags: `rows` is what a statement changed or returned, `error_code` its number of a failure.
 //! - `statement_ei` is that of the query, execute or function call. It is missing where a failure belongs to none of them: a
-//!   parse or bind that failed in a round of its own, or a session that the upstream ended.
-//! - A statement without a result was skipped by the upstream because of an error before it, or cut off with its session.
+//!   parse or bind that failed in a round of its own, or a session that the upstream ended. It is missing, too, where a client
+//!   brought about that nobody can tell which statement an answer is of (see [`protocols::Ledger`]): then what was answered in
+//!   one round is one result.
+//! - A statement without a result was skipped by the upstream because of an error before it, or cut off with its session; or
+//!   its result is one of those without `statement_ei` behind it.
 //! - A simple query may hold several statements: `statements` says how many came to an end, `command_tags` what the first
 //!   sixteen said, `rows` counts all of them.
 //! - `duration_ms` is from when the statement was forwarded, or the answer before it came, to its own answer.
@@ -114,7 +117,7 @@ impl Outcome {
                 (self.sql_state, self.error_code) = (sql_state, number);
                 self.tags.count += 1;
             }
-            Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth | Answer::Ready { .. } => {}
+            Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth | Answer::Stepped | Answer::Ready { .. } => {}
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Text is made UTF-8 (what is not becomes U+FFFD, and stands in `db_query_base64` as it was sent) and cut at [`MAX_TEXT_BYTES`], sooner where it is mostly characters that
 //! JSON writes as escapes. A text that was cut says so (`db_query_cut`), and `db_query_sha256` and `db_query_bytes` of the
 //! *whole* text are on record: in the same event where the whole was at hand, else in `db.session.query.digest`, which comes
-//! before the upstream gets the text's last bytes.
+//! before the upstream gets the text's last bytes. Of values that were cut, `parameters_bytes` and `parameters_sha256` are those
+//! of the message from its first value on, and on record in the same way.
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -18,6 +19,10 @@ pub(crate) const MAX_TEXT_BYTES: usize = 64 * 1024;
 pub(super) const MAX_JSON_BYTES: usize = 3 * MAX_TEXT_BYTES;
 /// Bytes of the name of a statement or portal that are written down.
 const MAX_NAME_BYTES: usize = 1024;
+/// Bytes by which PostgreSQL tells names of prepared statements and portals apart (`NAMEDATALEN` − 1).
+const TOLD_APART_BYTES: usize = 63;
+/// Bytes of such a name that are written down as they were sent: as many as 63 bytes can be in another encoding.
+const MAX_SENT_BYTES: usize = 256;
 /// Values of one message that are written down; a message may hold 65,535.
 pub(super) const MAX_PARAMETERS: usize = 1024;
 
@@ -36,26 +41,26 @@ pub enum Parameters {
 pub(crate) enum Body {
     Query(Text),
     Parse {
-        statement_name: String,
+        #[serde(flatten)]
+        statement: StatementName,
         #[serde(flatten)]
         text: Text,
     },
     Bind {
-        statement_name: String,
-        portal_name: String,
+        #[serde(flatten)]
+        statement: StatementName,
+        #[serde(flatten)]
+        portal: PortalName,
         #[serde(flatten)]
         values: Values,
     },
     Execute {
-        portal_name: String,
+        #[serde(flatten)]
+        portal: PortalName,
         max_rows: u32,
     },
-    CloseStatement {
-        statement_name: String,
-    },
-    ClosePortal {
-        portal_name: String,
-    },
+    CloseStatement(StatementName),
+    ClosePortal(PortalName),
     Function {
         function_oid: u32,
         #[serde(flatten)]
@@ -66,10 +71,55 @@ pub(crate) enum Body {
         db_query_bytes: u64,
         db_query_sha256: String,
     },
+    ValuesDigest {
+        statement_ei: u64,
+        parameters_bytes: u64,
+        parameters_sha256: String,
+    },
     Mysql(Command),
     Malformed {
         error: String,
     },
+}
+
+/// The name of a prepared statement, as PostgreSQL tells it from others; empty for the unnamed one.
+#[derive(Serialize)]
+pub(crate) struct StatementName {
+    statement_name: Box<str>,
+    /// As it was sent, where that is longer, or no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statement_name_base64: Option<Box<str>>,
+}
+
+impl StatementName {
+    fn new(name: &[u8]) -> Self {
+        let (statement_name, statement_name_base64) = told_apart(name);
+        Self { statement_name, statement_name_base64 }
+    }
+}
+
+/// The same of a portal.
+#[derive(Serialize)]
+pub(crate) struct PortalName {
+    portal_name: Box<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    portal_name_base64: Option<Box<str>>,
+}
+
+impl PortalName {
+    fn new(name: &[u8]) -> Self {
+        let (portal_name, portal_name_base64) = told_apart(name);
+        Self { portal_name, portal_name_base64 }
+    }
+}
+
+/// The part of a name that counts, and where that is not the whole, or no UTF-8, what was sent in base64: two names that
+/// read the same here are not always one.
+fn told_apart(name: &[u8]) -> (Box<str>, Option<Box<str>>) {
+    let counts = name.get(..TOLD_APART_BYTES).unwrap_or(name);
+    let is_all = counts.len() == name.len() && std::str::from_utf8(name).is_ok();
+    let sent = || STANDARD.encode(name.get(..MAX_SENT_BYTES).unwrap_or(name)).into_boxed_str();
+    (lossy(counts).into_boxed_str(), (!is_all).then(sent))
 }
 
 impl Body {
@@ -78,20 +128,20 @@ impl Body {
         Some(match *event {
             Event::Query { text, cut } => Self::Query(Text::new(text, cut)),
             Event::Parse { statement, text, cut } => {
-                Self::Parse { statement_name: name(statement), text: Text::new(text, cut) }
+                Self::Parse { statement: StatementName::new(statement), text: Text::new(text, cut) }
             }
             Event::Bind { portal, statement, parameters: values, cut } => Self::Bind {
-                statement_name: name(statement),
-                portal_name: name(portal),
+                statement: StatementName::new(statement),
+                portal: PortalName::new(portal),
                 values: Values::new(values, cut, parameters),
             },
-            Event::Execute { portal, max_rows } => Self::Execute { portal_name: name(portal), max_rows },
-            Event::Close { kind: PreparedKind::Statement, name: closed } => {
-                Self::CloseStatement { statement_name: name(closed) }
+            Event::Execute { portal, max_rows } => {
+                Self::Execute { portal: PortalName::new(portal), max_rows }
             }
-            Event::Close { kind: PreparedKind::Portal, name: closed } => {
-                Self::ClosePortal { portal_name: name(closed) }
+            Event::Close { kind: PreparedKind::Statement, name } => {
+                Self::CloseStatement(StatementName::new(name))
             }
+            Event::Close { kind: PreparedKind::Portal, name } => Self::ClosePortal(PortalName::new(name)),
             Event::FunctionCall { function, arguments, cut } => {
                 Self::Function { function_oid: function, values: Values::new(arguments, cut, parameters) }
             }
@@ -100,9 +150,15 @@ impl Body {
                 db_query_bytes: length,
                 db_query_sha256: hex::encode(sha256),
             },
+            Event::ValuesEnd { .. } if parameters == Parameters::Withheld => return None,
+            Event::ValuesEnd { sha256, length } => Self::ValuesDigest {
+                statement_ei: text_ei,
+                parameters_bytes: length,
+                parameters_sha256: hex::encode(sha256),
+            },
             Event::Mysql(ref command) => Self::Mysql(Command::of(command, parameters)?),
             Event::Malformed { reason } => Self::Malformed { error: reason.to_string() },
-            Event::Sync | Event::CopyEnd { .. } | Event::Ssh(_) => return None,
+            Event::Describe { .. } | Event::Sync | Event::CopyEnd { .. } | Event::Ssh(_) => return None,
         })
     }
 
@@ -112,11 +168,11 @@ impl Body {
             Self::Parse { .. } => ("db.session.postgres.statements.parse", "TPG00I"),
             Self::Bind { .. } => ("db.session.postgres.statements.bind", "TPG01I"),
             Self::Execute { .. } => ("db.session.postgres.statements.execute", "TPG02I"),
-            Self::CloseStatement { .. } | Self::ClosePortal { .. } => {
+            Self::CloseStatement(_) | Self::ClosePortal(_) => {
                 ("db.session.postgres.statements.close", "TPG03I")
             }
             Self::Function { .. } => ("db.session.postgres.function", "TPG04I"),
-            Self::Digest { .. } => ("db.session.query.digest", "TTS01I"),
+            Self::Digest { .. } | Self::ValuesDigest { .. } => ("db.session.query.digest", "TTS01I"),
             Self::Mysql(command) => command.name_and_code(),
             Self::Malformed { .. } => ("db.session.malformed_packet", "TDB06I"),
         }
@@ -131,16 +187,24 @@ impl Body {
             }
             Self::Mysql(command) => command.bytes(),
             Self::Execute { .. }
-            | Self::CloseStatement { .. }
-            | Self::ClosePortal { .. }
+            | Self::CloseStatement(_)
+            | Self::ClosePortal(_)
             | Self::Digest { .. }
+            | Self::ValuesDigest { .. }
             | Self::Malformed { .. } => 0,
         }
     }
 
-    /// Is a digest to follow, if the text goes on?
+    /// Is a digest to follow, if the text or the values go on?
     pub(crate) fn has_text(&self) -> bool {
-        matches!(self, Self::Query(_) | Self::Parse { .. } | Self::Mysql(Command::Prepare(_)))
+        matches!(
+            self,
+            Self::Query(_)
+                | Self::Parse { .. }
+                | Self::Bind { .. }
+                | Self::Function { .. }
+                | Self::Mysql(Command::Prepare(_))
+        )
     }
 }
 
@@ -169,8 +233,7 @@ impl Text {
     /// `unseen`: bytes behind what is at hand.
     pub(super) fn new(text: &[u8], unseen: u64) -> Self {
         let mut shown = fitting(text, MAX_TEXT_BYTES, MAX_JSON_BYTES);
-        let is_text =
-            is_text(shown, text.len().saturating_add(usize::try_from(unseen).unwrap_or(usize::MAX)));
+        let is_text = is_text(shown, text.len().saturating_add(beyond(unseen)));
         if !is_text {
             // There must be room for both.
             shown = fitting(text, MAX_TEXT_BYTES / 2, MAX_JSON_BYTES / 2);
@@ -193,7 +256,7 @@ impl Text {
 #[derive(Serialize)]
 pub(crate) struct Values {
     parameter_count: usize,
-    /// Text as text, binary as base64, NULL as null; missing where values are withheld.
+    /// Text as text, binary and what is no UTF-8 as base64, NULL as null; missing where values are withheld.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<Vec<Option<String>>>,
     /// Which of them are base64, counted from 0.
@@ -202,6 +265,15 @@ pub(crate) struct Values {
     /// Values are missing or shortened.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     parameters_cut: bool,
+    /// Of the whole message from its first value on; only where values were cut here and not on its way.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    whole: Option<Box<WholeValues>>,
+}
+
+#[derive(Serialize)]
+struct WholeValues {
+    parameters_bytes: usize,
+    parameters_sha256: String,
 }
 
 impl Values {
@@ -211,9 +283,17 @@ impl Values {
             parameters: None,
             parameters_base64: Vec::new(),
             parameters_cut: false,
+            whole: None,
         };
         if parameters == Parameters::Recorded {
             values.record(sent);
+            values.whole = (values.parameters_cut && unseen == 0).then(|| {
+                let sha256 = digest::digest(&digest::SHA256, sent.sent());
+                Box::new(WholeValues {
+                    parameters_bytes: sent.sent().len(),
+                    parameters_sha256: hex::encode(sha256.as_ref()),
+                })
+            });
             values.parameters_cut |= unseen > 0;
         }
         values
@@ -232,7 +312,7 @@ impl Values {
                 self.parameters_cut |= shown.len() < value.len() || parameter.cut > 0;
                 room -= shown.len();
                 json_room = json_room.saturating_sub(shown.iter().map(json_cost).sum());
-                if parameter.binary {
+                if parameter.binary || !is_text(shown, value.len().saturating_add(beyond(parameter.cut))) {
                     self.parameters_base64.push(index);
                     STANDARD.encode(shown)
                 } else {
@@ -242,6 +322,11 @@ impl Values {
         }
         self.parameters = Some(recorded);
     }
+}
+
+/// So many bytes that are not at hand.
+fn beyond(unseen: u64) -> usize {
+    usize::try_from(unseen).unwrap_or(usize::MAX)
 }
 
 /// Bytes that values take.

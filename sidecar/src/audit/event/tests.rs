@@ -150,6 +150,48 @@ fn values_that_are_withheld_leave_their_number_alone() {
 }
 
 #[test]
+fn a_value_in_another_encoding_is_recorded_as_it_was_sent() {
+    let event =
+        observed(&bound(&bind_message(&[(false, Some(b"caf\xe9")), (false, Some("caf\u{e9}".as_bytes()))])));
+    assert_eq!(event["parameters"], serde_json::json!(["Y2Fm6Q==", "caf\u{e9}"]));
+    assert_eq!(event["parameters_base64"], serde_json::json!([0]));
+}
+
+#[test]
+fn of_values_that_were_cut_length_and_hash_are_on_record() {
+    // The last of them is a statement, behind more values than are written down.
+    let mut values = vec![(false, Some(&b"x"[..])); 1024];
+    values.push((false, Some(b"drop table orders")));
+    let message = bind_message(&values);
+    let event = observed(&bound(&message));
+    let sent = &message[message.len() - (1024 * 5 + 21 + 2)..];
+    assert_eq!((&event["parameters_cut"], &event["parameters_bytes"]), (&true.into(), &sent.len().into()));
+    assert_eq!(event["parameters_sha256"], hex::encode(digest::digest(&digest::SHA256, sent).as_ref()));
+    let end = Event::ValuesEnd { sha256: [7; 32], length: 70_000 };
+    let event = observed(&end);
+    assert_eq!((&event["event"], &event["code"]), (&"db.session.query.digest".into(), &"TTS01I".into()));
+    assert_eq!((&event["statement_ei"], &event["parameters_bytes"]), (&2.into(), &70_000.into()));
+    assert!(Body::of(&end, 2, Parameters::Withheld).is_none());
+}
+
+#[test]
+fn names_read_the_same_where_postgresql_takes_them_for_one_and_tell_what_was_sent() {
+    let parsed = |statement: &[u8]| observed(&Event::Parse { statement, text: b"select 1", cut: 0 });
+    // It tells them apart by 63 bytes.
+    let [one, other] = [b'1', b'2'].map(|last| parsed(&[&[b'n'; 63][..], &[last]].concat()));
+    assert_eq!(one["statement_name"], "n".repeat(63));
+    assert_eq!(one["statement_name"], other["statement_name"]);
+    assert_ne!(one["statement_name_base64"], other["statement_name_base64"]);
+    // In LATIN1, these are two.
+    let [one, other] = [&b"\xe8"[..], b"\xe9"]
+        .map(|name| observed(&Event::Execute { portal: name, max_rows: 0 })["portal_name_base64"].clone());
+    assert_eq!((one, other), ("6A==".into(), "6Q==".into()));
+    assert!(parsed(b"s").get("statement_name_base64").is_none());
+    let close = Event::Close { kind: PreparedKind::Portal, name: &[b'p'; 64] };
+    assert_eq!(observed(&close)["portal_name"], "p".repeat(63));
+}
+
+#[test]
 fn more_values_than_are_written_down_are_said_to_be_more() {
     let message = bind_message(&vec![(false, Some(&b"x"[..])); 1025]);
     let event = observed(&bound(&message));
@@ -218,6 +260,22 @@ fn the_receipt_is_in_the_start_event() {
     assert_eq!((&event["code"], &event["success"]), (&"TDB00I".into(), &true.into()));
     assert_eq!(event["receipt"], "AQID");
     assert_eq!(event["decided_by"], "access-prod");
+}
+
+#[test]
+fn what_the_client_set_is_in_the_start_event_in_order() {
+    let parameters: [(&[u8], &[u8]); 3] =
+        [(b"client_encoding", b"SJIS"), (b"options", b"-c role=admin"), (b"client_encoding", b"GBK")];
+    let started = Started::new("access-prod".to_owned(), None).with_parameters(&parameters);
+    let event = parse(&renderer().started(0, SystemTime::UNIX_EPOCH, &started));
+    assert_eq!(
+        event["startup_parameters"],
+        serde_json::json!(["client_encoding=SJIS", "options=-c role=admin", "client_encoding=GBK"])
+    );
+    assert!(event.get("startup_parameters_base64").is_none());
+    let started = Started::new("access-prod".to_owned(), None).with_parameters(&[(b"a", b"\xe9")]);
+    let event = parse(&renderer().started(0, SystemTime::UNIX_EPOCH, &started));
+    assert_eq!(event["startup_parameters_base64"], "YQDpAA==");
 }
 
 #[test]

@@ -179,3 +179,43 @@ fn a_statement_of_many_hours_is_not_said_to_be_shorter() {
     outcome.took(Duration::from_secs(36_000) + Duration::from_micros(5));
     assert_eq!(serde_json::to_value(&outcome).unwrap()["duration_ms"], 36_000_000.005);
 }
+
+#[test]
+fn how_something_came_out_is_kept_where_nobody_can_tell_what_it_was() {
+    let mut session = Session::new();
+    // More than are followed.
+    for _ in 0..10_000 {
+        session.asks(execute(0));
+    }
+    session.asks(Event::Sync);
+    assert_eq!(session.answers(completed(b"DELETE 5")), None);
+    assert_eq!(session.answers(completed(b"DROP TABLE")), None);
+    let outcome = session.answers(READY).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.success, outcome.rows), (None, true, Some(5)));
+    assert_eq!(
+        serde_json::to_value(&outcome).unwrap()["command_tags"],
+        serde_json::json!(["DELETE 5", "DROP TABLE"])
+    );
+}
+
+#[test]
+fn what_a_query_has_said_is_its_own_also_when_the_rest_is_lost() {
+    let mut session = Session::new();
+    let ei = session.asks(QUERY);
+    assert_eq!(session.answers(completed(b"DELETE 5")), None);
+    for _ in 0..10_000 {
+        session.asks(execute(0));
+    }
+    let outcome = session.answers(failed()).unwrap();
+    assert_eq!((outcome.statement_ei, outcome.success, outcome.rows), (Some(ei), false, Some(5)));
+}
+
+#[test]
+fn an_upstream_that_says_without_end_what_nobody_asked_fills_no_disk() {
+    let mut session = Session::new();
+    session.asks(QUERY);
+    let results = |session: &mut Session, answer| (0..1_000).filter_map(|_| session.answers(answer)).count();
+    // Its own, and one more than was asked.
+    assert_eq!(results(&mut session, failed()), 3);
+    assert!((0..1_000).all(|_| session.answers(completed(b"SELECT 1")).or(session.answers(READY)).is_none()));
+}

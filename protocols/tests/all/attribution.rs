@@ -249,7 +249,7 @@ impl Session {
     async fn say(&mut self, bytes: &[u8]) {
         let mut done = 0;
         while done < bytes.len() {
-            match self.splitter.step(&bytes[done..]).unwrap() {
+            match self.splitter.step(bytes.split_at(done).1).unwrap() {
                 Step::Pass(now) => done += now,
                 Step::Show(event, now) => {
                     self.known.lock().unwrap().asked(&event);
@@ -272,7 +272,7 @@ impl Session {
                     return;
                 }
                 Ok(now) => {
-                    self.boundaries.follow(&bytes[..now]);
+                    self.boundaries.follow(bytes.split_at(now).0);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {

@@ -168,7 +168,7 @@ impl<T: Tap> Session<T> {
 
     /// A side asks for a channel.
     async fn open(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
-        let asked = Open::parse(payload).map_err(|_| Stop::Malformed(from, CUT))?;
+        let asked = Open::parse(from, payload).map_err(|_| Stop::Malformed(from, CUT))?;
         let is_session = asked.kind == ChannelKind::Session;
         let (number, may, room) = {
             let mut state = locked(&self.state);
@@ -182,7 +182,9 @@ impl<T: Tap> Session<T> {
         };
         let refusal = self.show(Some(number), may && room, SshAction::Open(asked.kind)).await?;
         let no = match (asked.kind, may, room, &refusal) {
-            (ChannelKind::Unknown { .. }, ..) => Some((open::UNKNOWN_TYPE, "not known here")),
+            (ChannelKind::Unknown { .. } | ChannelKind::Uninvited { .. }, ..) => {
+                Some((open::UNKNOWN_TYPE, "not known here"))
+            }
             (_, false, ..) => Some((open::PROHIBITED, "not allowed")),
             (_, true, false, _) => Some((open::RESOURCE_SHORTAGE, "max_sessions limit reached")),
             (_, true, true, Some(refusal)) => Some((open::PROHIBITED, refusal.message.as_str())),
@@ -231,8 +233,8 @@ impl<T: Tap> Session<T> {
         let number = number(payload).map_err(cut)?;
         let request = Request::parse(Reader::new(payload.get(5..).unwrap_or_default())).map_err(cut)?;
         let action = request.channel_action().map_err(cut)?;
-        let (is_session, started) = match locked(&self.state).table.open(number, from) {
-            Some(channel) => (channel.is_session, channel.started),
+        let (is_session, started, terminal) = match locked(&self.state).table.open(number, from) {
+            Some(channel) => (channel.is_session, channel.started, channel.terminal),
             None => return Ok(Next::Nothing),
         };
         let starts = action.is_some_and(|action| action.starts());
@@ -241,7 +243,9 @@ impl<T: Tap> Session<T> {
             // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it. Nor does
             // that get a terminal: its recording would have begun before.
             let is_late = started && (starts || matches!(action, SshAction::Pty { .. }));
-            let allowed = is_session && may(&self.allowed, &action) && !is_late;
+            // A terminal makes other bytes of those that were looked at (ISTRIP, IUCLC): other files than are on record.
+            let is_garbled = terminal && matches!(action, SshAction::Subsystem { file_copy: true, .. });
+            let allowed = is_session && may(&self.allowed, &action) && !is_late && !is_garbled;
             refused = self.show(Some(number), allowed, action).await?.is_some() || !allowed;
         }
         let mut state = locked(&self.state);

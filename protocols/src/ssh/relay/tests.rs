@@ -331,19 +331,22 @@ async fn a_host_opens_nothing_that_was_not_asked_for() {
         tcp.put_string(b"127.0.0.1");
         tcp.put_u32(22);
     }
-    for (kind, rest) in [
-        (&b"auth-agent@openssh.com"[..], &[][..]),
-        (b"x11", &[0; 8]),
-        (b"forwarded-tcpip", &tcp),
-        (b"session", &[]),
-        (b"direct-tcpip", &tcp),
-    ] {
+    for (kind, rest) in
+        [(&b"auth-agent@openssh.com"[..], &[][..]), (b"x11", &[0; 8]), (b"forwarded-tcpip", &tcp)]
+    {
         wire.host.send(&open(kind, 5, rest)).await.unwrap();
         let no = message::open_failure(5, message::open::PROHIBITED, "not allowed");
         wire.host_hears(&no).await;
     }
-    wire.host.send(&open(b"tun@openssh.com", 5, &[0; 8])).await.unwrap();
-    wire.host_hears(&message::open_failure(5, message::open::UNKNOWN_TYPE, "not known here")).await;
+    // Nor what the client alone may open: on record it is not the client's.
+    for (kind, rest) in [(&b"session"[..], &[][..]), (b"direct-tcpip", &tcp), (b"tun@openssh.com", &[0; 8])] {
+        wire.host.send(&open(kind, 5, rest)).await.unwrap();
+        wire.host_hears(&message::open_failure(5, message::open::UNKNOWN_TYPE, "not known here")).await;
+    }
+    for kind in ["Session", "DirectTcpip", "Unknown"] {
+        assert!(!wire.seen.has(&format!("allowed: false, action: Open({kind}")), "{kind}");
+    }
+    assert!(wire.seen.has("allowed: false, action: Open(Uninvited"));
     // With the agent lent, it may ask the agent, and nothing else.
     wire.client.send(&request(0, b"auth-agent-req@openssh.com", false, &[])).await.unwrap();
     wire.host_hears(&request(90, b"auth-agent-req@openssh.com", false, &[])).await;
@@ -599,6 +602,22 @@ async fn what_runs_without_a_terminal_does_not_get_one_later() {
     wire.client.send(&request(0, b"pty-req", true, &rest)).await.unwrap();
     wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
     assert!(wire.seen.has("allowed: false, action: Pty"));
+}
+
+#[tokio::test]
+async fn sftp_does_not_go_through_a_terminal_that_would_change_it() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let rest = terminal();
+    wire.client.send(&request(0, b"pty-req", false, &rest)).await.unwrap();
+    wire.host_hears(&request(90, b"pty-req", false, &rest)).await;
+    let mut name = Vec::new();
+    name.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &name)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    assert!(wire.seen.has("allowed: false, action: Subsystem"));
+    wire.client.send(&exec(0, b"id")).await.unwrap();
+    wire.host_hears(&exec(90, b"id")).await;
 }
 
 #[tokio::test]

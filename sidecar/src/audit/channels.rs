@@ -165,7 +165,8 @@ impl Channels {
             }
             SshAction::Agent => record(shared, SshBody::agent(channel, allowed)).await?,
             SshAction::X11 { single } => record(shared, SshBody::x11(channel, allowed, single)).await?,
-            SshAction::Signal { name } => record(shared, SshBody::signal(channel, name)).await?,
+            SshAction::Signal { name } if allowed => record(shared, SshBody::signal(channel, name)).await?,
+            SshAction::Signal { name } => record(shared, SshBody::refused(channel, "signal", name)).await?,
             SshAction::Listen(listener) => {
                 record(shared, SshBody::listener(channel, allowed, "listen", listener)).await?;
             }

@@ -355,6 +355,7 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
     stage.refuses(6, SshAction::Open(ChannelKind::ForwardedTcpip(forward))).await;
     stage.refuses(7, SshAction::Open(ChannelKind::Uninvited { name: b"direct-tcpip" })).await;
     stage.refuses(8, SshAction::Open(ChannelKind::Agent)).await;
+    stage.refuses(0, SshAction::Signal { name: b"KILL" }).await;
     let (events, _data) = stage.ends().await;
     let seen: Vec<_> = events[1..events.len() - 2]
         .iter()
@@ -374,6 +375,7 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
         ("session.rejected", "T1006W", None),
         ("session.request.refused", "TTS24W", Some(false)),
         ("port", "T3003E", Some(false)),
+        ("session.request.refused", "TTS24W", Some(false)),
         ("session.request.refused", "TTS24W", Some(false)),
         ("session.request.refused", "TTS24W", Some(false)),
     ];

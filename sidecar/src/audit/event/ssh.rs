@@ -362,7 +362,7 @@ impl SshBody {
         Self::new("session.signal", "TTS23I", channel, What::Signal { signal: text(name) })
     }
 
-    /// `request`: `pty`, `env`, `subsystem`, `channel`, `request`; `host_channel` alone is the host's.
+    /// `request`: `pty`, `env`, `subsystem`, `signal`, `channel`, `request`; `host_channel` alone is the host's.
     pub(crate) fn refused(channel: Option<u32>, request: &'static str, name: &[u8]) -> Self {
         let what = What::Refused { request, name: text(name) };
         Self::asked("session.request.refused", ("TTS24W", "TTS24W"), channel, false, what)

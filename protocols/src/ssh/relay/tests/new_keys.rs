@@ -64,6 +64,8 @@ async fn an_end_in_the_middle_of_new_keys_is_told_to_both() {
             wire.client.incoming.receive().await.unwrap();
         } else {
             begin_and_stop(&mut wire.host).await;
+            // The other half, and a share.
+            wire.host.incoming.receive().await.unwrap();
             wire.host.incoming.receive().await.unwrap();
         }
         wire.end.take().unwrap().send(Refusal::new(RefusalCode::SessionExpired, "it is over")).unwrap();

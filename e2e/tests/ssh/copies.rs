@@ -27,6 +27,7 @@ fn files_are_copied_by_scp_sftp_rsync_and_git_and_come_out_the_same() -> Result<
     by_rsync(&ssh, &here, &there)?;
     by_git(&ssh, &here, &there)?;
     not_by_sftp_through_a_terminal(&ssh)?;
+    by_a_server_of_a_path(&ssh, &there)?;
     every_file_of_sftp_is_in_the_trail(&world)
 }
 
@@ -69,6 +70,23 @@ fn by_sftp(ssh: &OpenSsh, here: &Path, there: &Path) -> Result<()> {
     ensure!(String::from_utf8_lossy(&said.stdout).contains("moved"));
     ensure!(fs::read(format!("{here}/got"))? == noise(5_000_000));
     ensure!(fs::read(format!("{there}/sftp/moved"))? == noise(5_000_000));
+    Ok(())
+}
+
+/// The command that the client asks for, and what it does to files.
+fn by_a_server_of_a_path(ssh: &OpenSsh, there: &Path) -> Result<()> {
+    let mut sftp = ssh.program("sftp")?;
+    sftp.args(["-q", "-b", "-", "-s", "/usr/lib/openssh/sftp-server"]).arg(ssh.destination());
+    let said = output(
+        sftp,
+        format!(
+            "mkdir {}/by-path
+",
+            there.display()
+        )
+        .as_bytes(),
+    )?;
+    ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     Ok(())
 }
 
@@ -144,7 +162,9 @@ fn every_file_of_sftp_is_in_the_trail(world: &NodeWorld) -> Result<()> {
     let changed = world.tctl.wait_for_audit("sftp", of("setstat", "/sftp/moved"))?;
     let permissions = changed["attributes"]["permissions"].as_str();
     ensure!(permissions.is_some_and(|permissions| permissions.ends_with("0600")), "{changed}");
-    for (action, path) in [("mkdir", "/sftp"), ("remove", "/sftp/link"), ("readdir", "/sftp/")] {
+    for (action, path) in
+        [("mkdir", "/sftp"), ("mkdir", "/by-path"), ("remove", "/sftp/link"), ("readdir", "/sftp/")]
+    {
         world.tctl.wait_for_audit("sftp", of(action, path))?;
     }
     // scp -O is a command, and says so.

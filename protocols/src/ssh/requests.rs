@@ -99,7 +99,11 @@ impl<'a> Request<'a> {
             b"x11-req" => SshAction::X11 { single: rest.bool()? },
             b"signal" => SshAction::Signal { name: rest.string()? },
             b"break" => SshAction::Signal { name: b"BREAK" },
-            b"eow@openssh.com" | b"keepalive@openssh.com" => return Ok(None),
+            b"eow@openssh.com" => return Ok(None),
+            name if is_sign_of_life(name) => return Ok(None),
+            // PuTTY says that it opens one channel alone, and with each window asks for what nobody knows: the no tells it
+            // how far the other end has read. There is nothing in either.
+            b"simple@putty.projects.tartarus.org" | b"winadj@putty.projects.tartarus.org" => return Ok(None),
             name => SshAction::Unknown { name },
         }))
     }
@@ -115,10 +119,17 @@ impl<'a> Request<'a> {
             b"cancel-streamlocal-forward@openssh.com" => {
                 SshAction::CancelListen(Listener::Unix { path: rest.string()? })
             }
-            b"keepalive@openssh.com" | b"no-more-sessions@openssh.com" => return Ok(None),
+            b"no-more-sessions@openssh.com" => return Ok(None),
+            name if is_sign_of_life(name) => return Ok(None),
             name => SshAction::Unknown { name },
         }))
     }
+}
+
+/// Whether this asks for nothing but an answer. Each library has a name of its own for it: `keepalive@lag.net` is
+/// paramiko's, `keepalive@jcraft.com` is JSch's, `keepalive@libssh2.org` is libssh2's.
+fn is_sign_of_life(name: &[u8]) -> bool {
+    name.starts_with(b"keepalive@")
 }
 
 /// Whether the session may do this.

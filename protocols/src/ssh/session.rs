@@ -9,7 +9,7 @@ use super::lent::Lent;
 use super::message::{self, about, open, open_failure};
 use super::relay::{Stop, locked};
 use super::requests::{Open, Request, client_may_open, may};
-use super::sftp::View;
+use super::sftp::{Lost, View};
 use crate::endpoint::Allowed;
 use crate::event::ssh::{ChannelKind, SshAction, SshEvent};
 use crate::reader::{Reader, Short};
@@ -127,7 +127,7 @@ impl<T: Tap> Session<T> {
         let bytes = reader.string().map_err(cut)?;
         reader.finish().map_err(cut)?;
         let number = number(payload).map_err(cut)?;
-        let (mut done, mut followed) = (Vec::new(), Ok(()));
+        let (mut done, mut followed, mut blamed) = (Vec::new(), Ok(()), from);
         let (id, terminal) = {
             let mut state = locked(&self.state);
             let State { table, bytes: total, .. } = &mut *state;
@@ -135,10 +135,21 @@ impl<T: Tap> Session<T> {
             *channel.bytes.of_mut(from) += bytes.len() as u64;
             *total.of_mut(from) += bytes.len() as u64;
             if let Some(view) = channel.files.as_mut().filter(|_| at == 5) {
+                let was_certain = view.is_certain();
                 followed = match from {
                     From::Client => view.asked(bytes),
                     From::Upstream => view.answered(bytes, &mut done),
                 };
+                if view.is_certain() && !was_certain {
+                    // The host has said only what the client has brought it to.
+                    blamed = From::Client;
+                    if followed.is_ok() && !self.allowed.file_copy {
+                        followed = Err(Lost("SFTP is not allowed"));
+                    }
+                }
+                if view.is_none() {
+                    channel.files = None;
+                }
             }
             (channel.id(from.other()), channel.terminal)
         };
@@ -151,7 +162,7 @@ impl<T: Tap> Session<T> {
             self.report(number, SshAction::Sftp(file.event())).await?;
         }
         // After what could be followed.
-        followed.map_err(|lost| Stop::Malformed(from, lost.0))?;
+        followed.map_err(|lost| Stop::Malformed(blamed, lost.0))?;
         write(payload, 1, id).map_err(cut)?;
         Ok(FORWARD)
     }
@@ -264,13 +275,18 @@ impl<T: Tap> Session<T> {
         let mut owed = Owed::Other;
         match action {
             // Whatever the host says to it, and whether it says anything: that is the other side of what is recorded.
-            Some(SshAction::Pty { .. }) => channel.terminal = true,
+            Some(SshAction::Pty { .. }) => {
+                channel.terminal = true;
+                if let Some(view) = &mut channel.files {
+                    view.through_terminal();
+                }
+            }
             Some(SshAction::Subsystem { file_copy: true, .. }) => {
                 // A host may keep what came too early for whatever is started: it would be files that nobody saw.
-                if channel.files.is_none() && *channel.bytes.of(from) > 0 {
+                if *channel.bytes.of(from) > 0 {
                     return Err(Stop::Malformed(from, "data in a channel before SFTP was asked for"));
                 }
-                channel.files.get_or_insert_with(|| Box::new(View::default()));
+                channel.files = Some(Box::new(View::default()));
             }
             Some(SshAction::Agent) => lent.agent = true,
             Some(SshAction::X11 { single: true }) => channel.display = true,
@@ -321,7 +337,12 @@ impl<T: Tap> Session<T> {
             let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
             if !is_yes && owed == Owed::Start {
                 // Something else may be tried: clients do, where there is no SFTP.
-                (channel.started, channel.files) = (false, None);
+                channel.started = false;
+                let begun = *channel.bytes.of(From::Client) > 0;
+                if let Some(view) = channel.files.as_mut().filter(|_| *channel.bytes.of(From::Upstream) == 0)
+                {
+                    view.refused(begun);
+                }
             }
             times = follow;
         }

@@ -50,6 +50,9 @@ mod number {
 /// What the two sides of a channel say, followed.
 #[derive(Debug, Default)]
 pub(super) struct View {
+    is: Is,
+    /// Why it cannot be followed, should it turn out to be SFTP.
+    lost: Option<Lost>,
     requests: Heads,
     answers: Heads,
     pending: HashMap<u32, Pending>,
@@ -58,6 +61,20 @@ pub(super) struct View {
     remembered: usize,
     /// The host speaks a later version, in which flags and attributes have another form, and names have not.
     is_later: bool,
+}
+
+/// Whether a channel carries SFTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Is {
+    /// It was asked for, or both sides have begun as SFTP begins.
+    #[default]
+    Sftp,
+    /// Nobody has asked for it, and the client has said nothing yet.
+    Open,
+    /// The client has begun as SFTP begins; the host has said nothing yet.
+    Begun,
+    /// Something else.
+    Other,
 }
 
 /// A message that cannot be followed.
@@ -247,12 +264,59 @@ const OK: u32 = 0;
 const END_OF_FILE: u32 = 1;
 
 impl View {
+    /// Of a channel that may carry SFTP though nobody asks for it by its name: a host runs it whatever it is asked for
+    /// (`ForceCommand internal-sftp`), or the client starts a server by its path.
+    pub(super) fn guess() -> Self {
+        Self { is: Is::Open, ..Self::default() }
+    }
+
+    /// There is a terminal in between: what the host is asked is not what the client says, so it cannot be followed.
+    pub(super) fn through_terminal(&mut self) {
+        (self.is, self.lost) = (Is::Begun, Some(Lost("SFTP through a terminal")));
+    }
+
+    /// The host has refused to start it, and has said nothing else. What the client has `begun` to say may go to what is
+    /// started in its place.
+    pub(super) fn refused(&mut self, begun: bool) {
+        if self.lost.is_none() {
+            self.is = if begun { Is::Begun } else { Is::Open };
+        }
+    }
+
+    /// Whether it was asked for, or has turned out to be what it is.
+    pub(super) fn is_certain(&self) -> bool {
+        self.is == Is::Sftp
+    }
+
+    /// Whether it has turned out to be none.
+    pub(super) fn is_none(&self) -> bool {
+        self.is == Is::Other
+    }
+
     /// Bytes from the client, before they are forwarded.
-    pub(super) fn asked(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
-        let Self { requests, pending, files, remembered, is_later, .. } = self;
+    pub(super) fn asked(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        if self.lost.is_some() || self.is_none() {
+            return Ok(());
+        }
+        match (self.follow(bytes), self.is) {
+            (Err(_), Is::Open) => self.is = Is::Other,
+            (Err(lost), Is::Begun) => self.lost = Some(lost),
+            (followed, _) => return followed,
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
+        let Self { is, requests, pending, files, remembered, is_later, .. } = self;
         while let Some(head) = requests.next(&mut bytes)? {
             if head.number == number::INIT {
+                if *is == Is::Open {
+                    *is = Is::Begun;
+                }
                 continue;
+            }
+            if *is == Is::Open {
+                return Err(Lost("no SFTP"));
             }
             let (id, mut asked) = request(head, files).ok_or(Lost("an SFTP request that cannot be read"))?;
             if let Pending::Open { wanted, .. } | Pending::Change { wanted, .. } = &mut asked
@@ -272,9 +336,29 @@ impl View {
     }
 
     /// Bytes from the upstream: what is over now is added to `done`.
-    pub(super) fn answered(&mut self, mut bytes: &[u8], done: &mut Vec<Done>) -> Result<(), Lost> {
+    pub(super) fn answered(&mut self, bytes: &[u8], done: &mut Vec<Done>) -> Result<(), Lost> {
+        if self.is_none() {
+            return Ok(());
+        }
+        match (self.pair_all(bytes, done), self.is) {
+            (Err(_), Is::Open | Is::Begun) => self.is = Is::Other,
+            (followed, _) => return followed,
+        }
+        Ok(())
+    }
+
+    fn pair_all(&mut self, mut bytes: &[u8], done: &mut Vec<Done>) -> Result<(), Lost> {
         loop {
             let Some(head) = self.answers.next(&mut bytes)? else { return Ok(()) };
+            if self.is != Is::Sftp {
+                if self.is != Is::Begun || head.number != number::VERSION {
+                    return Err(Lost("no SFTP"));
+                }
+                self.is = Is::Sftp;
+                if let Some(lost) = self.lost {
+                    return Err(lost);
+                }
+            }
             if head.number == number::VERSION {
                 self.is_later = Reader::new(head.bytes).u32().is_ok_and(|version| version > 3);
                 continue;

@@ -706,7 +706,7 @@ async fn sftp_that_nobody_has_asked_for_is_not_hidden_by_what_cannot_be_followed
 #[tokio::test]
 async fn what_is_no_sftp_passes_however_it_begins() {
     for (said, answer) in [
-        (&INIT[..], &b"sh: no such command"[..]),
+        (INIT, &b"sh: no such command"[..]),
         (VERSION, INIT),
         (&[0, 0, 0, 5, 13, 0, 0, 0, 3], VERSION),
         (b"#!/bin/sh", VERSION),

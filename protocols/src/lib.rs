@@ -123,8 +123,8 @@ pub use endpoint::{Allowed, Credential, Endpoint, Setting, SshTerms, UpstreamAdd
 pub use error::{AcceptError, DialError, RelayError, RelayFault, UpstreamReport};
 pub use event::mysql::{FileFate, KillFate, Value, Values};
 pub use event::ssh::{
-    ChannelKind, Exit, Listener, SftpEvent, SftpOperation, SftpOutcome, SshAction, SshEvent, TcpForward,
-    TerminalSize,
+    ChannelKind, Exit, Listener, SftpAttributes, SftpEvent, SftpOperation, SftpOutcome, SshAction, SshEvent,
+    TcpForward, TerminalSize,
 };
 pub use event::{Event, Malformed, MysqlEvent, Parameter, Parameters, PreparedKind, Verdict};
 pub use ledger::Ledger;

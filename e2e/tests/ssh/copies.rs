@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use anyhow::{Result, ensure};
 use e2e::{NodeWorld, OpenSsh};
 
-use crate::stage::{noise, output, succeeds};
+use crate::stage::{fails, noise, output, succeeds};
 
 #[test]
 fn files_are_copied_by_scp_sftp_rsync_and_git_and_come_out_the_same() -> Result<()> {
@@ -26,7 +26,18 @@ fn files_are_copied_by_scp_sftp_rsync_and_git_and_come_out_the_same() -> Result<
     by_sftp(&ssh, &here, &there)?;
     by_rsync(&ssh, &here, &there)?;
     by_git(&ssh, &here, &there)?;
+    not_by_sftp_through_a_terminal(&ssh)?;
+    by_a_server_of_a_path(&ssh, &there)?;
     every_file_of_sftp_is_in_the_trail(&world)
+}
+
+/// The terminal could make other names of those that the sidecar has seen.
+fn not_by_sftp_through_a_terminal(ssh: &OpenSsh) -> Result<()> {
+    let mut client = ssh.program("ssh")?;
+    client.args(["-tt", "-s"]).arg(ssh.destination()).arg("sftp");
+    let said = fails(client)?;
+    ensure!(said.contains("subsystem request failed"), "{said}");
+    Ok(())
 }
 
 /// There and back.
@@ -59,6 +70,23 @@ fn by_sftp(ssh: &OpenSsh, here: &Path, there: &Path) -> Result<()> {
     ensure!(String::from_utf8_lossy(&said.stdout).contains("moved"));
     ensure!(fs::read(format!("{here}/got"))? == noise(5_000_000));
     ensure!(fs::read(format!("{there}/sftp/moved"))? == noise(5_000_000));
+    Ok(())
+}
+
+/// The command that the client asks for, and what it does to files.
+fn by_a_server_of_a_path(ssh: &OpenSsh, there: &Path) -> Result<()> {
+    let mut sftp = ssh.program("sftp")?;
+    sftp.args(["-q", "-b", "-", "-s", "/usr/lib/openssh/sftp-server"]).arg(ssh.destination());
+    let said = output(
+        sftp,
+        format!(
+            "mkdir {}/by-path
+",
+            there.display()
+        )
+        .as_bytes(),
+    )?;
+    ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     Ok(())
 }
 
@@ -126,12 +154,16 @@ fn every_file_of_sftp_is_in_the_trail(world: &NodeWorld) -> Result<()> {
     };
     let written = world.tctl.wait_for_audit("sftp", of("write", "/there/sftp/put"))?;
     assert_eq!((&written["code"], &written["bytes_written"]), (&"TS004I".into(), &5_000_000.into()));
+    assert_eq!(written["flags"], serde_json::json!(["write", "create", "truncate"]));
     let read = world.tctl.wait_for_audit("sftp", of("read", "/there/sftp/put"))?;
     assert_eq!((&read["code"], &read["bytes_read"]), (&"TS003I".into(), &5_000_000.into()));
     let moved = world.tctl.wait_for_audit("sftp", of("rename", "/there/sftp/put"))?;
     ensure!(moved["target_path"].as_str().is_some_and(|path| path.ends_with("/there/sftp/moved")), "{moved}");
+    let changed = world.tctl.wait_for_audit("sftp", of("setstat", "/sftp/moved"))?;
+    let permissions = changed["attributes"]["permissions"].as_str();
+    ensure!(permissions.is_some_and(|permissions| permissions.ends_with("0600")), "{changed}");
     for (action, path) in
-        [("mkdir", "/sftp"), ("setstat", "/sftp/moved"), ("remove", "/sftp/link"), ("readdir", "/sftp/")]
+        [("mkdir", "/sftp"), ("mkdir", "/by-path"), ("remove", "/sftp/link"), ("readdir", "/sftp/")]
     {
         world.tctl.wait_for_audit("sftp", of(action, path))?;
     }

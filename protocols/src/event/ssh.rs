@@ -120,12 +120,17 @@ pub enum ChannelKind<'a> {
         /// The file.
         path: &'a [u8],
     },
-    /// A question to the client's agent. By the upstream.
+    /// A question to the client's agent. By the upstream, as all that follows.
     Agent,
-    /// A window on the client's display. By the upstream.
+    /// A window on the client's display.
     X11,
     /// Something that is not known here, and is refused.
     Unknown {
+        /// Its name.
+        name: &'a [u8],
+    },
+    /// Something that is not for an upstream to open, by the upstream: it is refused.
+    Uninvited {
         /// Its name.
         name: &'a [u8],
     },
@@ -198,8 +203,26 @@ pub struct SftpEvent<'a> {
     pub read: u64,
     /// Bytes that were written.
     pub written: u64,
+    /// What an open file is for (`SSH_FXF_*`, draft-ietf-secsh-filexfer-02 §6.3): 1 read, 2 write, 4 append, 8 create,
+    /// 16 truncate, 32 only where there is none.
+    pub flags: Option<u32>,
+    /// What a file is to have: of one that is set, created or opened.
+    pub attributes: SftpAttributes,
     /// What came of it.
     pub outcome: SftpOutcome,
+}
+
+/// What a client wants a file to have (draft-ietf-secsh-filexfer-02 §5): what it does not name stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SftpAttributes {
+    /// Bytes: more or less than there are cuts or fills it.
+    pub size: Option<u64>,
+    /// User and group, by their numbers.
+    pub owner: Option<(u32, u32)>,
+    /// Permissions, and the set-id bits.
+    pub permissions: Option<u32>,
+    /// Last access and last change, in seconds since 1970.
+    pub times: Option<(u32, u32)>,
 }
 
 /// What SFTP can do to a file (draft-ietf-secsh-filexfer-02, and OpenSSH's extensions).

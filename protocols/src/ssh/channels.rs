@@ -130,7 +130,7 @@ pub(super) struct Channel {
     pub(super) started: bool,
     /// It lends the display for one connection, which has not come yet.
     pub(super) display: bool,
-    /// It carries SFTP.
+    /// It carries SFTP, or may turn out to.
     pub(super) files: Option<Box<View>>,
     exit: Option<Ended>,
     /// Bytes that each side wrote.
@@ -222,7 +222,7 @@ impl Table {
             terminal: false,
             started: false,
             display: false,
-            files: None,
+            files: is_session.then(|| Box::new(View::guess())),
             exit: None,
             bytes: Both::default(),
             answers: Answers::default(),

@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use super::fault::SshFault;
-use super::front::{Attempts, Request};
+use super::front::{self, Attempts, Request};
 use super::message::{self, reason};
 use super::packet::{Incoming, Outgoing};
 use super::relay::{self, Renewal, Terms};
@@ -78,6 +78,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> SshClient<S> {
                 let answer = info_response(rest)?;
                 self.conversation = Conversation::Answered;
                 return Ok(answer);
+            }
+            if let [message::SERVICE_REQUEST, ..] = &*payload {
+                let accepted = front::service(payload)?;
+                self.transport.send(&accepted).await?;
+                continue;
             }
             let request = Request::parse(payload)?;
             if request.user != self.user {

@@ -90,12 +90,19 @@ pub(super) async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     transport: &mut Transport<S>,
     knows: &Knows,
 ) -> Result<Proved, SshFault> {
-    service(transport).await?;
+    let accepted = service(transport.message().await?)?;
+    transport.send(&accepted).await?;
     let session = transport.side.session();
     let mut attempts = Attempts::default();
     loop {
-        let outcome = judge(transport.message().await?, &session, knows)?;
+        let payload = transport.message().await?;
         attempts.message()?;
+        if let [message::SERVICE_REQUEST, ..] = &*payload {
+            let accepted = service(payload)?;
+            transport.send(&accepted).await?;
+            continue;
+        }
+        let outcome = judge(payload, &session, knows)?;
         match outcome {
             Outcome::Proved { user, certificate } => {
                 let proof = SshProof { certificate, session_hash: session };
@@ -112,16 +119,17 @@ pub(super) async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The only service that there is before login.
-async fn service<S: AsyncRead + AsyncWrite + Unpin>(transport: &mut Transport<S>) -> Result<(), SshFault> {
-    let mut reader = Reader::new(transport.message().await?);
+/// The only service that there is before login: the yes to whoever asks for it. Some clients (paramiko) do so again
+/// before each attempt.
+pub(super) fn service(payload: &[u8]) -> Result<Vec<u8>, SshFault> {
+    let mut reader = Reader::new(payload);
     let is_login = reader.u8()? == message::SERVICE_REQUEST && reader.string()? == b"ssh-userauth";
     if !is_login || reader.finish().is_err() {
         return Err(SshFault::Protocol("a message that has no place before login"));
     }
     let mut accept = vec![message::SERVICE_ACCEPT];
     accept.put_string(b"ssh-userauth");
-    transport.send(&accept).await
+    Ok(accept)
 }
 
 /// What a login request comes to.

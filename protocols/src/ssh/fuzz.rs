@@ -1,6 +1,7 @@
 //! What a fuzzer calls: whatever comes from outside is read without a panic, and the same however it is cut.
 
 use super::algorithms::{self, Role};
+use super::channels::From;
 use super::front;
 use super::host::HostKeys;
 use super::key::ED25519_NAME;
@@ -35,7 +36,7 @@ fn packets(bytes: &[u8]) {
 
 /// What may come in a session: requests, and SFTP in both directions.
 pub(crate) fn session(bytes: &[u8]) {
-    if let Ok(open) = Open::parse(bytes) {
+    for open in [From::Client, From::Upstream].into_iter().filter_map(|from| Open::parse(from, bytes).ok()) {
         assert_eq!(bytes.get(open.sender_at..open.sender_at + 4), Some(&open.sender.to_be_bytes()[..]));
     }
     if let Ok(request) = Request::parse(Reader::new(bytes)) {

@@ -115,7 +115,8 @@ impl Lent {
             ChannelKind::Session
             | ChannelKind::DirectTcpip(_)
             | ChannelKind::DirectStreamlocal { .. }
-            | ChannelKind::Unknown { .. } => false,
+            | ChannelKind::Unknown { .. }
+            | ChannelKind::Uninvited { .. } => false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is asked in a session (RFC 4254 §4 to §7, OpenSSH PROTOCOL §2): read, named for the tap, and held against
 //! what the session may do.
 
+use super::channels::From;
 use crate::endpoint::Allowed;
 use crate::event::ssh::{ChannelKind, Listener, SshAction, TcpForward, TerminalSize};
 use crate::reader::{Reader, Short};
@@ -15,8 +16,8 @@ pub(super) struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
-    /// Reads a message, its number included.
-    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Short> {
+    /// Reads a message, its number included. Each side has kinds of its own: what the other's are is known to no side.
+    pub(super) fn parse(from: From, payload: &'a [u8]) -> Result<Self, Short> {
         let mut reader = Reader::new(payload);
         reader.u8()?;
         let name = reader.string()?;
@@ -32,17 +33,20 @@ impl<'a> Open<'a> {
                 origin_port: reader.u32()?,
             })
         };
-        let kind = match name {
-            b"session" => ChannelKind::Session,
-            b"direct-tcpip" => ChannelKind::DirectTcpip(tcp()?),
-            b"forwarded-tcpip" => ChannelKind::ForwardedTcpip(tcp()?),
-            b"direct-streamlocal@openssh.com" => ChannelKind::DirectStreamlocal { path: reader.string()? },
-            b"forwarded-streamlocal@openssh.com" => {
+        let kind = match (from, name) {
+            (From::Client, b"session") => ChannelKind::Session,
+            (From::Client, b"direct-tcpip") => ChannelKind::DirectTcpip(tcp()?),
+            (From::Client, b"direct-streamlocal@openssh.com") => {
+                ChannelKind::DirectStreamlocal { path: reader.string()? }
+            }
+            (From::Client, name) => ChannelKind::Unknown { name },
+            (From::Upstream, b"forwarded-tcpip") => ChannelKind::ForwardedTcpip(tcp()?),
+            (From::Upstream, b"forwarded-streamlocal@openssh.com") => {
                 ChannelKind::ForwardedStreamlocal { path: reader.string()? }
             }
-            b"auth-agent@openssh.com" => ChannelKind::Agent,
-            b"x11" => ChannelKind::X11,
-            name => ChannelKind::Unknown { name },
+            (From::Upstream, b"auth-agent@openssh.com") => ChannelKind::Agent,
+            (From::Upstream, b"x11") => ChannelKind::X11,
+            (From::Upstream, name) => ChannelKind::Uninvited { name },
         };
         Ok(Self { kind, sender, sender_at })
     }
@@ -57,7 +61,8 @@ pub(super) fn client_may_open(allowed: &Allowed, kind: &ChannelKind<'_>) -> bool
         | ChannelKind::ForwardedStreamlocal { .. }
         | ChannelKind::Agent
         | ChannelKind::X11
-        | ChannelKind::Unknown { .. } => false,
+        | ChannelKind::Unknown { .. }
+        | ChannelKind::Uninvited { .. } => false,
     }
 }
 
@@ -94,7 +99,11 @@ impl<'a> Request<'a> {
             b"x11-req" => SshAction::X11 { single: rest.bool()? },
             b"signal" => SshAction::Signal { name: rest.string()? },
             b"break" => SshAction::Signal { name: b"BREAK" },
-            b"eow@openssh.com" | b"keepalive@openssh.com" => return Ok(None),
+            b"eow@openssh.com" => return Ok(None),
+            name if is_sign_of_life(name) => return Ok(None),
+            // PuTTY says that it opens one channel alone, and with each window asks for what nobody knows: the no tells it
+            // how far the other end has read. There is nothing in either.
+            b"simple@putty.projects.tartarus.org" | b"winadj@putty.projects.tartarus.org" => return Ok(None),
             name => SshAction::Unknown { name },
         }))
     }
@@ -110,10 +119,17 @@ impl<'a> Request<'a> {
             b"cancel-streamlocal-forward@openssh.com" => {
                 SshAction::CancelListen(Listener::Unix { path: rest.string()? })
             }
-            b"keepalive@openssh.com" | b"no-more-sessions@openssh.com" => return Ok(None),
+            b"no-more-sessions@openssh.com" => return Ok(None),
+            name if is_sign_of_life(name) => return Ok(None),
             name => SshAction::Unknown { name },
         }))
     }
+}
+
+/// Whether this asks for nothing but an answer. Each library has a name of its own for it: `keepalive@lag.net` is
+/// paramiko's, `keepalive@jcraft.com` is JSch's, `keepalive@libssh2.org` is libssh2's.
+fn is_sign_of_life(name: &[u8]) -> bool {
+    name.starts_with(b"keepalive@")
 }
 
 /// Whether the session may do this.
@@ -164,6 +180,7 @@ fn copies_files(command: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::Put;
     use super::*;
 
     #[test]
@@ -222,5 +239,11 @@ mod tests {
         for kind in [ChannelKind::Agent, ChannelKind::X11, ChannelKind::ForwardedTcpip(tcp)] {
             assert!(!client_may_open(&all, &kind), "{kind:?}");
         }
+        let mut asked = vec![90];
+        asked.put_string(b"auth-agent@openssh.com");
+        asked.extend([0; 12]);
+        let kind = |from| Open::parse(from, &asked).unwrap().kind;
+        assert_eq!(kind(From::Client), ChannelKind::Unknown { name: b"auth-agent@openssh.com" });
+        assert_eq!(kind(From::Upstream), ChannelKind::Agent);
     }
 }

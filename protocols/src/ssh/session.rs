@@ -9,7 +9,7 @@ use super::lent::Lent;
 use super::message::{self, about, open, open_failure};
 use super::relay::{Stop, locked};
 use super::requests::{Open, Request, client_may_open, may};
-use super::sftp::View;
+use super::sftp::{Lost, View};
 use crate::endpoint::Allowed;
 use crate::event::ssh::{ChannelKind, SshAction, SshEvent};
 use crate::reader::{Reader, Short};
@@ -127,7 +127,7 @@ impl<T: Tap> Session<T> {
         let bytes = reader.string().map_err(cut)?;
         reader.finish().map_err(cut)?;
         let number = number(payload).map_err(cut)?;
-        let (mut done, mut followed) = (Vec::new(), Ok(()));
+        let (mut done, mut followed, mut blamed) = (Vec::new(), Ok(()), from);
         let (id, terminal) = {
             let mut state = locked(&self.state);
             let State { table, bytes: total, .. } = &mut *state;
@@ -135,10 +135,21 @@ impl<T: Tap> Session<T> {
             *channel.bytes.of_mut(from) += bytes.len() as u64;
             *total.of_mut(from) += bytes.len() as u64;
             if let Some(view) = channel.files.as_mut().filter(|_| at == 5) {
+                let was_certain = view.is_certain();
                 followed = match from {
                     From::Client => view.asked(bytes),
                     From::Upstream => view.answered(bytes, &mut done),
                 };
+                if view.is_certain() && !was_certain {
+                    // The host has said only what the client has brought it to.
+                    blamed = From::Client;
+                    if followed.is_ok() && !self.allowed.file_copy {
+                        followed = Err(Lost("SFTP is not allowed"));
+                    }
+                }
+                if view.is_none() {
+                    channel.files = None;
+                }
             }
             (channel.id(from.other()), channel.terminal)
         };
@@ -151,7 +162,7 @@ impl<T: Tap> Session<T> {
             self.report(number, SshAction::Sftp(file.event())).await?;
         }
         // After what could be followed.
-        followed.map_err(|lost| Stop::Malformed(from, lost.0))?;
+        followed.map_err(|lost| Stop::Malformed(blamed, lost.0))?;
         write(payload, 1, id).map_err(cut)?;
         Ok(FORWARD)
     }
@@ -168,7 +179,7 @@ impl<T: Tap> Session<T> {
 
     /// A side asks for a channel.
     async fn open(&self, from: From, payload: &mut [u8]) -> Result<Next, Stop> {
-        let asked = Open::parse(payload).map_err(|_| Stop::Malformed(from, CUT))?;
+        let asked = Open::parse(from, payload).map_err(|_| Stop::Malformed(from, CUT))?;
         let is_session = asked.kind == ChannelKind::Session;
         let (number, may, room) = {
             let mut state = locked(&self.state);
@@ -182,7 +193,9 @@ impl<T: Tap> Session<T> {
         };
         let refusal = self.show(Some(number), may && room, SshAction::Open(asked.kind)).await?;
         let no = match (asked.kind, may, room, &refusal) {
-            (ChannelKind::Unknown { .. }, ..) => Some((open::UNKNOWN_TYPE, "not known here")),
+            (ChannelKind::Unknown { .. } | ChannelKind::Uninvited { .. }, ..) => {
+                Some((open::UNKNOWN_TYPE, "not known here"))
+            }
             (_, false, ..) => Some((open::PROHIBITED, "not allowed")),
             (_, true, false, _) => Some((open::RESOURCE_SHORTAGE, "max_sessions limit reached")),
             (_, true, true, Some(refusal)) => Some((open::PROHIBITED, refusal.message.as_str())),
@@ -231,8 +244,8 @@ impl<T: Tap> Session<T> {
         let number = number(payload).map_err(cut)?;
         let request = Request::parse(Reader::new(payload.get(5..).unwrap_or_default())).map_err(cut)?;
         let action = request.channel_action().map_err(cut)?;
-        let (is_session, started) = match locked(&self.state).table.open(number, from) {
-            Some(channel) => (channel.is_session, channel.started),
+        let (is_session, started, terminal) = match locked(&self.state).table.open(number, from) {
+            Some(channel) => (channel.is_session, channel.started, channel.terminal),
             None => return Ok(Next::Nothing),
         };
         let starts = action.is_some_and(|action| action.starts());
@@ -241,7 +254,9 @@ impl<T: Tap> Session<T> {
             // One thing runs in a channel (RFC 4254 §6.5): a recording must not begin anew in the middle of it. Nor does
             // that get a terminal: its recording would have begun before.
             let is_late = started && (starts || matches!(action, SshAction::Pty { .. }));
-            let allowed = is_session && may(&self.allowed, &action) && !is_late;
+            // A terminal makes other bytes of those that were looked at (ISTRIP, IUCLC): other files than are on record.
+            let is_garbled = terminal && matches!(action, SshAction::Subsystem { file_copy: true, .. });
+            let allowed = is_session && may(&self.allowed, &action) && !is_late && !is_garbled;
             refused = self.show(Some(number), allowed, action).await?.is_some() || !allowed;
         }
         let mut state = locked(&self.state);
@@ -260,13 +275,18 @@ impl<T: Tap> Session<T> {
         let mut owed = Owed::Other;
         match action {
             // Whatever the host says to it, and whether it says anything: that is the other side of what is recorded.
-            Some(SshAction::Pty { .. }) => channel.terminal = true,
+            Some(SshAction::Pty { .. }) => {
+                channel.terminal = true;
+                if let Some(view) = &mut channel.files {
+                    view.through_terminal();
+                }
+            }
             Some(SshAction::Subsystem { file_copy: true, .. }) => {
                 // A host may keep what came too early for whatever is started: it would be files that nobody saw.
-                if channel.files.is_none() && *channel.bytes.of(from) > 0 {
+                if *channel.bytes.of(from) > 0 {
                     return Err(Stop::Malformed(from, "data in a channel before SFTP was asked for"));
                 }
-                channel.files.get_or_insert_with(|| Box::new(View::default()));
+                channel.files = Some(Box::new(View::default()));
             }
             Some(SshAction::Agent) => lent.agent = true,
             Some(SshAction::X11 { single: true }) => channel.display = true,
@@ -317,7 +337,12 @@ impl<T: Tap> Session<T> {
             let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
             if !is_yes && owed == Owed::Start {
                 // Something else may be tried: clients do, where there is no SFTP.
-                (channel.started, channel.files) = (false, None);
+                channel.started = false;
+                let begun = *channel.bytes.of(From::Client) > 0;
+                if let Some(view) = channel.files.as_mut().filter(|_| *channel.bytes.of(From::Upstream) == 0)
+                {
+                    view.refused(begun);
+                }
             }
             times = follow;
         }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::event::ssh::{SftpEvent, SftpOperation, SftpOutcome};
+use crate::event::ssh::{SftpAttributes, SftpEvent, SftpOperation, SftpOutcome};
 use crate::reader::Reader;
 
 mod heads;
@@ -50,12 +50,31 @@ mod number {
 /// What the two sides of a channel say, followed.
 #[derive(Debug, Default)]
 pub(super) struct View {
+    is: Is,
+    /// Why it cannot be followed, should it turn out to be SFTP.
+    lost: Option<Lost>,
     requests: Heads,
     answers: Heads,
     pending: HashMap<u32, Pending>,
     files: HashMap<Vec<u8>, File>,
     /// Bytes of names in both.
     remembered: usize,
+    /// The host speaks a later version, in which flags and attributes have another form, and names have not.
+    is_later: bool,
+}
+
+/// Whether a channel carries SFTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Is {
+    /// It was asked for, or both sides have begun as SFTP begins.
+    #[default]
+    Sftp,
+    /// Nobody has asked for it, and the client has said nothing yet.
+    Open,
+    /// The client has begun as SFTP begins; the host has said nothing yet.
+    Begun,
+    /// Something else.
+    Other,
 }
 
 /// A message that cannot be followed.
@@ -71,7 +90,15 @@ pub(super) struct Done {
     unknown_handle: Option<Vec<u8>>,
     read: u64,
     written: u64,
+    wanted: Wanted,
     outcome: SftpOutcome,
+}
+
+/// What a request wants beside names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    flags: Option<u32>,
+    attributes: SftpAttributes,
 }
 
 impl Done {
@@ -82,7 +109,14 @@ impl Done {
         target: Option<Vec<u8>>,
         outcome: SftpOutcome,
     ) -> Self {
-        Self { operation, path, target, unknown_handle: None, read: 0, written: 0, outcome }
+        let wanted = Wanted::default();
+        Self { operation, path, target, unknown_handle: None, read: 0, written: 0, wanted, outcome }
+    }
+
+    /// Bytes of a file that nobody has seen opened.
+    fn of_unknown(handle: Vec<u8>, read: u64, written: u64) -> Self {
+        let done = Self::change(SftpOperation::File, Vec::new(), None, SftpOutcome::Done);
+        Self { unknown_handle: Some(handle), read, written, ..done }
     }
 
     pub(super) fn event(&self) -> SftpEvent<'_> {
@@ -93,6 +127,8 @@ impl Done {
             unknown_handle: self.unknown_handle.as_deref(),
             read: self.read,
             written: self.written,
+            flags: self.wanted.flags,
+            attributes: self.wanted.attributes,
             outcome: self.outcome,
         }
     }
@@ -103,6 +139,7 @@ impl Done {
 struct File {
     operation: SftpOperation,
     path: Vec<u8>,
+    wanted: Wanted,
     read: u64,
     written: u64,
     /// The first read or write that failed, end of file not counted.
@@ -111,12 +148,12 @@ struct File {
 
 impl File {
     fn done(self, outcome: SftpOutcome) -> Done {
-        let Self { operation, path, read, written, failed } = self;
+        let Self { operation, path, wanted, read, written, failed } = self;
         let outcome = match failed {
             Some(code) if outcome == SftpOutcome::Done => SftpOutcome::Failed { code },
             _ => outcome,
         };
-        Done { read, written, ..Done::change(operation, path, None, outcome) }
+        Done { read, written, wanted, ..Done::change(operation, path, None, outcome) }
     }
 }
 
@@ -130,13 +167,11 @@ enum Named {
 
 impl Named {
     /// By the path where the handle is known already.
-    fn by(mut handle: Vec<u8>, files: &HashMap<Vec<u8>, File>) -> Self {
-        if let Some(file) = files.get(&handle) {
-            return Self::Path(file.path.clone());
+    fn by(handle: Vec<u8>, files: &HashMap<Vec<u8>, File>) -> Self {
+        match files.get(&handle) {
+            Some(file) => Self::Path(file.path.clone()),
+            None => Self::Handle(handle),
         }
-        // Still longer than any that is given out.
-        handle.truncate(HANDLE + 1);
-        Self::Handle(handle)
     }
 
     /// The path, or the handle that nobody knows.
@@ -159,6 +194,7 @@ enum Pending {
     Open {
         operation: SftpOperation,
         path: Vec<u8>,
+        wanted: Wanted,
     },
     Close {
         handle: Vec<u8>,
@@ -174,6 +210,7 @@ enum Pending {
         operation: SftpOperation,
         file: Named,
         target: Option<Named>,
+        wanted: Wanted,
     },
     /// Only looks.
     Look,
@@ -181,7 +218,14 @@ enum Pending {
 
 impl Pending {
     fn change(operation: SftpOperation, path: Vec<u8>, target: Option<Vec<u8>>) -> Self {
-        Self::Change { operation, file: Named::Path(path), target: target.map(Named::Path) }
+        let (target, wanted) = (target.map(Named::Path), Wanted::default());
+        Self::Change { operation, file: Named::Path(path), target, wanted }
+    }
+
+    /// A change of, or a new file with, the attributes that follow.
+    fn with_attributes(operation: SftpOperation, file: Named, reader: &mut Reader<'_>) -> Self {
+        let wanted = Wanted { flags: None, attributes: attributes(reader) };
+        Self::Change { operation, file, target: None, wanted }
     }
 
     /// Bytes of names.
@@ -199,15 +243,17 @@ impl Pending {
     /// What is on record of it when its answer, where there is one, is no handle.
     fn done(self, files: &HashMap<Vec<u8>, File>, outcome: SftpOutcome) -> Option<Done> {
         match self {
-            Self::Open { operation, path } => Some(Done::change(operation, path, None, outcome)),
-            Self::Change { operation, file, target } => {
+            Self::Open { operation, path, wanted } => {
+                Some(Done { wanted, ..Done::change(operation, path, None, outcome) })
+            }
+            Self::Change { operation, file, target, wanted } => {
                 let mut done = Done::change(operation, Vec::new(), None, outcome);
                 let mut unknown = |handle| {
                     done.unknown_handle.get_or_insert(handle);
                 };
                 let path = file.path(files).map_err(&mut unknown).ok();
                 let target = target.and_then(|target| target.path(files).map_err(unknown).ok());
-                Some(Done { path: path.unwrap_or_default(), target, ..done })
+                Some(Done { path: path.unwrap_or_default(), target, wanted, ..done })
             }
             Self::Close { .. } | Self::Read { .. } | Self::Write { .. } | Self::Look => None,
         }
@@ -218,14 +264,66 @@ const OK: u32 = 0;
 const END_OF_FILE: u32 = 1;
 
 impl View {
+    /// Of a channel that may carry SFTP though nobody asks for it by its name: a host runs it whatever it is asked for
+    /// (`ForceCommand internal-sftp`), or the client starts a server by its path.
+    pub(super) fn guess() -> Self {
+        Self { is: Is::Open, ..Self::default() }
+    }
+
+    /// There is a terminal in between: what the host is asked is not what the client says, so it cannot be followed.
+    pub(super) fn through_terminal(&mut self) {
+        (self.is, self.lost) = (Is::Begun, Some(Lost("SFTP through a terminal")));
+    }
+
+    /// The host has refused to start it, and has said nothing else. What the client has `begun` to say may go to what is
+    /// started in its place.
+    pub(super) fn refused(&mut self, begun: bool) {
+        if self.lost.is_none() {
+            self.is = if begun { Is::Begun } else { Is::Open };
+        }
+    }
+
+    /// Whether it was asked for, or has turned out to be what it is.
+    pub(super) fn is_certain(&self) -> bool {
+        self.is == Is::Sftp
+    }
+
+    /// Whether it has turned out to be none.
+    pub(super) fn is_none(&self) -> bool {
+        self.is == Is::Other
+    }
+
     /// Bytes from the client, before they are forwarded.
-    pub(super) fn asked(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
-        let Self { requests, pending, files, remembered, .. } = self;
+    pub(super) fn asked(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        if self.lost.is_some() || self.is_none() {
+            return Ok(());
+        }
+        match (self.follow(bytes), self.is) {
+            (Err(_), Is::Open) => self.is = Is::Other,
+            (Err(lost), Is::Begun) => self.lost = Some(lost),
+            (followed, _) => return followed,
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
+        let Self { is, requests, pending, files, remembered, is_later, .. } = self;
         while let Some(head) = requests.next(&mut bytes)? {
             if head.number == number::INIT {
+                if *is == Is::Open {
+                    *is = Is::Begun;
+                }
                 continue;
             }
-            let (id, asked) = request(head, files).ok_or(Lost("an SFTP request that cannot be read"))?;
+            if *is == Is::Open {
+                return Err(Lost("no SFTP"));
+            }
+            let (id, mut asked) = request(head, files).ok_or(Lost("an SFTP request that cannot be read"))?;
+            if let Pending::Open { wanted, .. } | Pending::Change { wanted, .. } = &mut asked
+                && *is_later
+            {
+                *wanted = Wanted::default();
+            }
             *remembered += asked.len();
             if pending.len() >= PENDING || *remembered > REMEMBERED {
                 return Err(Lost("too many SFTP requests at once"));
@@ -238,10 +336,31 @@ impl View {
     }
 
     /// Bytes from the upstream: what is over now is added to `done`.
-    pub(super) fn answered(&mut self, mut bytes: &[u8], done: &mut Vec<Done>) -> Result<(), Lost> {
+    pub(super) fn answered(&mut self, bytes: &[u8], done: &mut Vec<Done>) -> Result<(), Lost> {
+        if self.is_none() {
+            return Ok(());
+        }
+        match (self.pair_all(bytes, done), self.is) {
+            (Err(_), Is::Open | Is::Begun) => self.is = Is::Other,
+            (followed, _) => return followed,
+        }
+        Ok(())
+    }
+
+    fn pair_all(&mut self, mut bytes: &[u8], done: &mut Vec<Done>) -> Result<(), Lost> {
         loop {
             let Some(head) = self.answers.next(&mut bytes)? else { return Ok(()) };
+            if self.is != Is::Sftp {
+                if self.is != Is::Begun || head.number != number::VERSION {
+                    return Err(Lost("no SFTP"));
+                }
+                self.is = Is::Sftp;
+                if let Some(lost) = self.lost {
+                    return Err(lost);
+                }
+            }
             if head.number == number::VERSION {
+                self.is_later = Reader::new(head.bytes).u32().is_ok_and(|version| version > 3);
                 continue;
             }
             let answer = answer(head).ok_or(Lost("an SFTP answer that cannot be read"))?;
@@ -271,31 +390,34 @@ impl View {
             Kind::Status(code) => SftpOutcome::Failed { code },
         };
         Ok(match (asked, answer) {
-            (Pending::Open { operation, path }, Kind::Handle(handle)) => {
+            (Pending::Open { operation, path, wanted }, Kind::Handle(handle)) => {
                 // A handle that is given out twice: whoever had it has lost it.
                 let before = self.forget(&handle);
                 self.remembered += path.len() + handle.len();
                 let is_too_long = handle.len() > HANDLE;
                 // One too many is the last, and is on record too.
-                self.files.insert(handle, File { operation, path, read: 0, written: 0, failed: None });
+                let file = File { operation, path, wanted, read: 0, written: 0, failed: None };
+                self.files.insert(handle, file);
                 if self.files.len() > OPEN || self.remembered > REMEMBERED || is_too_long {
                     return Err(Lost("too many open SFTP files"));
                 }
                 before.map(|file| file.done(SftpOutcome::Unfinished))
             }
             (Pending::Close { handle }, _) => self.forget(&handle).map(|file| file.done(outcome)),
-            (Pending::Read { handle }, Kind::Data(length)) => {
-                if let Some(file) = self.files.get_mut(&handle) {
+            (Pending::Read { handle }, Kind::Data(length)) => match self.files.get_mut(&handle) {
+                Some(file) => {
                     file.read += u64::from(length);
+                    None
                 }
-                None
-            }
-            (Pending::Write { handle, length }, Kind::Status(OK)) => {
-                if let Some(file) = self.files.get_mut(&handle) {
+                None => Some(Done::of_unknown(handle, u64::from(length), 0)),
+            },
+            (Pending::Write { handle, length }, Kind::Status(OK)) => match self.files.get_mut(&handle) {
+                Some(file) => {
                     file.written += u64::from(length);
+                    None
                 }
-                None
-            }
+                None => Some(Done::of_unknown(handle, 0, u64::from(length))),
+            },
             (Pending::Read { handle } | Pending::Write { handle, .. }, Kind::Status(code)) => {
                 let file = self.files.get_mut(&handle).filter(|_| code != END_OF_FILE);
                 if let Some(file) = file {
@@ -320,22 +442,35 @@ fn request(head: Head<'_>, files: &HashMap<Vec<u8>, File>) -> Option<(u32, Pendi
     let mut reader = Reader::new(head.bytes);
     let id = reader.u32().ok()?;
     let asked = match head.number {
-        number::OPEN => Pending::Open { operation: SftpOperation::File, path: text(&mut reader)? },
-        number::OPENDIR => Pending::Open { operation: SftpOperation::List, path: text(&mut reader)? },
-        number::CLOSE => Pending::Close { handle: text(&mut reader)? },
-        number::READ => Pending::Read { handle: text(&mut reader)? },
+        number::OPEN => {
+            let path = text(&mut reader)?;
+            let wanted = Wanted { flags: reader.u32().ok(), attributes: attributes(&mut reader) };
+            Pending::Open { operation: SftpOperation::File, path, wanted }
+        }
+        number::OPENDIR => {
+            let wanted = Wanted::default();
+            Pending::Open { operation: SftpOperation::List, path: text(&mut reader)?, wanted }
+        }
+        number::CLOSE => Pending::Close { handle: handle(&mut reader)? },
+        number::READ => Pending::Read { handle: handle(&mut reader)? },
         number::WRITE => {
-            let handle = text(&mut reader)?;
+            let handle = handle(&mut reader)?;
             reader.take(8).ok()?;
             Pending::Write { handle, length: reader.u32().ok()? }
         }
-        number::SETSTAT => Pending::change(SftpOperation::SetAttributes, text(&mut reader)?, None),
+        number::SETSTAT => {
+            let file = Named::Path(text(&mut reader)?);
+            Pending::with_attributes(SftpOperation::SetAttributes, file, &mut reader)
+        }
         number::FSETSTAT => {
-            let file = Named::by(text(&mut reader)?, files);
-            Pending::Change { operation: SftpOperation::SetAttributes, file, target: None }
+            let file = Named::by(handle(&mut reader)?, files);
+            Pending::with_attributes(SftpOperation::SetAttributes, file, &mut reader)
         }
         number::REMOVE => Pending::change(SftpOperation::Remove, text(&mut reader)?, None),
-        number::MKDIR => Pending::change(SftpOperation::MakeDirectory, text(&mut reader)?, None),
+        number::MKDIR => {
+            let file = Named::Path(text(&mut reader)?);
+            Pending::with_attributes(SftpOperation::MakeDirectory, file, &mut reader)
+        }
         number::RMDIR => Pending::change(SftpOperation::RemoveDirectory, text(&mut reader)?, None),
         number::RENAME => {
             let from = text(&mut reader)?;
@@ -367,7 +502,10 @@ fn extended(name: &[u8], reader: &mut Reader<'_>, files: &HashMap<Vec<u8>, File>
             let from = text(reader)?;
             Pending::change(SftpOperation::Hardlink, from, Some(text(reader)?))
         }
-        b"lsetstat@openssh.com" => Pending::change(SftpOperation::SetAttributes, text(reader)?, None),
+        b"lsetstat@openssh.com" => {
+            let file = Named::Path(text(reader)?);
+            Pending::with_attributes(SftpOperation::SetAttributes, file, reader)
+        }
         b"statvfs@openssh.com"
         | b"fstatvfs@openssh.com"
         | b"fsync@openssh.com"
@@ -377,10 +515,10 @@ fn extended(name: &[u8], reader: &mut Reader<'_>, files: &HashMap<Vec<u8>, File>
         | b"users-groups-by-id@openssh.com" => Pending::Look,
         b"copy-data" => {
             // draft-ietf-secsh-filexfer-extensions-00 §7: a handle, where and how much to read; a handle, where to write.
-            let file = Named::by(text(reader)?, files);
+            let file = Named::by(handle(reader)?, files);
             reader.take(16).ok()?;
-            let target = Some(Named::by(text(reader)?, files));
-            Pending::Change { operation: SftpOperation::Copy, file, target }
+            let (target, wanted) = (Some(Named::by(handle(reader)?, files)), Wanted::default());
+            Pending::Change { operation: SftpOperation::Copy, file, target, wanted }
         }
         name => Pending::change(SftpOperation::Extended, name.to_vec(), None),
     })
@@ -390,6 +528,32 @@ fn extended(name: &[u8], reader: &mut Reader<'_>, files: &HashMap<Vec<u8>, File>
 fn text(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
     let text = reader.string().ok()?;
     Some(text.get(..PATH).unwrap_or(text).to_vec())
+}
+
+/// A handle; of one that is longer than any that is given out, so much that it still is.
+fn handle(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let handle = reader.string().ok()?;
+    Some(handle.get(..=HANDLE).unwrap_or(handle).to_vec())
+}
+
+/// What a file is to have (§5). Of what is cut, or in the form of a later version, as much as can be read.
+fn attributes(reader: &mut Reader<'_>) -> SftpAttributes {
+    let (mut attributes, mut rest) = (SftpAttributes::default(), *reader);
+    let Ok(named) = rest.u32() else { return attributes };
+    let two = |rest: &mut Reader<'_>| Some((rest.u32().ok()?, rest.u32().ok()?));
+    if named & 1 != 0 {
+        attributes.size = two(&mut rest).map(|(high, low)| u64::from(high) << 32 | u64::from(low));
+    }
+    if named & 2 != 0 {
+        attributes.owner = two(&mut rest);
+    }
+    if named & 4 != 0 {
+        attributes.permissions = rest.u32().ok();
+    }
+    if named & 8 != 0 {
+        attributes.times = two(&mut rest);
+    }
+    attributes
 }
 
 struct Answered {

@@ -26,7 +26,7 @@ use crate::{
     recording::{Of, RecordError, Recorder, Recordings, Screen, Size},
 };
 
-/// Environment variables of one channel that are written down, and bytes of them.
+/// Environment variables of one channel that are written down, and bytes of a name.
 const MAX_VARIABLES: usize = 64;
 const MAX_VARIABLE_BYTES: usize = 1024;
 /// Recordings that the end of a session names.
@@ -35,7 +35,7 @@ const MAX_NAMED: usize = 64;
 const MAX_SESSIONS: &str = "max_sessions limit reached";
 /// Why a command does not run, and why a variable does not pass.
 const LONG_COMMAND: &str = "the command is too long to be put on record";
-const MUCH_ENVIRONMENT: &str = "too much environment for one channel";
+const MUCH_ENVIRONMENT: &str = "an environment that cannot be put on record whole";
 /// What a client reads whose terminal cannot be recorded.
 const NOT_RECORDED: &str = "the session ended: its recording cannot go on, and your roles ask for one";
 
@@ -119,7 +119,7 @@ impl Channels {
         event: &SshEvent<'_>,
     ) -> Result<Verdict, AuditError> {
         let SshEvent { channel, allowed, action } = *event;
-        if !matches!(action, SshAction::Output { .. } | SshAction::WindowChange(_)) {
+        if !is_the_hosts(&action) && !matches!(action, SshAction::WindowChange(_)) {
             shared.doings().lock().active = Instant::now();
         }
         match action {
@@ -165,7 +165,8 @@ impl Channels {
             }
             SshAction::Agent => record(shared, SshBody::agent(channel, allowed)).await?,
             SshAction::X11 { single } => record(shared, SshBody::x11(channel, allowed, single)).await?,
-            SshAction::Signal { name } => record(shared, SshBody::signal(channel, name)).await?,
+            SshAction::Signal { name } if allowed => record(shared, SshBody::signal(channel, name)).await?,
+            SshAction::Signal { name } => record(shared, SshBody::refused(channel, "signal", name)).await?,
             SshAction::Listen(listener) => {
                 record(shared, SshBody::listener(channel, allowed, "listen", listener)).await?;
             }
@@ -217,8 +218,9 @@ impl Channels {
                 self.work(shared, channel);
                 return Ok(());
             }
-            ChannelKind::Agent => SshBody::refused(channel, "channel", b"auth-agent@openssh.com"),
-            ChannelKind::X11 => SshBody::refused(channel, "channel", b"x11"),
+            ChannelKind::Agent => SshBody::uninvited(channel, b"auth-agent@openssh.com"),
+            ChannelKind::X11 => SshBody::uninvited(channel, b"x11"),
+            ChannelKind::Uninvited { name } => SshBody::uninvited(channel, name),
             ChannelKind::Unknown { name } => SshBody::refused(channel, "channel", name),
         };
         let ei = shared.record(&body).await?;
@@ -237,18 +239,18 @@ impl Channels {
         }
     }
 
-    /// Whether there was room to write it down: what is not on record does not pass, or the last of many would be hidden. A
-    /// value that is cut ends in `…`.
+    /// Whether it was written down whole: what is not on record does not pass, or a command that reads it would be hidden. A
+    /// name that is no text could not be told from others.
     fn environment(&mut self, channel: Option<u32>, name: &[u8], value: &[u8]) -> bool {
         let around = &mut self.channel(channel).around;
-        if around.environment.len() >= MAX_VARIABLES || name.len() > MAX_VARIABLE_BYTES {
+        let Some(name) = std::str::from_utf8(name).ok().filter(|name| name.len() <= MAX_VARIABLE_BYTES)
+        else {
+            return false;
+        };
+        if around.environment.len() >= MAX_VARIABLES || value.len() > MAX_ENVIRONMENT_JSON_BYTES {
             return false;
         }
-        let written = match value.get(..MAX_VARIABLE_BYTES) {
-            Some(cut) if value.len() > MAX_VARIABLE_BYTES => ssh_text(cut) + "…",
-            _ => ssh_text(value),
-        };
-        let name = ssh_text(name);
+        let (name, written) = (name.to_owned(), String::from_utf8_lossy(value).into_owned());
         // With the quotes, colon and comma around them. What it takes the place of counts too: it is little.
         let taken: usize = around.environment.iter().map(|(name, value)| variable_bytes(name, value)).sum();
         let fits = taken + variable_bytes(&name, &written) <= MAX_ENVIRONMENT_JSON_BYTES;
@@ -367,6 +369,22 @@ impl Channels {
                 Ok(Verdict::End(Refusal::new(RefusalCode::Internal, NOT_RECORDED)))
             }
         }
+    }
+}
+
+/// What the host does by itself: it does not keep a session whose client is idle.
+fn is_the_hosts(action: &SshAction<'_>) -> bool {
+    let SshAction::Open(kind) = action else { return matches!(action, SshAction::Output { .. }) };
+    match kind {
+        ChannelKind::ForwardedTcpip(_)
+        | ChannelKind::ForwardedStreamlocal { .. }
+        | ChannelKind::Agent
+        | ChannelKind::X11
+        | ChannelKind::Uninvited { .. } => true,
+        ChannelKind::Session
+        | ChannelKind::DirectTcpip(_)
+        | ChannelKind::DirectStreamlocal { .. }
+        | ChannelKind::Unknown { .. } => false,
     }
 }
 

@@ -233,6 +233,50 @@ async fn six_failures_are_enough() {
     assert!(matches!(door.outcome().await, Err(AcceptError::Refused(_))));
 }
 
+/// A request for a service.
+fn service_of(name: &[u8]) -> Vec<u8> {
+    let mut request = vec![message::SERVICE_REQUEST];
+    request.put_string(name);
+    request
+}
+
+#[tokio::test]
+async fn a_client_may_ask_for_the_service_before_each_attempt_as_paramiko_does() {
+    let mut door = Door::open().await;
+    let key = SshKey::generate().unwrap();
+    door.is_refused(&unsigned("alice", "ssh-ed25519", key.public(), false)).await;
+    let answer = door.asks(&service_of(b"ssh-userauth")).await;
+    assert_eq!(answer.first(), Some(&message::SERVICE_ACCEPT));
+    let session = door.client.side.session();
+    door.client.send(&signed(&session, "alice", &certify(&key), &key)).await.unwrap();
+    // So it does before it answers a question.
+    let mut client = (&mut door.accepted).await.unwrap().unwrap().unwrap().client;
+    let prompt = crate::Prompt { instruction: String::new(), question: "Code: ".into(), echo: false };
+    let asking = tokio::spawn(async move { crate::Client::ask(&mut client, &prompt).await });
+    assert_eq!(door.client.message().await.unwrap().first(), Some(&message::USERAUTH_FAILURE));
+    let answer = door.asks(&service_of(b"ssh-userauth")).await;
+    assert_eq!(answer.first(), Some(&message::SERVICE_ACCEPT));
+    let answer = door.asks(&method("alice", "keyboard-interactive", &[0; 8])).await;
+    assert_eq!(answer.first(), Some(&message::USERAUTH_INFO_REQUEST));
+    let mut code = vec![message::USERAUTH_INFO_RESPONSE, 0, 0, 0, 1];
+    code.put_string(b"123456");
+    door.client.send(&code).await.unwrap();
+    assert!(matches!(asking.await.unwrap(), crate::Reply::Given(_)));
+}
+
+#[tokio::test]
+async fn services_are_asked_for_neither_without_end_nor_by_another_name() {
+    let mut door = Door::open().await;
+    for _ in 0..MESSAGES {
+        door.asks(&service_of(b"ssh-userauth")).await;
+    }
+    door.client.send(&service_of(b"ssh-userauth")).await.unwrap();
+    assert!(matches!(door.client.message().await, Err(SshFault::Disconnected { .. })));
+    let mut door = Door::open().await;
+    door.client.send(&service_of(b"ssh-connection")).await.unwrap();
+    assert!(matches!(door.client.message().await, Err(SshFault::Disconnected { .. })));
+}
+
 #[tokio::test]
 async fn endless_questions_about_keys_are_not_answered() {
     let mut door = Door::open().await;

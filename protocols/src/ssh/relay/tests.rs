@@ -331,19 +331,22 @@ async fn a_host_opens_nothing_that_was_not_asked_for() {
         tcp.put_string(b"127.0.0.1");
         tcp.put_u32(22);
     }
-    for (kind, rest) in [
-        (&b"auth-agent@openssh.com"[..], &[][..]),
-        (b"x11", &[0; 8]),
-        (b"forwarded-tcpip", &tcp),
-        (b"session", &[]),
-        (b"direct-tcpip", &tcp),
-    ] {
+    for (kind, rest) in
+        [(&b"auth-agent@openssh.com"[..], &[][..]), (b"x11", &[0; 8]), (b"forwarded-tcpip", &tcp)]
+    {
         wire.host.send(&open(kind, 5, rest)).await.unwrap();
         let no = message::open_failure(5, message::open::PROHIBITED, "not allowed");
         wire.host_hears(&no).await;
     }
-    wire.host.send(&open(b"tun@openssh.com", 5, &[0; 8])).await.unwrap();
-    wire.host_hears(&message::open_failure(5, message::open::UNKNOWN_TYPE, "not known here")).await;
+    // Nor what the client alone may open: on record it is not the client's.
+    for (kind, rest) in [(&b"session"[..], &[][..]), (b"direct-tcpip", &tcp), (b"tun@openssh.com", &[0; 8])] {
+        wire.host.send(&open(kind, 5, rest)).await.unwrap();
+        wire.host_hears(&message::open_failure(5, message::open::UNKNOWN_TYPE, "not known here")).await;
+    }
+    for kind in ["Session", "DirectTcpip", "Unknown"] {
+        assert!(!wire.seen.has(&format!("allowed: false, action: Open({kind}")), "{kind}");
+    }
+    assert!(wire.seen.has("allowed: false, action: Open(Uninvited"));
     // With the agent lent, it may ask the agent, and nothing else.
     wire.client.send(&request(0, b"auth-agent-req@openssh.com", false, &[])).await.unwrap();
     wire.host_hears(&request(90, b"auth-agent-req@openssh.com", false, &[])).await;
@@ -367,6 +370,35 @@ async fn what_the_host_says_of_its_keys_does_not_reach_the_client() {
     wire.client_hears(&alive).await;
     wire.client.send(&[message::REQUEST_FAILURE]).await.unwrap();
     wire.host_hears(&[message::REQUEST_FAILURE]).await;
+}
+
+#[tokio::test]
+async fn puttys_way_to_measure_a_window_is_answered_by_the_host_and_is_nobodys_business() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let measure = |recipient| request(recipient, b"winadj@putty.projects.tartarus.org", true, &[]);
+    wire.client.send(&measure(0)).await.unwrap();
+    wire.host_hears(&measure(90)).await;
+    wire.host.send(&message::about(CHANNEL_FAILURE, 0)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    assert!(!wire.seen.has("winadj"));
+}
+
+#[tokio::test]
+async fn a_sign_of_life_is_nobodys_business_whatever_library_gives_it() {
+    let mut wire = Wire::new().await;
+    for name in
+        ["keepalive@openssh.com", "keepalive@lag.net", "keepalive@jcraft.com", "keepalive@libssh2.org"]
+    {
+        let mut alive = vec![message::GLOBAL_REQUEST];
+        alive.put_string(name.as_bytes());
+        alive.put_bool(true);
+        wire.client.send(&alive).await.unwrap();
+        wire.host_hears(&alive).await;
+        wire.host.send(&[message::REQUEST_FAILURE]).await.unwrap();
+        wire.client_hears(&[message::REQUEST_FAILURE]).await;
+    }
+    assert!(wire.seen.0.lock().unwrap().is_empty(), "it would keep an idle session alive");
 }
 
 #[tokio::test]
@@ -599,6 +631,97 @@ async fn what_runs_without_a_terminal_does_not_get_one_later() {
     wire.client.send(&request(0, b"pty-req", true, &rest)).await.unwrap();
     wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
     assert!(wire.seen.has("allowed: false, action: Pty"));
+}
+
+#[tokio::test]
+async fn sftp_does_not_go_through_a_terminal_that_would_change_it() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    let rest = terminal();
+    wire.client.send(&request(0, b"pty-req", false, &rest)).await.unwrap();
+    wire.host_hears(&request(90, b"pty-req", false, &rest)).await;
+    let mut name = Vec::new();
+    name.put_string(b"sftp");
+    wire.client.send(&request(0, b"subsystem", true, &name)).await.unwrap();
+    wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+    assert!(wire.seen.has("allowed: false, action: Subsystem"));
+    wire.client.send(&exec(0, b"id")).await.unwrap();
+    wire.host_hears(&exec(90, b"id")).await;
+}
+
+const INIT: &[u8] = &[0, 0, 0, 5, 1, 0, 0, 0, 3];
+const VERSION: &[u8] = &[0, 0, 0, 5, 2, 0, 0, 0, 3];
+
+/// REMOVE of /a.
+fn remove() -> Vec<u8> {
+    let mut remove = vec![0, 0, 0, 11, 13, 0, 0, 0, 1];
+    remove.put_string(b"/a");
+    remove
+}
+
+#[tokio::test]
+async fn sftp_is_followed_where_the_host_runs_it_whatever_it_is_asked_for() {
+    let mut wire = Wire::new().await;
+    wire.channel().await;
+    // Before the command, too: the host may keep it for what will run.
+    wire.client.send(&data(0, INIT)).await.unwrap();
+    wire.host_hears(&data(90, INIT)).await;
+    wire.client.send(&exec(0, b"true")).await.unwrap();
+    wire.host_hears(&exec(90, b"true")).await;
+    wire.client.send(&data(0, &remove())).await.unwrap();
+    wire.host_hears(&data(90, &remove())).await;
+    let yes = [VERSION, &[0, 0, 0, 9, 101, 0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    wire.host.send(&data(0, &yes)).await.unwrap();
+    wire.client_hears(&data(70, &yes)).await;
+    assert!(wire.seen.has("operation: Remove") && wire.seen.has("outcome: Done"));
+    wire.client.send(&data(0, &[0xff; 16])).await.unwrap();
+    assert_eq!(wire.goodbye().await, "an SFTP message of an impossible length");
+}
+
+#[tokio::test]
+async fn sftp_that_nobody_has_asked_for_is_not_hidden_by_what_cannot_be_followed() {
+    let twice = [INIT, &remove(), &remove()].concat();
+    for (terminal_first, file_copy, said, why) in [
+        (false, true, &twice[..], "two SFTP requests of the same number"),
+        (true, true, &[0x81], "SFTP through a terminal"),
+        (false, false, INIT, "SFTP is not allowed"),
+    ] {
+        let mut wire = Wire::with(Allowed { file_copy, ..Allowed::everything() }).await;
+        wire.channel().await;
+        if terminal_first {
+            wire.client.send(&request(0, b"pty-req", false, &terminal())).await.unwrap();
+            wire.host_hears(&request(90, b"pty-req", false, &terminal())).await;
+        }
+        wire.client.send(&exec(0, b"true")).await.unwrap();
+        wire.host_hears(&exec(90, b"true")).await;
+        wire.client.send(&data(0, said)).await.unwrap();
+        wire.host_hears(&data(90, said)).await;
+        wire.host.send(&data(0, VERSION)).await.unwrap();
+        assert_eq!(wire.goodbye().await, why);
+        let fault = wire.outcome().await.unwrap_err().fault;
+        assert!(matches!(fault, RelayFault::Malformed(_)), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_sftp_passes_however_it_begins() {
+    for (said, answer) in [
+        (INIT, &b"sh: no such command"[..]),
+        (VERSION, INIT),
+        (&[0, 0, 0, 5, 13, 0, 0, 0, 3], VERSION),
+        (b"#!/bin/sh", VERSION),
+    ] {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        wire.client.send(&exec(0, b"sh")).await.unwrap();
+        wire.host_hears(&exec(90, b"sh")).await;
+        for (from_client, from_host) in [(said, answer), (&[0xff; 20][..], &[0xff; 20][..])] {
+            wire.client.send(&data(0, from_client)).await.unwrap();
+            wire.host_hears(&data(90, from_client)).await;
+            wire.host.send(&data(0, from_host)).await.unwrap();
+            wire.client_hears(&data(70, from_host)).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -56,10 +56,16 @@ fn done(operation: SftpOperation, path: &[u8], target: Option<&[u8]>, outcome: S
     Done::change(operation, path.to_vec(), target.map(<[u8]>::to_vec), outcome)
 }
 
+/// An opened file, for nothing in particular.
+fn opened(path: &[u8], outcome: SftpOutcome) -> Done {
+    let wanted = Wanted { flags: Some(0), ..Wanted::default() };
+    Done { wanted, ..done(SftpOperation::File, path, None, outcome) }
+}
+
 fn expected() -> Vec<Done> {
     vec![
-        Done { read: 30_000, written: 40_000, ..done(SftpOperation::File, b"/a", None, SftpOutcome::Done) },
-        done(SftpOperation::File, b"/missing", None, SftpOutcome::Failed { code: 2 }),
+        Done { read: 30_000, written: 40_000, ..opened(b"/a", SftpOutcome::Done) },
+        opened(b"/missing", SftpOutcome::Failed { code: 2 }),
         done(SftpOperation::Rename, b"/a", Some(b"/b"), SftpOutcome::Done),
     ]
 }
@@ -84,7 +90,7 @@ fn a_failed_write_is_told_at_the_close() {
     view.answered(&message(number::HANDLE, 1, &[b"h"], &[]), &mut over).unwrap();
     view.asked(&[write(2, b"h", 10), message(number::CLOSE, 3, &[b"h"], &[])].concat()).unwrap();
     view.answered(&[status(2, 4), status(3, OK)].concat(), &mut over).unwrap();
-    assert_eq!(over, [done(SftpOperation::File, b"/full", None, SftpOutcome::Failed { code: 4 })]);
+    assert_eq!(over, [opened(b"/full", SftpOutcome::Failed { code: 4 })]);
 }
 
 #[test]
@@ -97,7 +103,7 @@ fn what_is_not_over_at_the_end_is_told_as_unfinished() {
     assert_eq!(
         left,
         [
-            done(SftpOperation::File, b"/a", None, SftpOutcome::Unfinished),
+            opened(b"/a", SftpOutcome::Unfinished),
             done(SftpOperation::Remove, b"/b", None, SftpOutcome::Unfinished),
         ]
     );
@@ -232,4 +238,64 @@ fn a_copy_on_the_host_names_both_files() {
     view.asked(&copy(3, b"h", b"i")).unwrap();
     view.answered(&status(3, OK), &mut over).unwrap();
     assert_eq!(over, [done(SftpOperation::Copy, b"/a", Some(b"/b"), SftpOutcome::Done)]);
+}
+
+#[test]
+fn what_a_file_was_opened_for_and_is_to_have_is_told() {
+    let mut attributes = Vec::new();
+    for number in [15, 0, 7, 1_000, 100, 0o4755, 1_700_000_000, 1_700_000_001] {
+        attributes.put_u32(number);
+    }
+    let all = SftpAttributes {
+        size: Some(7),
+        owner: Some((1_000, 100)),
+        permissions: Some(0o4755),
+        times: Some((1_700_000_000, 1_700_000_001)),
+    };
+    let flags = [&26_u32.to_be_bytes()[..], &attributes].concat();
+    let asked = [
+        message(number::OPEN, 1, &[b"/a"], &flags),
+        message(number::SETSTAT, 2, &[b"/b"], &attributes),
+        message(number::FSETSTAT, 3, &[b"h"], &attributes),
+        message(number::MKDIR, 4, &[b"/d"], &[0, 0, 0, 4, 0, 0, 1, 0xff]),
+        message(number::EXTENDED, 5, &[b"lsetstat@openssh.com", b"/l"], &attributes),
+        message(number::CLOSE, 6, &[b"h"], &[]),
+        // Cut where its times should be.
+        message(number::SETSTAT, 7, &[b"/c"], &[0, 0, 0, 12, 0, 0, 1, 0xff]),
+    ];
+    let follow = |version: u8| {
+        let (mut view, mut over) = (View::default(), Vec::new());
+        view.answered(&[0, 0, 0, 5, number::VERSION, 0, 0, 0, version], &mut over).unwrap();
+        view.asked(&asked.concat()).unwrap();
+        view.answered(&message(number::HANDLE, 1, &[b"h"], &[]), &mut over).unwrap();
+        (2..=7).for_each(|id| view.answered(&status(id, OK), &mut over).unwrap());
+        over.into_iter().map(|done| (done.operation, done.wanted)).collect::<Vec<_>>()
+    };
+    let wanted = |attributes| Wanted { flags: None, attributes };
+    let mode = SftpAttributes { permissions: Some(0o777), ..SftpAttributes::default() };
+    let set = (SftpOperation::SetAttributes, wanted(all));
+    assert_eq!(
+        follow(3),
+        [
+            set,
+            set,
+            (SftpOperation::MakeDirectory, wanted(mode)),
+            set,
+            (SftpOperation::File, Wanted { flags: Some(26), attributes: all }),
+            (SftpOperation::SetAttributes, wanted(mode)),
+        ]
+    );
+    assert!(follow(6).iter().all(|(_, wanted)| *wanted == Wanted::default()), "of a form that is not read");
+}
+
+#[test]
+fn bytes_of_a_file_that_nobody_has_seen_opened_are_told() {
+    let mut view = two_open_files();
+    let mut over = Vec::new();
+    view.asked(&write(3, b"another", 10)).unwrap();
+    view.asked(&message(number::READ, 4, &[b"another"], &[0; 12])).unwrap();
+    view.asked(&write(5, b"h", 10)).unwrap();
+    view.answered(&[status(3, OK), data(4, 5), status(5, OK)].concat(), &mut over).unwrap();
+    let handle = b"another".to_vec();
+    assert_eq!(over, [Done::of_unknown(handle.clone(), 0, 10), Done::of_unknown(handle, 5, 0)]);
 }

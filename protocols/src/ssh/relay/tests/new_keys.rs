@@ -55,6 +55,28 @@ async fn a_host_that_goes_silent_within_new_keys_is_left_and_the_client_told_so(
 }
 
 #[tokio::test]
+async fn an_end_in_the_middle_of_new_keys_is_told_to_both() {
+    for with_client in [true, false] {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        if with_client {
+            begin_and_stop(&mut wire.client).await;
+            wire.client.incoming.receive().await.unwrap();
+        } else {
+            begin_and_stop(&mut wire.host).await;
+            // The other half, and a share.
+            wire.host.incoming.receive().await.unwrap();
+            wire.host.incoming.receive().await.unwrap();
+        }
+        wire.end.take().unwrap().send(Refusal::new(RefusalCode::SessionExpired, "it is over")).unwrap();
+        assert_eq!(wire.goodbye().await, "it is over");
+        assert!(matches!(wire.host.message().await, Err(SshFault::Disconnected { reason: 11, .. })));
+        assert!(wire.seen.has("channel: Some(0), allowed: true, action: Close {"));
+        assert_eq!(wire.outcome().await.unwrap().end, End::Refused(RefusalCode::SessionExpired));
+    }
+}
+
+#[tokio::test]
 async fn talk_does_not_put_off_new_keys() {
     let mut wire = Wire::planned(Plan { renewal: HASTY, ..Plan::default() }).await;
     wire.channel().await;

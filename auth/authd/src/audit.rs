@@ -132,7 +132,7 @@ impl AuditLog {
     }
 
     /// The operation with which a change that is made now takes its events along. Once it is committed they will be in the
-    /// trail, after those of earlier commits, before all that is told by whoever sees the change, and each of them once.
+    /// trail, after those of earlier commits, before all that is told by whoever was told of the change, and each of them once.
     ///
     /// # Errors
     /// [`StoreError::Damaged`].

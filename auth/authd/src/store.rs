@@ -192,7 +192,7 @@ pub trait Store: Send + Sync + 'static {
     fn watch(&self) -> broadcast::Receiver<Change>;
 
     /// What is put under [`OUTBOX`](crate::keys::OUTBOX) from now on, in the order of commits: it can be received before
-    /// anybody is told of its commit. No watcher hears of it. There is one receiver, the last that was asked for.
+    /// its commit is answered or told to anybody. No watcher hears of it. There is one receiver, the last that was asked for.
     fn outbox(&self) -> mpsc::UnboundedReceiver<Change>;
 
     /// Removes items under [`OUTBOX`](crate::keys::OUTBOX) with whatever is committed next, whole or not at all, or else with

@@ -301,6 +301,7 @@ fn recover(
         file.seek(SeekFrom::Start(start))?;
         let mut reader = BufReader::new(&file);
         let mut good_until = start;
+        let mut is_whole = true;
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -309,14 +310,19 @@ fn recover(
             let event = line.strip_suffix(b"\n").map(serde_json::from_slice::<Map<String, Value>>);
             match event {
                 Some(Ok(event)) => {
-                    recover_position(&event, spools);
+                    if is_whole {
+                        recover_position(&event, spools);
+                    }
                     // A sidecar may say what it likes in the fields of its own.
                     let uid = uid_of(&event)
                         .filter(|uid| !event.contains_key(SPOOL_FIELD) && wanted.uids.contains(uid));
                     there.extend(uid.map(str::to_owned));
                 }
-                // A whole line that is no event: left by hand or by a damaged disk. Kept, and skipped in listings.
+                // A whole line that is no event: left by hand, by a damaged disk, or by a power cut that took what lay before
+                // others of one write. Kept, and skipped in listings. The last may have been lines that their sidecar will
+                // send again, with those that follow here: those are then there twice, rather than these not at all.
                 Some(Err(_)) => {
+                    is_whole = false;
                     tracing::warn!(file = %path.display(), "a line of the audit trail is damaged")
                 }
                 None => break,

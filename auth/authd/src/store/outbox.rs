@@ -1,7 +1,7 @@
 //! What is to be told of changes: items that a change puts along with itself, and that stay until they were told elsewhere.
 //!
-//! One receiver hears of them, in the order of commits, and before anybody can read what was committed with them; no watcher
-//! does. To remove one needs no commit, and costs none: it goes with the next that there is.
+//! One receiver hears of them, in the order of commits, and before anybody is answered or finds in memory what was committed
+//! with them; no watcher does. To remove one needs no commit, and costs none: it goes with the next that there is.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

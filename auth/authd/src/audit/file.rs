@@ -413,8 +413,10 @@ fn file_names(directory: &Path) -> Result<BTreeSet<String>, io::Error> {
     Ok(names)
 }
 
+/// In the data directory, in which its own name must survive a power cut, too.
 fn make_directory(directory: &Path) -> Result<(), io::Error> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    directory.parent().map_or(Ok(()), |data| File::open(data)?.sync_all())
 }
 
 fn open_append(directory: &Path, name: &str) -> Result<File, io::Error> {

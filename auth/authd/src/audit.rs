@@ -4,9 +4,16 @@
 //! has come, then answers; a moment later it puts that into the store. A crash before that loses nothing and doubles
 //! nothing: on the next start the lines after the last checkpoint are read again, and each line of a sidecar says where in
 //! its spool it was.
+//!
+//! Events of changes that authd makes come out of the store, where they are committed with the change ([`AuditLog::owe`]). The
+//! thread writes them before whatever else there is to write, and only then has the store let go of them; what a crash left
+//! there is written at the next start, but for the lines that are in the trail. To find those it reads no more than it reads
+//! anyway: a checkpoint is a commit, and takes along what the store is to let go of, so the lines of all that is left there
+//! lie behind it.
 
 mod file;
 mod lines;
+mod owed;
 
 use std::{
     path::{Path, PathBuf},
@@ -14,14 +21,15 @@ use std::{
 };
 
 use auth::clock::{Clock, rfc3339_millis};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::store::Store;
+use crate::store::{Op, Store, StoreError};
 
 pub(crate) use file::Query;
 pub(crate) use lines::{Lines, SpoolId};
+use owed::Owed;
 
 /// Batches that may wait for the writer; more make their senders wait.
 const QUEUE: usize = 256;
@@ -59,7 +67,7 @@ pub enum AuditError {
     File(#[source] std::io::Error),
     /// The store failed.
     #[error("audit position could not be kept")]
-    Store(#[source] crate::store::StoreError),
+    Store(#[source] StoreError),
     /// The writer is gone.
     #[error("the audit log is closed")]
     Closed,
@@ -99,30 +107,46 @@ impl AuditLog {
 
     /// Writes one event of authd's own. `fields` hold `event`, `code` and whatever belongs to it.
     pub(crate) async fn emit(&self, fields: Value) -> Result<(), AuditError> {
-        self.emit_all(vec![fields]).await
-    }
-
-    /// Writes events of authd's own, in their order and at once.
-    pub(crate) async fn emit_all(&self, events: Vec<Value>) -> Result<(), AuditError> {
         let mut own = Lines::own();
-        for fields in events {
-            let Value::Object(mut event) = fields else { continue };
-            debug_assert!(event.get("event").and_then(Value::as_str).is_some_and(is_own), "{event:?}");
-            event.insert("uid".into(), Uuid::new_v4().to_string().into());
-            event.insert("time".into(), rfc3339_millis(self.clock.now()).into());
-            event.insert(lines::CLUSTER_FIELD.into(), (*self.cluster).into());
-            event.entry("ei").or_insert_with(|| 0.into());
-            own.push_own(event);
-        }
+        own.push_own(self.stamp(fields));
         self.append(own).await
     }
 
-    /// Can an event be written now? Asked before a change whose event follows it.
+    /// One event of authd's own, whole, as of now.
+    fn stamp(&self, fields: Value) -> Map<String, Value> {
+        let Value::Object(mut event) = fields else { return Map::new() };
+        debug_assert!(event.get("event").and_then(Value::as_str).is_some_and(is_own), "{event:?}");
+        event.insert("uid".into(), Uuid::new_v4().to_string().into());
+        event.insert("time".into(), rfc3339_millis(self.clock.now()).into());
+        event.insert(lines::CLUSTER_FIELD.into(), (*self.cluster).into());
+        event.entry("ei").or_insert_with(|| 0.into());
+        event
+    }
+
+    /// Can an event be written now? Asked before a change that takes events along.
     ///
     /// # Errors
     /// No, or there is no room for one: the change must not be made.
     pub(crate) async fn ready(&self) -> Result<(), AuditError> {
         self.append(Lines::own()).await
+    }
+
+    /// The operation with which a change that is made now takes its events along. Once it is committed they will be in the
+    /// trail, after those of earlier commits, before all that is told by whoever was told of the change, and each of them once.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    pub(crate) fn owe(&self, events: Vec<Value>) -> Result<Op, StoreError> {
+        let events: Vec<_> = events.into_iter().map(|fields| self.stamp(fields)).collect();
+        Owed::op(&events)
+    }
+
+    /// Waits until what is owed up to now is in the trail. Where it cannot be written it stays owed, here and in the store, and
+    /// nothing else is written before it.
+    pub(crate) async fn settled(&self) {
+        if self.append(Lines::own()).await.is_err() {
+            tracing::error!("a change is made whose events are not in the audit trail yet");
+        }
     }
 
     /// Writes events of a sidecar, in their order; those that are there already are dropped. Answers once they are on disk.

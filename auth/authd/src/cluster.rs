@@ -274,6 +274,15 @@ impl Cluster {
     pub(crate) async fn unserved(directory: &std::path::Path) -> Self {
         let clock = Clock::system();
         let store = Arc::new(store::Sqlite::open(&directory.join("store"), clock.clone()).unwrap());
+        Self::unserved_on(store, directory, clock).await
+    }
+
+    /// The one that this store has, or a new one.
+    pub(crate) async fn unserved_on(
+        store: Arc<dyn Store>,
+        directory: &std::path::Path,
+        clock: Clock,
+    ) -> Self {
         let name = || "main".to_owned().try_into().unwrap();
         let (name, authorities) = found(&*store, &clock, None, name).await.unwrap();
         let audit =

@@ -52,7 +52,8 @@ impl Cluster {
         client: std::net::IpAddr,
     ) -> Result<proto::SidecarCertificate, Refused> {
         let unknown = || Refused::Secret("join token");
-        let Some((Resource::Token(token), _)) = self.resource(Kind::Token, &request.token).await? else {
+        let Some((Resource::Token(token), revision)) = self.resource(Kind::Token, &request.token).await?
+        else {
             return Err(unknown());
         };
         if token.metadata.is_expired(self.clock.now()) {
@@ -68,8 +69,12 @@ impl Cluster {
             "event": "instance.join", "code": "TJ002I", "success": true, "host_id": id, "method": "token",
             "role": record.roles, "target_names": record.targets, "addr.remote": client,
         });
-        let ops = vec![Op::put(keys::sidecar(id), Condition::Absent, &record)?];
-        self.commit_on_record(ops, vec![event], Refused::Internal("two sidecars of one id")).await?;
+        let ops = vec![
+            // The race: the token is removed while it is used. Once that is answered, nobody joins with it.
+            Op::check(keys::resource(Kind::Token, &request.token), Condition::Revision(revision)),
+            Op::put(keys::sidecar(id), Condition::Absent, &record)?,
+        ];
+        self.commit_on_record(ops, vec![event], unknown()).await?;
         tracing::info!(sidecar = %id, targets = ?record.targets, "a sidecar joined");
         Ok(answer)
     }
@@ -201,5 +206,37 @@ impl Cluster {
             self.audit.append(lines).await?;
         }
         Ok(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::metadata::MetadataMap;
+
+    use super::*;
+    use crate::admin::AdminCaller;
+
+    #[tokio::test]
+    async fn nobody_joins_with_a_token_once_it_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = Cluster::unserved(directory.path()).await;
+        let root = cluster.allow_change(AdminCaller::root(), &MetadataMap::new(), [0; 32]).await.unwrap();
+        let token = proto::AddTokenRequest { types: vec!["db".to_owned()], ttl_seconds: 0 };
+        let token = cluster.add_token(token, &root).await.unwrap().token;
+        let remove = proto::DeleteResourceRequest { kind: "token".to_owned(), name: token.clone() };
+        let join = || {
+            let (_, public_key) = auth::key::generate_p256().unwrap();
+            let target_names = vec!["pg".to_owned()];
+            let certificate =
+                proto::SidecarCertificateRequest { public_key, target_names, ..Default::default() };
+            proto::JoinRequest { token: token.clone(), certificate: Some(certificate) }
+        };
+        let address = [127, 0, 0, 1].into();
+        cluster.join(join(), address).await.unwrap();
+        // Both look, then the one is removed, then the other joins.
+        let (removed, joined) =
+            tokio::join!(biased; cluster.delete_resource(&remove, &root), cluster.join(join(), address));
+        removed.unwrap();
+        assert!(matches!(joined, Err(Refused::Secret(_))), "{:?}", joined.map(|joined| joined.sidecar_id));
     }
 }

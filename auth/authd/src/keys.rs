@@ -23,6 +23,9 @@ pub(crate) const ENDED_LOGINS: &str = "ended-logins";
 /// What the store keeps in memory alone. Whoever would answer a challenge of an earlier process is asked anew.
 pub(crate) const FLEETING: [&str; 1] = ["challenge/"];
 
+/// What the audit trail is to be told of changes that are made: `outbox/<id>`.
+pub(crate) const OUTBOX: &str = "outbox/";
+
 /// What the store keeps in memory as well: whatever is asked for to know who calls and what they may. It grows with people,
 /// devices and targets; of what they do it holds the counts of failures, which are bounded for each (those of names that are
 /// nobody's, together) and go away by themselves.
@@ -133,6 +136,10 @@ pub(crate) fn recovery_grant(user: &UserName, secret: &str) -> String {
 
 pub(crate) fn recovery(user: &UserName) -> String {
     below(&["recovery", user.as_str()])
+}
+
+pub(crate) fn outbox(id: Uuid) -> String {
+    format!("{OUTBOX}{id}")
 }
 
 pub(crate) fn sidecar(id: Uuid) -> String {

@@ -198,16 +198,18 @@ impl Cluster {
 
     async fn end_upload(&self, stored: Stored<Recording>) -> Result<proto::UploadRecordingResponse, Refused> {
         let recording = &stored.value;
+        let key = keys::recording(recording.session);
+        let op = Op::put(key, stored.unchanged(), recording)?;
         if recording.finished.is_some() {
             let event = json!({
                 "event": "session.upload", "code": "T2005I", "sid": recording.session,
                 "server_id": recording.sidecar, "user": recording.user, "login": recording.login,
                 "server_hostname": recording.target, "bytes": recording.acknowledged,
             });
-            self.audit.emit(event).await?;
+            self.commit_on_record(vec![op], vec![event], Refused::Changed("the recording")).await?;
+        } else {
+            self.store.commit(vec![op]).await?;
         }
-        let key = keys::recording(recording.session);
-        self.store.commit(vec![Op::put(key, stored.unchanged(), recording)?]).await?;
         Ok(recording.answer())
     }
 

@@ -99,15 +99,19 @@ impl Cluster {
         Ok(stored.map_or(0, |stored| stored.value.hashes.iter().flatten().count()))
     }
 
-    /// A new set for somebody who has proved that it is they.
+    /// A new set for somebody who has proved that it is they, with the account as it was before that.
     pub(crate) async fn replace_recovery_codes(
         &self,
         user: &UserName,
+        account: &Stored<Account>,
         client: IpAddr,
     ) -> Result<Vec<String>, Refused> {
         let NewCodes { codes, op } = self.new_recovery_codes(user, client).await?;
+        // The race: the account is reset or removed while the proof is judged and the codes are made, which takes long. They
+        // would be good for what comes after it.
+        let unchanged = Op::check(keys::account(user), account.unchanged());
         let events = vec![codes_generated(user)];
-        self.commit_on_record(vec![op], events, Refused::Changed(CODES_SET)).await?;
+        self.commit_on_record(vec![unchanged, op], events, Refused::Changed("the account")).await?;
         Ok(codes)
     }
 
@@ -290,7 +294,10 @@ fn read_code(text: &str) -> Option<(usize, Zeroizing<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use tonic::metadata::MetadataMap;
+
     use super::*;
+    use crate::admin::AdminCaller;
 
     #[test]
     fn a_code_is_read_however_it_is_typed() {
@@ -309,5 +316,31 @@ mod tests {
         {
             assert_eq!(read_code(bad), None, "{bad}");
         }
+    }
+    /// Making codes takes longer than all that the reset does.
+    #[tokio::test]
+    async fn codes_that_are_made_while_the_account_is_reset_are_nobodys() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = Cluster::unserved(directory.path()).await;
+        let root = cluster.allow_change(AdminCaller::root(), &MetadataMap::new(), [0; 32]).await.unwrap();
+        let roles = vec!["access".to_owned()];
+        let add = proto::AddUserRequest { name: "jerry".to_owned(), roles, ..Default::default() };
+        cluster.add_user(add, &root).await.unwrap();
+        let jerry = UserName::new("jerry").unwrap();
+        let address = [127, 0, 0, 1].into();
+
+        let account = cluster.existing_account(&jerry).await.unwrap();
+        let reset = proto::ResetUserRequest { name: "jerry".to_owned(), ttl_seconds: 0 };
+        let (codes, reset) = tokio::join!(
+            cluster.replace_recovery_codes(&jerry, &account, address),
+            cluster.reset_user(reset, &root)
+        );
+        reset.unwrap();
+        assert!(matches!(codes, Err(Refused::Changed(_))), "{codes:?}");
+        assert_eq!(cluster.recovery_codes_left(&jerry).await.unwrap(), 0);
+
+        let account = cluster.existing_account(&jerry).await.unwrap();
+        cluster.replace_recovery_codes(&jerry, &account, address).await.unwrap();
+        assert_eq!(cluster.recovery_codes_left(&jerry).await.unwrap(), CODES);
     }
 }

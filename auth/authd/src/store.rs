@@ -5,6 +5,7 @@
 
 mod fleeting;
 mod memory;
+mod outbox;
 mod sqlite;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 pub use sqlite::Sqlite;
 
@@ -189,6 +190,14 @@ pub trait Store: Send + Sync + 'static {
     /// Every change from now on. A receiver that falls behind is told so ([`broadcast::error::RecvError::Lagged`]) and
     /// must read again.
     fn watch(&self) -> broadcast::Receiver<Change>;
+
+    /// What is put under [`OUTBOX`](crate::keys::OUTBOX) from now on, in the order of commits: it can be received before
+    /// its commit is answered or told to anybody. No watcher hears of it. There is one receiver, the last that was asked for.
+    fn outbox(&self) -> mpsc::UnboundedReceiver<Change>;
+
+    /// Removes items under [`OUTBOX`](crate::keys::OUTBOX) with whatever is committed next, whole or not at all, or else with
+    /// the next sweep. Until then they are there, and after a crash they are again.
+    fn discard(&self, keys: Vec<String>);
 }
 
 /// A value with what is needed to replace it.

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fs::{DirBuilder, File, OpenOptions},
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -19,8 +19,12 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{
     Append, AuditError, SpoolId,
     lines::{SIDECAR_FIELD, SPOOL_FIELD},
+    owed::{Owed, uid_of},
 };
-use crate::store::{self, Condition, Op, Store};
+use crate::{
+    keys,
+    store::{self, Change, Condition, Op, Store},
+};
 
 /// Batches that share one `fsync` at most.
 const BATCH: usize = 64;
@@ -60,9 +64,13 @@ pub(super) struct Writer {
     news_bytes: usize,
     checkpointed: Option<Instant>,
     open: Option<(String, File)>,
+    outbox: mpsc::UnboundedReceiver<Change>,
+    /// What came out of it and is not in the trail yet, in the order of commits.
+    owed: Vec<Owed>,
 }
 
 impl Writer {
+    /// What a crash has left owed is in the trail then, or, where that cannot be written, goes before all else.
     pub(super) async fn open(
         directory: &Path,
         store: Arc<dyn Store>,
@@ -79,9 +87,17 @@ impl Writer {
                 spools.insert(spool, sequence);
             }
         }
+        let outbox = store.outbox();
+        let mut owed = left_owed(&*store).await.map_err(AuditError::Store)?;
+        let wanted = Wanted {
+            uids: owed.iter().flat_map(Owed::uids).collect(),
+            since: owed.iter().flat_map(Owed::times).min(),
+        };
         let checkpoint = checkpoint.map(|stored| stored.value).unwrap_or_default();
-        recover(directory, &checkpoint, &mut spools).map_err(AuditError::File)?;
-        Ok(Self {
+        let there = recover(directory, &checkpoint, &mut spools, &wanted).map_err(AuditError::File)?;
+        let told = owed.extract_if(.., |owed| !owed.leave_out(&there)).map(|owed| owed.key).collect();
+        store.discard(told);
+        let mut writer = Self {
             directory: directory.to_owned(),
             store,
             clock,
@@ -90,7 +106,11 @@ impl Writer {
             news_bytes: 0,
             checkpointed: None,
             open: None,
-        })
+            outbox,
+            owed,
+        };
+        writer.settle();
+        Ok(writer)
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>, runtime: &Handle) {
@@ -100,8 +120,47 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, batch: Vec<Append>, runtime: &Handle) {
+    /// Writes what a crash has left owed.
+    fn settle(&mut self) {
+        let text = self.owed_text();
+        if text.is_empty() {
+            return;
+        }
+        match self.write(&text) {
+            Ok(_) => {
+                tracing::info!(
+                    changes = self.owed.len(),
+                    "told the audit trail of changes before the last stop"
+                );
+                self.settled();
+            }
+            Err(error) => not_written(&AuditError::File(error)),
+        }
+    }
+
+    /// Takes over what was committed since, and answers with the lines of all that is owed.
+    fn owed_text(&mut self) -> Vec<u8> {
+        while let Ok(Change { key, value, .. }) = self.outbox.try_recv() {
+            let Some(value) = value else { continue };
+            match Owed::read(key, &value) {
+                Ok(owed) => self.owed.push(owed),
+                Err(error) => not_written(&AuditError::Store(error)),
+            }
+        }
         let mut text = Vec::new();
+        self.owed.iter().for_each(|owed| owed.write_to(&mut text));
+        text
+    }
+
+    /// All that is owed is on disk. The store hears of it before the next checkpoint, which lies behind it.
+    fn settled(&mut self) {
+        if !self.owed.is_empty() {
+            self.store.discard(self.owed.drain(..).map(|owed| owed.key).collect());
+        }
+    }
+
+    fn append(&mut self, batch: Vec<Append>, runtime: &Handle) {
+        let mut text = self.owed_text();
         let mut seen = Spools::new();
         for lines in batch.iter().map(|append| &append.lines) {
             let last = match lines.spool() {
@@ -118,14 +177,14 @@ impl Writer {
             if text.is_empty() { self.try_out().map(|()| None) } else { self.write(&text).map(Some) };
         match written {
             Ok(place) => {
+                self.settled();
                 batch.into_iter().for_each(|append| drop(append.done.send(Ok(()))));
                 if let Some(place) = place {
                     self.remember(seen, text.len(), place, runtime);
                 }
             }
             Err(error) => {
-                let error = AuditError::File(error);
-                tracing::error!(error = &error as &dyn std::error::Error, "the audit trail is not written");
+                not_written(&AuditError::File(error));
                 // What reached the file is found again by position, should the sender repeat it.
                 batch.into_iter().for_each(|append| drop(append.done.send(Err(AuditError::Closed))));
             }
@@ -174,7 +233,7 @@ impl Writer {
         self.news.extend(seen);
         self.news_bytes += bytes;
         let due = self.checkpointed.is_none_or(|at| at.elapsed() >= CHECKPOINT_AFTER);
-        if self.news.is_empty() || !(due || self.news_bytes >= CHECKPOINT_BYTES) {
+        if !(due && !self.news.is_empty() || self.news_bytes >= CHECKPOINT_BYTES) {
             return;
         }
         match self.checkpoint(&place, runtime) {
@@ -203,16 +262,46 @@ impl Writer {
     }
 }
 
+fn not_written(error: &AuditError) {
+    tracing::error!(error = error as &dyn std::error::Error, "the audit trail is not written");
+}
+
+/// What the last process made and has not told the store that it told, in the order of commits.
+async fn left_owed(store: &dyn Store) -> Result<Vec<Owed>, store::StoreError> {
+    let mut items = store.range(&[keys::OUTBOX.to_owned()]).await?.items;
+    items.sort_by_key(|item| item.revision);
+    items.into_iter().map(|item| Owed::read(item.key, &item.value)).collect()
+}
+
+/// Events of authd's own that may be in the trail.
+struct Wanted<'a> {
+    uids: HashSet<&'a str>,
+    /// When the first of them was made.
+    since: Option<SystemTime>,
+}
+
 /// Reads what was written after the checkpoint, and cuts off a last line that a crash left unfinished. Nobody was told
-/// that such a line is there.
-fn recover(directory: &Path, checkpoint: &Checkpoint, spools: &mut Spools) -> Result<(), io::Error> {
-    for name in file_names(directory)?.into_iter().filter(|name| *name >= checkpoint.file) {
+/// that such a line is there. Answers with those of the wanted events of authd's own that are there. All of it is on disk
+/// then: a process that was killed may have left lines that a power cut would still take, and both sidecars and the store
+/// let go of what is here.
+fn recover(
+    directory: &Path,
+    checkpoint: &Checkpoint,
+    spools: &mut Spools,
+    wanted: &Wanted<'_>,
+) -> Result<HashSet<String>, io::Error> {
+    let mut there = HashSet::new();
+    // A clock that has gone back over midnight has had them written to the file of a day before the checkpoint's.
+    let first =
+        wanted.since.map(file_name).map_or(checkpoint.file.clone(), |day| day.min(checkpoint.file.clone()));
+    for name in file_names(directory)?.into_iter().filter(|name| *name >= first) {
         let path = directory.join(&name);
         let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
         let start = if name == checkpoint.file { checkpoint.offset } else { 0 };
         file.seek(SeekFrom::Start(start))?;
         let mut reader = BufReader::new(&file);
         let mut good_until = start;
+        let mut is_whole = true;
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -220,9 +309,20 @@ fn recover(directory: &Path, checkpoint: &Checkpoint, spools: &mut Spools) -> Re
             let length = reader.read_until(b'\n', &mut line)?;
             let event = line.strip_suffix(b"\n").map(serde_json::from_slice::<Map<String, Value>>);
             match event {
-                Some(Ok(event)) => recover_position(&event, spools),
-                // A whole line that is no event: left by hand or by a damaged disk. Kept, and skipped in listings.
+                Some(Ok(event)) => {
+                    if is_whole {
+                        recover_position(&event, spools);
+                    }
+                    // A sidecar may say what it likes in the fields of its own.
+                    let uid = uid_of(&event)
+                        .filter(|uid| !event.contains_key(SPOOL_FIELD) && wanted.uids.contains(uid));
+                    there.extend(uid.map(str::to_owned));
+                }
+                // A whole line that is no event: left by hand, by a damaged disk, or by a power cut that took what lay before
+                // others of one write. Kept, and skipped in listings. The last may have been lines that their sidecar will
+                // send again, with those that follow here: those are then there twice, rather than these not at all.
                 Some(Err(_)) => {
+                    is_whole = false;
                     tracing::warn!(file = %path.display(), "a line of the audit trail is damaged")
                 }
                 None => break,
@@ -232,10 +332,11 @@ fn recover(directory: &Path, checkpoint: &Checkpoint, spools: &mut Spools) -> Re
         if !line.is_empty() {
             tracing::warn!(file = %path.display(), bytes = line.len(), "cut off an unfinished line");
             file.set_len(good_until)?;
-            file.sync_all()?;
         }
+        file.sync_all()?;
     }
-    Ok(())
+    File::open(directory)?.sync_all()?;
+    Ok(there)
 }
 
 fn recover_position(event: &Map<String, Value>, spools: &mut Spools) {
@@ -312,8 +413,10 @@ fn file_names(directory: &Path) -> Result<BTreeSet<String>, io::Error> {
     Ok(names)
 }
 
+/// In the data directory, in which its own name must survive a power cut, too.
 fn make_directory(directory: &Path) -> Result<(), io::Error> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    directory.parent().map_or(Ok(()), |data| File::open(data)?.sync_all())
 }
 
 fn open_append(directory: &Path, name: &str) -> Result<File, io::Error> {

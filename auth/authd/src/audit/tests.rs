@@ -80,6 +80,23 @@ async fn lines_written_after_the_last_checkpoint_are_recognised() {
     assert_eq!(trail.numbers().await, [1, 2, 3]);
 }
 
+/// Pages of a file reach the disk in any order.
+#[tokio::test]
+async fn what_a_power_cut_took_out_of_the_middle_of_a_write_is_taken_again() {
+    let trail = open().await;
+    let spool = Uuid::new_v4();
+    trail.send(spool, [1]).await;
+    // The second line is gone, the third is there.
+    let line = json!({"event": "db.session.query", "time": "2023-11-14T22:13:20Z", "n": 3,
+        "server_id": Uuid::nil(), "spool": format!("{spool}/3")});
+    let mut file = std::fs::OpenOptions::new().append(true).open(trail.file()).unwrap();
+    file.write_all(&[0; 100]).unwrap();
+    writeln!(file, "\n{line}").unwrap();
+    let trail = open_in(trail.directory).await;
+    trail.send(spool, [2, 3, 4]).await;
+    assert_eq!(trail.numbers().await, [1, 3, 2, 3, 4]);
+}
+
 #[tokio::test]
 async fn an_unfinished_last_line_is_cut_off() {
     let trail = open().await;

@@ -174,7 +174,7 @@ impl Cluster {
         Ok(ops)
     }
 
-    async fn existing_account(&self, user: &UserName) -> Result<Stored<Account>, Refused> {
+    pub(crate) async fn existing_account(&self, user: &UserName) -> Result<Stored<Account>, Refused> {
         let account = self.account(user).await?;
         account.ok_or_else(|| Refused::NotFound { kind: "user", name: user.to_string() })
     }

@@ -50,8 +50,10 @@ impl RecordingFile {
         file.set_len(acknowledged).await.map_err(failed)?;
         file.seek(SeekFrom::Start(acknowledged)).await.map_err(failed)?;
         if acknowledged == 0 {
-            // The name itself must survive a crash.
-            File::open(directory).await.map_err(failed)?.sync_all().await.map_err(failed)?;
+            // The names themselves must survive a power cut: the file's, and that of its directory.
+            for directory in [Some(directory), directory.parent()].into_iter().flatten() {
+                File::open(directory).await.map_err(failed)?.sync_all().await.map_err(failed)?;
+            }
         }
         Ok(Self { file, length: acknowledged })
     }

@@ -1,8 +1,8 @@
 //! The calls of one connection: each a task of its own, which runs to its end whatever becomes of its caller.
 //!
-//! A change is committed first and recorded after it. A caller that could stop its call in between, by a reset, by hanging up,
-//! by sending nothing until its time is over, would make changes that no audit trail tells of; and one that could stop it
-//! while it waits for its turn would have what was counted before for free. So nobody waits for a call but those who want its
+//! An attempt is counted first and recorded after it was judged. A caller that could stop its call in between, by a reset, by
+//! hanging up, by sending nothing until its time is over, would have guesses that no audit trail tells of; and one that could
+//! stop it while it waits for its turn would have what was counted before for free. So nobody waits for a call but those who want its
 //! answer, and a connection is over when its calls are.
 
 use std::{

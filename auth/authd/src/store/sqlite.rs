@@ -24,6 +24,7 @@ use super::{
     Change, Item, Op, Range, Store, StoreError,
     fleeting::Fleeting,
     memory::{AskDatabase, Memory},
+    outbox::Outbox,
 };
 use crate::keys;
 
@@ -53,6 +54,7 @@ pub struct Sqlite {
     points: Mutex<Connection>,
     memory: Arc<Memory>,
     fleeting: Arc<Fleeting>,
+    outbox: Arc<Outbox>,
     changes: broadcast::Sender<Change>,
     clock: Clock,
 }
@@ -70,7 +72,8 @@ impl Sqlite {
         let (changes, _) = broadcast::channel(WATCH_BACKLOG);
         let memory = Arc::new(Memory::new(&keys::ASKED_OFTEN));
         let fleeting = Arc::new(Fleeting::new(&keys::FLEETING));
-        let copies = (Arc::clone(&memory), Arc::clone(&fleeting));
+        let outbox = Arc::new(Outbox::new(keys::OUTBOX));
+        let copies = (Arc::clone(&memory), Arc::clone(&fleeting), Arc::clone(&outbox));
         let thread = Writer::new(writer, changes.clone(), clock.clone(), copies)?;
         std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -82,6 +85,7 @@ impl Sqlite {
             points: Mutex::new(points),
             memory,
             fleeting,
+            outbox,
             changes,
             clock,
         })
@@ -158,6 +162,14 @@ impl Store for Sqlite {
 
     fn watch(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+
+    fn outbox(&self) -> mpsc::UnboundedReceiver<Change> {
+        self.outbox.receiver()
+    }
+
+    fn discard(&self, keys: Vec<String>) {
+        self.outbox.discard(keys);
     }
 }
 

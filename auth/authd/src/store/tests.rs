@@ -204,3 +204,51 @@ async fn what_somebody_else_wrote_is_seen_after_a_sweep() {
     assert!(mine > theirs);
     assert_eq!(read::<String>(&*store, "resource/lock/l").await.unwrap().unwrap().value, "new");
 }
+
+/// Which of these keys are in the store.
+async fn there(store: &dyn Store, keys: &[&str]) -> Vec<bool> {
+    let mut there = Vec::new();
+    for key in keys {
+        there.push(store.get(key).await.unwrap().is_some());
+    }
+    there
+}
+
+#[tokio::test]
+async fn what_is_to_be_told_is_heard_of_in_the_order_of_commits_and_by_no_watcher() {
+    let (store, ..) = open();
+    let (mut outbox, mut watcher) = (store.outbox(), store.watch());
+    for (n, item) in ["outbox/b", "outbox/c", "outbox/a"].into_iter().enumerate() {
+        let change = vec![put(&format!("x{n}"), Condition::Absent, "1"), put(item, Condition::Absent, "2")];
+        store.commit(change).await.unwrap();
+        // At once: whoever knows of the commit finds it there.
+        assert_eq!(outbox.try_recv().unwrap().key, item);
+        assert_eq!(watcher.try_recv().unwrap().key, format!("x{n}"));
+    }
+    let conflict = vec![put("x0", Condition::Absent, "1"), put("outbox/d", Condition::Absent, "2")];
+    store.commit(conflict).await.unwrap_err();
+    assert!(outbox.try_recv().is_err() && watcher.try_recv().is_err());
+    let items = store.range(&["outbox/".to_owned()]).await.unwrap().items;
+    assert_eq!(items.len(), 3);
+}
+
+#[tokio::test]
+async fn what_was_told_goes_with_the_next_commit_or_the_next_sweep() {
+    let (store, ..) = open();
+    let keys = ["outbox/a", "outbox/b", "outbox/c"];
+    let all = keys.map(|key| put(key, Condition::Absent, "1"));
+    let revision = store.commit(all.into()).await.unwrap();
+    let mut watcher = store.watch();
+    store.discard(vec![keys[0].to_owned()]);
+    store.commit(vec![put(keys[1], Condition::Absent, "2")]).await.unwrap_err();
+    assert_eq!(there(&*store, &keys).await, [true; 3], "a conflict commits nothing");
+    assert_eq!(store.commit(vec![put("x", Condition::Any, "1")]).await.unwrap(), revision + 1);
+    assert_eq!(there(&*store, &keys).await, [false, true, true]);
+    store.discard(vec![keys[2].to_owned()]);
+    store.sweep().await;
+    // Behind the sweep in the queue.
+    store.commit(vec![put("x", Condition::Absent, "1")]).await.unwrap_err();
+    assert_eq!(there(&*store, &keys).await, [false, true, false]);
+    assert_eq!(watcher.try_recv().unwrap().key, "x");
+    assert!(watcher.try_recv().is_err());
+}

@@ -73,8 +73,12 @@ pub(super) async fn finish(
 ) -> Answer {
     cluster.finish_add_device(&user, device.into()).await?;
     // With the first device comes the first set; a set that is used up is asked for.
+    let account = cluster.existing_account(&user).await?;
     let first = cluster.devices(&user).await?.len() == 1 && cluster.recovery_codes_left(&user).await? == 0;
-    let codes = if first { cluster.replace_recovery_codes(&user, address).await? } else { vec![] };
+    let codes = match first {
+        true => cluster.replace_recovery_codes(&user, &account, address).await?,
+        false => vec![],
+    };
     Ok(Json(json!({"recovery_codes": codes})))
 }
 
@@ -126,6 +130,8 @@ pub(super) async fn codes(
     Given(Codes { proof, password }): Given<Codes>,
 ) -> Answer {
     let password = Zeroizing::new(password.unwrap_or_default());
+    let account = cluster.existing_account(&user).await?;
     cluster.prove_to_add(&user, &proof.challenge_id, proof.response(), password, address).await?;
-    Ok(Json(json!({"recovery_codes": cluster.replace_recovery_codes(&user, address).await?})))
+    let codes = cluster.replace_recovery_codes(&user, &account, address).await?;
+    Ok(Json(json!({"recovery_codes": codes})))
 }

@@ -19,6 +19,7 @@ mod callers;
 mod ended;
 mod expiry;
 mod key;
+mod killed;
 mod login;
 mod mfa;
 mod on_record;

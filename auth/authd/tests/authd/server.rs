@@ -180,8 +180,8 @@ async fn the_data_directory_is_one_authds_and_one_clusters() {
     Server::start(&config, Clock::system()).await.unwrap().stop().await;
 }
 
-/// The program itself, up and listening.
-fn program(data: &Path) -> Child {
+/// The program itself, up and listening, and what it says of that.
+pub(crate) fn program(data: &Path) -> (Child, serde_json::Value) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_authd"))
         .args(["start", "--listen=127.0.0.1:0", "--log-format=json", "--cluster-name=main", "--data-dir"])
         .arg(data)
@@ -193,10 +193,11 @@ fn program(data: &Path) -> Child {
         let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
         (line["fields"]["message"] == "listening").then(|| line["fields"].clone())
     });
-    assert_eq!(listening.unwrap()["listener"], "api");
+    let listening = listening.unwrap();
+    assert_eq!(listening["listener"], "api");
     // Keep the pipe open: the program must not die of writing its log.
     std::thread::spawn(move || log.for_each(drop));
-    child
+    (child, listening)
 }
 
 async fn roles(data: &Path) -> Vec<String> {
@@ -211,7 +212,7 @@ async fn roles(data: &Path) -> Vec<String> {
 async fn what_was_answered_survives_kill_9_and_sigterm_ends_it_well() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let mut child = program(&data);
+    let (mut child, _) = program(&data);
     let channel = auth::api::connect_unix(&data.join("admin.sock")).await.unwrap();
     let json = r#"{"kind":"role","version":"v7","metadata":{"name":"new"},"spec":{}}"#.to_owned();
     let resource = Some(proto::Resource { json, ..Default::default() });
@@ -220,7 +221,7 @@ async fn what_was_answered_survives_kill_9_and_sigterm_ends_it_well() {
     child.kill().unwrap();
     child.wait().unwrap();
 
-    let mut child = program(&data);
+    let (mut child, _) = program(&data);
     assert!(roles(&data).await.contains(&"new".to_owned()));
     let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();

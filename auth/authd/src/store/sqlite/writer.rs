@@ -11,6 +11,7 @@ use crate::store::{
     Action, Change, Condition, Op, StoreError,
     fleeting::{Fleeting, Replaced},
     memory::Memory,
+    outbox::Outbox,
 };
 
 /// Commits that share one transaction (and one fsync) at most.
@@ -27,6 +28,7 @@ pub(super) struct Writer {
     clock: Clock,
     memory: Arc<Memory>,
     fleeting: Arc<Fleeting>,
+    outbox: Arc<Outbox>,
     /// Changes when another process has written the file.
     seen: Option<i64>,
 }
@@ -37,9 +39,9 @@ impl Writer {
         connection: Connection,
         changes: broadcast::Sender<Change>,
         clock: Clock,
-        (memory, fleeting): (Arc<Memory>, Arc<Fleeting>),
+        (memory, fleeting, outbox): (Arc<Memory>, Arc<Fleeting>, Arc<Outbox>),
     ) -> Result<Self, StoreError> {
-        let mut writer = Self { connection, changes, clock, memory, fleeting, seen: None };
+        let mut writer = Self { connection, changes, clock, memory, fleeting, outbox, seen: None };
         writer.remember(true)?;
         Ok(writer)
     }
@@ -59,9 +61,14 @@ impl Writer {
             self.memory.forget();
             tracing::warn!(error = &error as &dyn std::error::Error, "the store is not in memory");
         }
-        let (mut changes, mut replaced) = (Vec::new(), Vec::new());
-        match self.transact(&batch, &mut changes, &mut replaced) {
-            Ok(results) => {
+        let (mut changes, mut replaced, told) = (Vec::new(), Vec::new(), self.outbox.to_remove());
+        match self.transact(&batch, &mut changes, &mut replaced, &told) {
+            Ok((results, removed)) => {
+                self.outbox.removed(removed);
+                // First: whoever reads the change and puts something on record of it comes after what tells of the change.
+                let (to_tell, changes): (Vec<_>, Vec<_>) =
+                    changes.into_iter().partition(|change| self.outbox.covers(&change.key));
+                self.outbox.tell(to_tell);
                 self.memory.follow(&changes);
                 // No watcher is fine.
                 changes.into_iter().for_each(|change| drop(self.changes.send(change)));
@@ -81,11 +88,12 @@ impl Writer {
         batch: &[Command],
         changes: &mut Vec<Change>,
         replaced: &mut Vec<Replaced>,
-    ) -> Result<Vec<Result<u64, StoreError>>, rusqlite::Error> {
+        told: &[String],
+    ) -> Result<(Vec<Result<u64, StoreError>>, usize), rusqlite::Error> {
         self.execute("BEGIN IMMEDIATE")?;
-        let outcome = self.apply_all(batch, changes, replaced).and_then(|results| {
+        let outcome = self.apply_all(batch, changes, replaced, told).and_then(|done| {
             self.execute("COMMIT")?;
-            Ok(results)
+            Ok(done)
         });
         if outcome.is_err() && !self.connection.is_autocommit() {
             // Where even this fails, so does every later transaction.
@@ -98,12 +106,14 @@ impl Writer {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
+    /// Answers also with how many of what was told are removed.
     fn apply_all(
         &self,
         batch: &[Command],
         changes: &mut Vec<Change>,
         replaced: &mut Vec<Replaced>,
-    ) -> Result<Vec<Result<u64, StoreError>>, rusqlite::Error> {
+        told: &[String],
+    ) -> Result<(Vec<Result<u64, StoreError>>, usize), rusqlite::Error> {
         let now = self.clock.now();
         let before = current_revision(&self.connection)?;
         let mut revision = before;
@@ -131,7 +141,15 @@ impl Writer {
             let mut update = self.connection.prepare_cached("UPDATE revision SET value = ?1")?;
             update.execute([revision.cast_signed()])?;
         }
-        Ok(results)
+        // Nobody who waits for a commit waits for a sync that is for this alone.
+        if revision == before && !batch.iter().any(|command| matches!(command, Command::Sweep)) {
+            return Ok((results, 0));
+        }
+        let mut delete = self.connection.prepare_cached("DELETE FROM items WHERE key = ?1")?;
+        for key in told {
+            delete.execute([key])?;
+        }
+        Ok((results, told.len()))
     }
 
     /// Does what these hold of fleeting items, if all conditions hold, of whatever items; else the first that does not.
@@ -246,7 +264,11 @@ mod tests {
         drop(Sqlite::open(&path, clock.clone()).unwrap());
         let connection = super::super::connect(&path).unwrap();
         let (changes, _) = broadcast::channel(8);
-        let copies = (Arc::new(Memory::new(&["a/"])), Arc::new(Fleeting::new(&["fleeting/"])));
+        let copies = (
+            Arc::new(Memory::new(&["a/"])),
+            Arc::new(Fleeting::new(&["fleeting/"])),
+            Arc::new(Outbox::new("outbox/")),
+        );
         (Writer::new(connection, changes, clock, copies).unwrap(), directory)
     }
 
@@ -295,6 +317,23 @@ mod tests {
         assert!(together(&mut writer, [both()])[0].is_ok());
         assert!(writer.memory.get("a/1", NOW).unwrap().is_some());
         assert!(writer.fleeting.get("fleeting/1", NOW).is_none());
+    }
+
+    #[test]
+    fn where_the_database_fails_nothing_is_told_and_what_was_told_is_removed_later() {
+        let (mut writer, _directory) = writer();
+        let mut receiver = writer.outbox.receiver();
+        let change = |key| vec![put("a/1", Condition::Any), put(key, Condition::Any)];
+        assert!(together(&mut writer, [change("outbox/1")])[0].is_ok());
+        assert_eq!(receiver.try_recv().unwrap().key, "outbox/1");
+        writer.outbox.discard(vec!["outbox/1".to_owned()]);
+        writer.connection.pragma_update(None, "query_only", true).unwrap();
+        assert_eq!(together(&mut writer, [change("outbox/2")]), [Err(None)]);
+        assert!(receiver.try_recv().is_err());
+        writer.connection.pragma_update(None, "query_only", false).unwrap();
+        assert!(together(&mut writer, [change("outbox/3")])[0].is_ok());
+        let left = read_range(&mut writer.connection, &["outbox/".to_owned()], None).unwrap().items;
+        assert_eq!(left.iter().map(|item| item.key.as_str()).collect::<Vec<_>>(), ["outbox/3"]);
     }
 
     #[test]

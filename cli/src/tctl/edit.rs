@@ -71,7 +71,7 @@ impl Edit {
             Ok(resource)
         };
         // The editor's Ctrl-C is its own; ours has to be asked for since.
-        let put = unless_cancelled(put).await.map_err(Into::into).flatten();
+        let put = Box::pin(unless_cancelled(put)).await.map_err(Into::into).flatten();
         let resource = put.map_err(|error: anyhow::Error| kept(error, directory))?;
         Ok(print_text(&resources::put_text(resource.kind(), &printable(resource.name()), false))?)
     }

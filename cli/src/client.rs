@@ -86,7 +86,7 @@ pub async fn shown(protocol: DatabaseProtocol, local: Local<'_>) -> String {
 ///
 /// # Errors
 /// [`ClientError`].
-async fn run(mut command: Command, missing: &'static str) -> Result<(), ClientError> {
+pub(crate) async fn run(mut command: Command, missing: &'static str) -> Result<(), ClientError> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let failed = |source| ClientError::Run { program: program.clone(), source };
     // Handlers, not SIG_IGN: the child would inherit the latter.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use aws_lc_rs::digest;
+use nix::errno::Errno;
 
 /// Largest file that is read back: keys, certificates and profiles are far smaller.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -92,6 +93,44 @@ pub fn read_optional_text(path: &Path) -> io::Result<Option<String>> {
     let Some(contents) = read_optional(path)? else { return Ok(None) };
     let text = String::from_utf8(contents).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok(Some(text))
+}
+
+/// Waits until nobody else holds the lock, then holds it until the result is dropped: for whoever changes several files that
+/// belong together, or one that it read before. The directory must exist.
+///
+/// Where the file system knows no locks there is none.
+///
+/// # Errors
+/// What the operating system says about the file.
+pub fn lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    held(file, File::lock)
+}
+
+/// Waits until nobody changes what the lock is about; `None` where nobody ever did.
+///
+/// # Errors
+/// As [`lock`].
+pub fn lock_to_read(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => held(opened?, File::lock_shared).map(Some),
+    }
+}
+
+/// As file systems on a network say it, too.
+fn knows_no_locks(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(Errno::ENOLCK as i32)
+}
+
+fn held(file: File, lock: impl Fn(&File) -> io::Result<()>) -> io::Result<File> {
+    loop {
+        match lock(&file) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if !knows_no_locks(&error) => return Err(error),
+            _ => return Ok(file),
+        }
+    }
 }
 
 /// Removes a file; true where there was one.

@@ -4,6 +4,7 @@
 //! current-profile                          the proxy that commands without --proxy mean
 //! <proxy>.yaml                             a profile: proxy, user, cluster
 //! known_hosts                              the cluster's SSH host authorities
+//! lock                                     held while files that belong together are changed; empty
 //! keys/<proxy>/<user>, <user>.pub          SSH key (OpenSSH form)
 //! keys/<proxy>/<user>-ssh/<cluster>-cert.pub
 //! keys/<proxy>/<user>-x509.key, <user>-x509.pem    TLS key (PKCS #8) and login certificate
@@ -16,6 +17,7 @@
 
 use std::{
     env,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -80,6 +82,31 @@ impl Home {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Waits for other commands that change the home, and keeps them waiting until the result is dropped. It is for the
+    /// moments of writing: never held while somebody is asked, and never taken twice by one process, which would wait for
+    /// itself.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn lock(&self) -> Result<File, HomeError> {
+        let path = self.lock_file();
+        let locked = files::create_private_directory(&self.root).and_then(|()| files::lock(&path));
+        locked.map_err(|source| HomeError::Io { path, source })
+    }
+
+    /// Waits for commands that change the home: what is read while the result lives belongs together.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn lock_to_read(&self) -> Result<Option<File>, HomeError> {
+        let path = self.lock_file();
+        files::lock_to_read(&path).map_err(|source| HomeError::Io { path, source })
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("lock")
     }
 
     /// The file that names the current proxy.

@@ -156,6 +156,8 @@ impl Login {
     /// # Errors
     /// [`LoginError`] says what to do.
     pub fn load(home: &Home, selection: &Selection, now: SystemTime) -> Result<Self, LoginError> {
+        // Key and certificate of one login, not of two.
+        let _reading = home.lock_to_read()?;
         let profile = Profile::load(home, selection)?;
         let files = home.user(&profile.proxy, &profile.user);
         let (Some(certificate), Some(key)) =
@@ -171,20 +173,6 @@ impl Login {
             .map_err(|_| damaged(&files.tls_key(), "not a private key"))?;
         let authorities = trust::saved(home, &profile.proxy)?;
         Ok(Self { profile, facts, authorities, certificate, key: Zeroizing::new(key) })
-    }
-
-    /// Checks again, later, that the login is still in date.
-    ///
-    /// # Errors
-    /// [`LoginError::Expired`].
-    pub fn require_current(&self, now: SystemTime) -> Result<(), LoginError> {
-        if self.facts.not_after <= now {
-            return Err(LoginError::Expired {
-                profile: self.profile.clone(),
-                not_after: self.facts.not_after,
-            });
-        }
-        Ok(())
     }
 
     /// The login as a client certificate.

@@ -1,11 +1,14 @@
 //! How a command ends: exit status 0, or 1 with one `ERROR: …` line on standard error.
 
 use std::{
+    env,
+    ffi::OsStr,
     io::{self, Write},
     process::ExitCode,
 };
 
 use clap::error::ErrorKind;
+use rustls::CertificateError;
 
 use crate::output::{OutputError, printable, printable_lines};
 
@@ -47,7 +50,11 @@ fn reader_is_gone(error: &anyhow::Error) -> bool {
 /// # Errors
 /// The exit code to end with.
 pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
-    P::try_parse().map_err(|error| {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = without_empty(P::command(), &is_empty);
+    let parsed =
+        command.try_get_matches_from(env::args_os()).and_then(|matches| P::from_arg_matches(&matches));
+    parsed.map_err(|error| {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             let _ = error.print();
             ExitCode::FAILURE
@@ -61,6 +68,16 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
             ExitCode::SUCCESS
         }
     })
+}
+
+/// A variable of the environment that is set to nothing says nothing.
+fn without_empty(command: clap::Command, is_empty: &impl Fn(&OsStr) -> bool) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_env() {
+            Some(name) if is_empty(name) => argument.env(None::<&'static str>),
+            _ => argument,
+        })
+        .mut_subcommands(|subcommand| without_empty(subcommand, is_empty))
 }
 
 /// The chain of an error on one line: `what failed: because: because`. Of a gRPC status only the message is shown,
@@ -79,7 +96,17 @@ pub fn one_line(error: &anyhow::Error) -> String {
             break;
         }
     }
+    if error.chain().any(is_about_time) {
+        parts.push("is the clock of this machine right?".to_owned());
+    }
     parts.join(": ")
+}
+
+/// A certificate that is not valid yet or no more is seldom what is wrong.
+fn is_about_time(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let Some(rustls::Error::InvalidCertificate(certificate)) = cause.downcast_ref() else { return false };
+    matches!(certificate, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
 }
 
 fn status_text(status: &tonic::Status) -> String {
@@ -127,6 +154,19 @@ mod tests {
     fn a_cause_that_was_already_told_is_not_repeated() {
         let error = Err::<(), _>(anyhow!("gone")).context("read: gone").unwrap_err();
         assert_eq!(one_line(&error), "read: gone");
+    }
+
+    #[test]
+    fn whoever_meets_a_certificate_out_of_date_is_asked_for_the_time() {
+        let told = |certificate: CertificateError| {
+            let error = anyhow::Error::from(rustls::Error::InvalidCertificate(certificate));
+            one_line(&error.context("the certificate of h:1 is not trusted"))
+        };
+        for certificate in [CertificateError::NotValidYet, CertificateError::Expired] {
+            let text = told(certificate);
+            assert!(text.ends_with(": is the clock of this machine right?"), "{text}");
+        }
+        assert!(!told(CertificateError::UnknownIssuer).contains("clock"));
     }
 
     #[test]

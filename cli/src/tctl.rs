@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 mod change;
 mod connection;
+mod edit;
 mod lock;
 mod moment;
 mod resources;
@@ -43,13 +44,15 @@ pub struct Tctl {
 enum Command {
     /// The cluster's name, version, authorities and CA pin
     Status(status::Status),
-    /// Users: invite, list, remove, reset
+    /// Users: invite, list, change, remove, reset
     #[command(subcommand)]
     Users(users::Users),
     /// Create or update resources from a YAML file
     Create(resources::Create),
-    /// Print resources: KIND or KIND/NAME (role, user, cap, token, lock, db, node)
+    /// Print resources: KIND or KIND/NAME (role, user, cap, token, lock, db, node), or all
     Get(resources::Get),
+    /// Change a resource in $VISUAL or $EDITOR: KIND/NAME
+    Edit(edit::Edit),
     /// Delete a resource: KIND/NAME
     Rm(resources::Rm),
     /// Join tokens for sidecars: add, list, remove
@@ -98,6 +101,7 @@ async fn command(Tctl { place, command }: Tctl) -> anyhow::Result<()> {
             resources::create(&mut place.connect().await?, &command, documents).await
         }
         Command::Get(command) => command.run(&mut place.connect().await?).await,
+        Command::Edit(command) => command.run(&mut place.connect().await?).await,
         Command::Rm(command) => command.run(&mut place.connect().await?).await,
         Command::Tokens(command) => command.run(&mut place.connect().await?).await,
         Command::Auth(command) => command.run(&mut place.connect().await?).await,
@@ -131,6 +135,11 @@ mod tests {
             "tctl create -f -",
             "tctl get cap",
             "tctl get role/access-dev --format=json",
+            "tctl get all",
+            "tctl edit role/access-dev",
+            "tctl edit cap",
+            "tctl users update --set-roles=access-dev,access-prod jerry",
+            "tctl users update jerry --set-logins= --set-db-users=jerry,reporting --set-db-names=*",
             "tctl rm role/access-dev",
             "tctl tokens add --type=db --ttl=1h",
             "tctl auth sign --format=db --host=db.example.com,127.0.0.1 --out=server --ttl=2190h",

@@ -63,6 +63,19 @@ fn without_a_login_one_is_told_what_to_run() {
 }
 
 #[test]
+fn a_variable_that_is_set_to_nothing_says_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tsh"))
+        .arg("status")
+        .env_clear()
+        .env("TSH_HOME", home.path())
+        .envs(["TSH_PROXY", "TSH_USER", "TSH_MFA_MODE", "TSH_AUTH"].map(|name| (name, "")))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "ERROR: Not logged in.\n");
+}
+
+#[test]
 fn logging_out_twice_is_no_error() {
     let output = tsh(&["logout"]);
     assert_eq!(output.status.code(), Some(0));

@@ -1,4 +1,4 @@
-//! `tctl create`, `get` and `rm`: resources as YAML.
+//! `tctl create`, `get` and `rm`: resources as YAML; what `edit` and `users update` put back.
 
 use std::{
     fs::File,
@@ -41,9 +41,9 @@ pub(super) enum GetFormat {
 /// Print resources.
 #[derive(Debug, clap::Args)]
 pub(super) struct Get {
-    /// KIND or KIND/NAME; several separated by commas
+    /// KIND or KIND/NAME; several separated by commas. `all` is whatever people wrote: cap, roles, users, locks
     #[arg(value_name = "KIND[/NAME]", required = true, value_delimiter = ',')]
-    which: Vec<Which>,
+    which: Vec<Wanted>,
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     format: GetFormat,
@@ -59,15 +59,35 @@ pub(super) struct Rm {
 
 /// `KIND/NAME` or `KIND`, as people type it. The name is empty where there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Which {
-    kind: Kind,
-    name: String,
+pub(super) struct Which {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+}
+
+/// What is to be printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted(Vec<Which>);
+
+/// In the order in which they can be created again: users have roles. Tokens are secrets that soon expire, and databases and
+/// nodes are announced by their sidecars.
+pub(super) const WRITTEN_BY_PEOPLE: [Kind; 4] = [Kind::AuthPreference, Kind::Role, Kind::User, Kind::Lock];
+
+impl std::str::FromStr for Wanted {
+    type Err = KindError;
+
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        if text == "all" {
+            let every = WRITTEN_BY_PEOPLE.map(|kind| Which { kind, name: String::new() });
+            return Ok(Self(every.to_vec()));
+        }
+        text.parse().map(|which| Self(vec![which]))
+    }
 }
 
 /// Why a text names no resource.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown kind {0:?}: one of role, user, cap, token, lock, db, node")]
-struct KindError(String);
+pub(super) struct KindError(String);
 
 impl std::str::FromStr for Which {
     type Err = KindError;
@@ -127,7 +147,7 @@ pub(super) async fn create(admin: &mut Admin, command: &Create, documents: Vec<P
     Ok(())
 }
 
-fn put_text(kind: Kind, name: &str, created: bool) -> String {
+pub(super) fn put_text(kind: Kind, name: &str, created: bool) -> String {
     match (kind, created) {
         (Kind::AuthPreference, _) => "cluster auth preference has been updated".to_owned(),
         (Kind::Role, true) => format!("role '{name}' has been created"),
@@ -138,10 +158,27 @@ fn put_text(kind: Kind, name: &str, created: bool) -> String {
     }
 }
 
+/// Puts a changed resource in the place of the one that was read, and of no other: where somebody else changed it meanwhile it
+/// is refused.
+pub(super) fn replace(before: &Resource, after: &Resource) -> Result<PutResourceRequest> {
+    let value = before.to_value();
+    let revision = value.pointer("/metadata/revision").and_then(|revision| revision.as_str()?.parse().ok());
+    let expected_revision = revision.context("the auth service does not say what is being changed")?;
+    let (kind, name) = (after.kind().as_str().to_owned(), after.name().to_owned());
+    let resource = Some(proto::Resource { kind, name, json: after.to_json() });
+    Ok(PutResourceRequest { resource, force: true, expected_revision })
+}
+
+/// One resource by its name.
+pub(super) async fn fetch_one(admin: &mut Admin, kind: Kind, name: &str) -> Result<Resource> {
+    let found = fetch(admin, kind, name).await?.into_iter().next();
+    found.with_context(|| format!("{kind} \"{}\" not found", printable(name)))
+}
+
 impl Get {
     pub(super) async fn run(&self, admin: &mut Admin) -> Result<()> {
         let mut found = Vec::new();
-        for Which { kind, name } in &self.which {
+        for Which { kind, name } in self.which.iter().flat_map(|Wanted(which)| which) {
             found.extend(fetch(admin, *kind, name).await?);
         }
         match self.format {
@@ -224,6 +261,27 @@ mod tests {
         assert_eq!("cap".parse(), Ok(which(Kind::AuthPreference, "")));
         assert_eq!("roles/access-dev".parse(), Ok(which(Kind::Role, "access-dev")));
         assert_eq!("foo".parse::<Which>(), Err(KindError("foo".to_owned())));
+    }
+
+    #[test]
+    fn all_is_what_people_wrote_in_the_order_to_create_it_again() {
+        let Wanted(all) = "all".parse().unwrap();
+        let kinds: Vec<_> = all.iter().map(|which| which.kind).collect();
+        assert_eq!(kinds, [Kind::AuthPreference, Kind::Role, Kind::User, Kind::Lock]);
+        assert!(all.iter().all(|which| which.name.is_empty()));
+        assert!("all".parse::<Which>().is_err(), "nobody deletes all");
+    }
+
+    #[test]
+    fn a_change_is_of_the_revision_that_was_read() {
+        let role = |revision: &str| {
+            let yaml = format!("kind: role\nversion: v6\nmetadata: {{name: a{revision}}}\nspec: {{}}\n");
+            resource::parse_documents(&yaml).unwrap().remove(0).resource
+        };
+        let (known, unknown) = (role(", revision: \"7\""), role(""));
+        let put = replace(&known, &unknown).unwrap();
+        assert_eq!((put.expected_revision, put.force), (7, true));
+        assert!(replace(&unknown, &known).is_err());
     }
 
     fn read(text: &str) -> Result<Vec<Parsed>> {

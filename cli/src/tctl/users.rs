@@ -1,14 +1,15 @@
-//! `tctl users`: invite, list, remove, reset.
+//! `tctl users`: invite, list, change, remove, reset.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use auth::{
+    identity::RoleName,
     proto::{AddUserRequest, DeleteResourceRequest, InvitationLink, ResetUserRequest, StringList},
-    resource::{Kind, Resource},
+    resource::{Kind, Resource, User},
 };
 use serde_json::json;
 
@@ -18,7 +19,7 @@ use crate::{
     times,
 };
 
-/// Users: invite, list, remove, reset.
+/// Users: invite, list, change, remove, reset.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Users {
     /// Create a user and an invitation to choose a password and a second factor
@@ -29,6 +30,10 @@ pub(super) enum Users {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Change a user's roles and traits; what is not named stays
+    ///
+    /// Counts from the user's next login. A role that is taken away counts at once in all that is issued.
+    Update(Update),
     /// Remove users
     Rm {
         /// Names of the users
@@ -65,6 +70,26 @@ pub(super) struct Add {
     invitation: Invitation,
 }
 
+/// What becomes of a user. An empty list takes a trait away.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("changes").required(true).multiple(true)))]
+pub(super) struct Update {
+    /// Name of the user
+    user: String,
+    /// Roles of the user, in place of those before
+    #[arg(long, value_delimiter = ',', group = "changes")]
+    set_roles: Option<Vec<String>>,
+    /// SSH logins (trait `logins`)
+    #[arg(long, value_delimiter = ',', group = "changes")]
+    set_logins: Option<Vec<String>>,
+    /// Database users (trait `db_users`)
+    #[arg(long, value_delimiter = ',', group = "changes")]
+    set_db_users: Option<Vec<String>>,
+    /// Database names (trait `db_names`)
+    #[arg(long, value_delimiter = ',', group = "changes")]
+    set_db_names: Option<Vec<String>>,
+}
+
 /// How an invitation is made and shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Invitation {
@@ -81,6 +106,7 @@ impl Users {
         match self {
             Self::Add(add) => add.run(admin).await,
             Self::Ls { format } => list(admin, format).await,
+            Self::Update(update) => update.run(admin).await,
             Self::Rm { users } => remove(admin, users).await,
             Self::Reset { user, invitation } => {
                 let request = ResetUserRequest { name: user, ttl_seconds: ttl::seconds(invitation.ttl) };
@@ -111,6 +137,35 @@ impl Add {
             &link,
             "has been created but requires a password. Share this URL with the user to complete user setup",
         )
+    }
+}
+
+impl Update {
+    async fn run(self, admin: &mut Admin) -> Result<()> {
+        let before = resources::fetch_one(admin, Kind::User, &self.user).await?;
+        let Resource::User(mut user) = before.clone() else { bail!("the auth service sent no user") };
+        self.apply(&mut user)?;
+        admin.change(resources::replace(&before, &Resource::User(user))?).await?;
+        output::print_text(&resources::put_text(Kind::User, &printable(before.name()), false))?;
+        Ok(())
+    }
+
+    fn apply(self, user: &mut User) -> Result<()> {
+        let named = |values: Vec<String>| values.into_iter().filter(|value| !value.is_empty());
+        if let Some(roles) = self.set_roles {
+            user.roles = named(roles).map(RoleName::new).collect::<Result<_, _>>()?;
+            ensure!(!user.roles.is_empty(), "a user has at least one role");
+        }
+        let traits =
+            [("logins", self.set_logins), ("db_users", self.set_db_users), ("db_names", self.set_db_names)];
+        for (name, values) in traits {
+            match values.map(|values| named(values).collect::<Vec<_>>()) {
+                None => {}
+                Some(none) if none.is_empty() => drop(user.traits.remove(name)),
+                Some(values) => drop(user.traits.insert(name.to_owned(), values)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -164,7 +219,45 @@ async fn remove(admin: &mut Admin, users: Vec<String>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use auth::identity::UserName;
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        update: Update,
+    }
+
+    /// jerry, with a role, a login and a database user, after an update.
+    fn updated(flags: &[&str]) -> Result<User> {
+        let mut user = User::new(UserName::new("jerry")?, vec![RoleName::new("a")?]);
+        for name in ["logins", "db_users"] {
+            user.traits.insert(name.to_owned(), vec!["jerry".to_owned()]);
+        }
+        Line::try_parse_from(["update", "jerry"].iter().chain(flags))?.update.apply(&mut user)?;
+        Ok(user)
+    }
+
+    #[test]
+    fn what_an_update_does_not_name_stays_and_an_empty_list_takes_a_trait_away() {
+        let user = updated(&["--set-roles=b,c", "--set-logins=root,web", "--set-db-users="]).unwrap();
+        let roles: Vec<_> = user.roles.iter().map(RoleName::as_str).collect();
+        assert_eq!(roles, ["b", "c"]);
+        let traits: Vec<_> = user.traits.into_iter().collect();
+        assert_eq!(traits, [("logins".to_owned(), vec!["root".to_owned(), "web".to_owned()])]);
+        let user = updated(&["--set-db-names=*"]).unwrap();
+        assert_eq!(user.roles, [RoleName::new("a").unwrap()]);
+        assert_eq!((user.traits["logins"][0].as_str(), user.traits["db_names"][0].as_str()), ("jerry", "*"));
+    }
+
+    #[test]
+    fn an_update_of_nothing_or_to_no_role_is_refused() {
+        assert!(updated(&[]).is_err());
+        assert!(updated(&["--set-roles="]).unwrap_err().to_string().contains("at least one role"));
+        assert!(updated(&["--set-roles=a,b\nc"]).is_err());
+    }
 
     #[test]
     fn an_invitation_reads_as_administrators_know_it() {

@@ -209,13 +209,25 @@ pub(super) struct Labelled {
     /// Only those with these labels: key=value,...
     #[arg(value_name = "LABELS")]
     pub(super) labels: Option<Labels>,
+    /// Only those with all of these words in their name, description, address or labels: word,...
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
+    pub(super) search: Vec<String>,
 }
 
 impl Labelled {
     /// True where nothing was asked for, too.
     pub(super) fn has(&self, target: &Target) -> bool {
         self.labels.as_ref().is_none_or(|labels| labels.select(&target.labels))
+            && self.search.iter().all(|word| says(target, &word.to_lowercase()))
     }
+}
+
+/// True where what is shown of a target has the word in it, in any case.
+fn says(target: &Target, word: &str) -> bool {
+    let Target { name, description, public_addr, hostname, labels, .. } = target;
+    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
+    let texts = [name, description, public_addr, hostname].into_iter().cloned().chain(labels);
+    texts.into_iter().any(|text| text.to_lowercase().contains(word))
 }
 
 #[derive(Debug, Args)]
@@ -336,6 +348,9 @@ mod tests {
         };
         assert_eq!(listed(&["env=prod"]), [true, false]);
         assert_eq!(listed(&[]), [true, true]);
+        assert_eq!(listed(&["--search=ENV=pr"]), [true, false]);
+        assert_eq!(listed(&["--search=env,dev"]), [false, true]);
+        assert_eq!(listed(&["--search=dev", "env=prod"]), [false, false]);
         assert!(Arguments::try_parse_from(["tsh", "db", "ls", "prod"]).is_err());
     }
 

@@ -10,11 +10,12 @@ use crate::{
     home::Home,
     interrupt::unless_cancelled,
     mfa::{self, Mode, Prompter},
-    profile::Selection,
+    profile::{Profile, Selection},
     proxy_address::ProxyAddress,
     terminal::{Terminal, TerminalError},
 };
 
+#[derive(Clone)]
 pub(super) struct Context {
     pub(super) home: Home,
     pub(super) selection: Selection,
@@ -30,6 +31,12 @@ impl Context {
             terminal: Arc::new(Terminal::open()?),
             mode: arguments.mfa_mode,
         })
+    }
+
+    /// The same for one profile, whichever is the current one later.
+    pub(super) fn of(&self, profile: &Profile) -> Self {
+        let selection = Selection { proxy: Some(profile.proxy.clone()), user: Some(profile.user.clone()) };
+        Self { selection, ..self.clone() }
     }
 
     /// The API as the user who is logged in.

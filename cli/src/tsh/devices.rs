@@ -29,12 +29,16 @@ const CODE_ATTEMPTS: usize = 3;
 
 pub(super) async fn list(context: &Context, arguments: &arguments::ListDevices) -> anyhow::Result<()> {
     let connection = context.connect().await?;
-    let mut users = UsersClient::new(connection.channel);
-    let mut devices = users.list_mfa_devices(ListMfaDevicesRequest {}).await?.into_inner().devices;
+    let mut devices = registered(&connection).await?;
     devices.sort_by(|a, b| a.name.cmp(&b.name));
     let shown: Vec<Shown> = devices.iter().map(Shown::of).collect();
     output::print(arguments.listing.format, &shown, || table(&devices, arguments.verbose))?;
     Ok(())
+}
+
+async fn registered(connection: &Connection) -> anyhow::Result<Vec<MfaDevice>> {
+    let mut users = UsersClient::new(connection.channel.clone());
+    Ok(users.list_mfa_devices(ListMfaDevicesRequest {}).await?.into_inner().devices)
 }
 
 #[derive(Serialize)]
@@ -123,6 +127,10 @@ async fn password(context: &Context, user: &UserName) -> anyhow::Result<String> 
 
 pub(super) async fn remove(context: &Context, device: &str) -> anyhow::Result<()> {
     let connection = context.connect().await?;
+    // Before anybody touches anything for it.
+    if !registered(&connection).await?.iter().any(|known| known.name == device || known.id == device) {
+        bail!("MFA device \"{}\" not found, run: tsh mfa ls", printable(device));
+    }
     let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
     let (challenge_id, mfa) = prove_existing(&connection, &prompter, Whose::Any).await?;
     let request = DeleteMfaDeviceRequest { device: device.to_owned(), challenge_id, mfa: Some(mfa) };

@@ -37,7 +37,9 @@ const SECONDS_A_MINUTE: u32 = 60;
 pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyhow::Result<()> {
     if let Ok(login) = Login::load(&context.home, &context.selection, SystemTime::now()) {
         // Whom one logs in as is whom the next commands mean, though nothing needs to be asked.
+        let saving = context.home.lock()?;
         login.profile.save(&context.home)?;
+        drop(saving);
         return status::run(context, Format::Text);
     }
     let proxy = proxy(context)?;
@@ -182,6 +184,7 @@ impl Keys {
 
 /// Writes what a login consists of; the profile last, so that it never names what is not there.
 fn keep(home: &Home, profile: &Profile, keys: &Keys, certificates: &LoginCertificates) -> anyhow::Result<()> {
+    let _keeping = home.lock()?;
     let files = home.user(&profile.proxy, &profile.user);
     let authorities: Vec<_> =
         certificates.host_authorities.iter().map(|der| CertificateDer::from(der.as_slice())).collect();

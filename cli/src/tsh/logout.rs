@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(super) fn run(context: &Context) -> anyhow::Result<()> {
+    let _leaving = context.home.lock()?;
     if context.selection.proxy.is_none() && context.selection.user.is_none() {
         forget_all(&context.home)?;
         return Ok(print_text("Logged out all users from all proxies.")?);

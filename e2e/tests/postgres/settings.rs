@@ -1,9 +1,9 @@
 //! What `tsh db login` leaves behind is what a client needs: the service file, the environment, the printed files.
 
-use std::process::Command;
+use std::{process::Command, thread};
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Psql, World, interpreted, run};
+use e2e::{Psql, Sidecar, World, guard, interpreted, run};
 
 use crate::stage::PATIENCE;
 
@@ -34,6 +34,28 @@ fn the_service_file_serves_psql_and_psycopg() -> Result<()> {
     world.jerry.run(&["db", "logout", "dev-pg"])?.output()?;
     let left = std::fs::read_to_string(world.jerry.home().join(".pg_service.conf"))?;
     ensure!(!left.contains(service), "{left}");
+    Ok(())
+}
+
+#[test]
+fn of_two_logins_at_once_neither_loses_the_others_section() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let target = guard("dev2-pg", "env=dev", &world.postgres);
+    let _second = Sidecar::start(&world.path().join("dev2-pg"), &world.authd, &world.tctl, target)?;
+    for round in 0..12 {
+        thread::scope(|scope| {
+            let logins = ["dev-pg", "dev2-pg"].map(|name| {
+                let world = &world;
+                scope.spawn(move || {
+                    world.jerry.run(&["db", "login", "--db-user=jerry", "--db-name=app", name])?.output()
+                })
+            });
+            logins.into_iter().try_for_each(|login| login.join().expect("a login").map(drop))
+        })?;
+        let written = std::fs::read_to_string(world.jerry.home().join(".pg_service.conf"))?;
+        ensure!(written.matches('[').count() == 2, "round {round}:\n{written}");
+        world.jerry.run(&["db", "logout"])?.output()?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! Administrators at their own machines: one touch for all that a command changes, none for what it reads.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use anyhow::{Result, ensure};
-use e2e::{Authd, Tctl, Tsh, directory};
+use anyhow::{Context, Result, ensure};
+use e2e::{Authd, Tctl, Terminal, Tsh, directory};
 use tempfile::TempDir;
 
 /// May everything; a session needs no touch.
@@ -134,5 +134,104 @@ fn on_the_auth_host_nobody_is_asked() -> Result<()> {
     let office = Office::open()?;
     let said = office.tctl.ok(&["--mfa-mode=browser", "rm", "role/clerk"])?;
     assert_eq!(said, "role \"clerk\" has been deleted\n");
+    Ok(())
+}
+
+/// An editor that runs a command of sed's.
+fn editing(office: &Office, which: &str, sed: &str) -> Result<Terminal> {
+    let mut command = office.olga.tctl(&["edit", which])?;
+    command.env("VISUAL", format!("sed -i -e '{sed}'"));
+    Terminal::start(&command, false)
+}
+
+#[test]
+fn a_resource_is_edited_with_one_touch_and_nothing_unless_it_was_changed() -> Result<()> {
+    let office = Office::open()?;
+    let shown = editing(&office, "role/clerk", "s/- read/- create/")?.succeed()?;
+    ensure!(shown.starts_with("MFA is required for: tctl edit role/clerk\n"), "{shown}");
+    ensure!(shown.ends_with("role \"clerk\" has been updated\n"), "{shown}");
+    ensure!(office.tctl.ok(&["get", "role/clerk"])?.contains("- create"));
+
+    let shown = editing(&office, "role/clerk", "")?.succeed()?;
+    assert_eq!(shown, "role \"clerk\" has not been changed\n");
+    let shown = editing(&office, "cap", "s/second_factor: .*/second_factor: webauthn/")?.succeed()?;
+    ensure!(shown.ends_with("cluster auth preference has been updated\n"), "{shown}");
+    ensure!(editing(&office, "role/nobody", "")?.fail()?.contains("role \"nobody\" not found"));
+    ensure!(editing(&office, "db/x", "")?.fail()?.contains("a db cannot be edited"));
+    Ok(())
+}
+
+#[test]
+fn an_edit_that_cannot_be_used_changes_nothing_and_is_kept() -> Result<()> {
+    let office = Office::open()?;
+    let kept = |shown: &str| -> Result<String> {
+        let path = shown.split("is kept in ").nth(1).and_then(|rest| rest.split(':').next());
+        let path = Path::new(path.context("no path")?).join("role.yaml");
+        let text = fs::read_to_string(&path)?;
+        fs::remove_dir_all(path.parent().context("no directory")?)?;
+        Ok(text)
+    };
+    let shown = editing(&office, "role/clerk", "s/rules:/rule:/")?.fail()?;
+    ensure!(shown.contains("unknown field") && !shown.contains("MFA is required"), "{shown}");
+    ensure!(kept(&shown)?.contains("rule:"));
+
+    // Somebody else changes it while the editor is open.
+    let meanwhile = office.dir.path().join("meanwhile.sh");
+    let tctl = office.tctl.command(&[])?.get_program().display().to_string();
+    let yaml = CLERK.replace("[role]", "[lock]");
+    let data_dir = office.authd.data_dir().display().to_string();
+    fs::write(
+        &meanwhile,
+        format!(
+            "export TOUCHSTONE_DATA_DIR='{data_dir}'\n{tctl} create -f - <<'END' >&2\n{yaml}END\nsed -i 's/- read/- create/' \"$1\"\n"
+        ),
+    )?;
+    let mut command = office.olga.tctl(&["edit", "role/clerk"])?;
+    command.env("EDITOR", format!("sh {}", meanwhile.display()));
+    let shown = Terminal::start(&command, false)?.fail()?;
+    ensure!(shown.contains("was changed meanwhile"), "{shown}");
+    ensure!(kept(&shown)?.contains("- create"));
+    let now = office.tctl.ok(&["get", "role/clerk"])?;
+    ensure!(now.contains("- lock") && !now.contains("- create"), "{now}");
+    Ok(())
+}
+
+#[test]
+fn a_users_roles_and_traits_are_changed_with_one_touch() -> Result<()> {
+    let office = Office::open()?;
+    office.tctl.ok(&["users", "add", "--roles=clerk", "--logins=x", "--db-users=a", "jerry"])?;
+    let shown =
+        office.touched(&["users", "update", "jerry", "--set-roles=clerk,boss", "--set-logins=y,z"])?;
+    ensure!(shown.ends_with("user \"jerry\" has been updated\n"), "{shown}");
+    let jerry: serde_json::Value =
+        serde_json::from_str(&office.tctl.ok(&["get", "user/jerry", "--format=json"])?)?;
+    let spec = &jerry[0]["spec"];
+    assert_eq!(spec["roles"], serde_json::json!(["clerk", "boss"]));
+    assert_eq!(spec["traits"], serde_json::json!({"db_users": ["a"], "logins": ["y", "z"]}));
+    let refused = office.tctl.run(&["users", "update", "jerry", "--set-roles=nobody"])?.error()?;
+    ensure!(refused.contains("role \"nobody\" not found"), "{refused}");
+    let refused = office.tctl.run(&["users", "update", "tom", "--set-roles=clerk"])?.error()?;
+    ensure!(refused.contains("user \"tom\" not found"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn what_get_all_prints_sets_up_another_cluster() -> Result<()> {
+    let office = Office::open()?;
+    office.tctl.ok(&["lock", "--user=tom"])?;
+    let all = office.tctl.ok(&["get", "all"])?;
+    let other = Authd::start(&office.dir.path().join("other"))?;
+    let said = Tctl::new(other.data_dir()).create(&all)?;
+    for created in ["preference has been updated", "role 'boss' has", "user \"olga\" has", "lock \""] {
+        ensure!(said.contains(created), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_device_that_there_is_not_is_said_before_anybody_touches_anything() -> Result<()> {
+    let office = Office::open()?;
+    let shown = office.olga.at_terminal(&["mfa", "rm", "phone"])?.fail()?;
+    assert_eq!(shown, "ERROR: MFA device \"phone\" not found, run: tsh mfa ls\n");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The tools that people use, through the tunnel of `tsh proxy db`.
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Psql, Terminal, World};
+use e2e::{ACCESS_PROD, Psql, Terminal, World};
 
 /// Starts a tunnel to production: one touch, then any number of connections.
 fn tunnel(world: &World) -> Result<(Terminal, u16)> {
@@ -31,6 +31,28 @@ fn one_touch_opens_a_tunnel_for_psql_pgbench_and_pg_dump() -> Result<()> {
 
     let through = psql.program("pg_dump", &["--table=orders", "--dbname"])?.output()?;
     ensure!(through.contains("3\tlantern"), "{through}");
+    Ok(())
+}
+
+#[test]
+fn a_tunnel_asks_as_whoever_is_logged_in_now() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    // So short that every connection needs a touch of its own.
+    let option = "require_session_mfa: true";
+    world
+        .tctl
+        .create(&ACCESS_PROD.replace(option, &format!("{option}\n    mfa_verification_interval: 4s")))?;
+    let (mut tunnel, port) = tunnel(&world)?;
+    let psql = Psql::through_tunnel(port);
+    assert_eq!(psql.query("SELECT 1")?.output()?, "1\n");
+    tunnel.expect("Detected security key tap")?;
+
+    world.jerry.run(&["logout"])?.output()?;
+    let refused = psql.query("SELECT 1")?.error()?;
+    ensure!(refused.contains("not logged in, run: tsh login"), "{refused}");
+
+    world.jerry.login(&world.authd.public_addr())?;
+    assert_eq!(psql.query("SELECT 1")?.output()?, "1\n");
     Ok(())
 }
 

@@ -63,7 +63,8 @@ impl Saved {
         let mut all = Vec::new();
         for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
             if path.extension().is_some_and(|extension| extension == "yaml") {
-                let yaml = home::read(&path)?.unwrap_or_default();
+                // None: somebody logs out of it just now.
+                let Some(yaml) = home::read(&path)? else { continue };
                 let saved = serde_saphyr::from_str(&yaml)
                     .map_err(|error| HomeError::Damaged { path: path.clone(), why: error.to_string() })?;
                 all.push(saved);
@@ -103,6 +104,7 @@ impl Saved {
     }
 
     /// Writes certificate, key, record, and the section of the clients' own file; the record after what it stands for.
+    /// Takes the home's lock: of two at once, neither loses the other's section.
     pub(in crate::tsh) async fn keep(
         &self,
         home: &Home,
@@ -116,19 +118,23 @@ impl Saved {
             "libpq cannot use a key whose path holds a colon: set TSH_HOME to another place than {}",
             home.root().display()
         );
+        let flavour = match self.protocol {
+            DatabaseProtocol::Postgres => None,
+            DatabaseProtocol::Mysql => Some(mysql::installed().await.unwrap_or_default().flavour),
+        };
+        let _keeping = home.lock()?;
         home::write(&files.key, key_pem.as_bytes())?;
         home::write(&files.certificate, certificate_pem.as_bytes())?;
         home::write(&files.record, serde_saphyr::to_string(self)?.as_bytes())?;
-        match self.protocol {
-            DatabaseProtocol::Postgres => pg_service::add(&self.service(profile), &self.settings(&files)),
-            DatabaseProtocol::Mysql => {
-                let flavour = mysql::installed().await.unwrap_or_default().flavour;
+        match flavour {
+            None => pg_service::add(&self.service(profile), &self.settings(&files)),
+            Some(flavour) => {
                 my_cnf::add(&mysql_options::groups(self, &files, self.service(profile), flavour))
             }
         }
     }
 
-    /// Removes all of it, the key first.
+    /// Removes all of it, the key first. The caller holds the home's lock.
     pub(in crate::tsh) fn remove(&self, home: &Home, profile: &Profile) -> anyhow::Result<()> {
         let files = self.files(home, profile);
         for file in [&files.key, &files.certificate, &files.record] {

@@ -1,6 +1,6 @@
 //! Tunnels of `tsh db connect` and `tsh proxy db`: what a local connection leads to.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::SystemTime};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use auth::{clock::Clock, proto::Route};
 use tokio::net::TcpStream;
@@ -9,7 +9,6 @@ use tokio_rustls::client::TlsStream;
 use crate::{
     connect::Connection,
     database::DatabaseProtocol,
-    mfa::Prompter,
     session::{self, Credential},
     tsh::context::Context,
     tunnel::{Renewal, Upstream, dial, dial_plain},
@@ -31,19 +30,24 @@ impl Sessions {
         protocol: DatabaseProtocol,
         route: Route,
     ) -> anyhow::Result<Self> {
-        let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
-        let first = session::open(&connection, &prompter, &route).await?;
-        let asked = Arc::new((connection, prompter, route));
+        let first = open(context, &connection, &route).await?;
+        let asked = Arc::new((context.of(&connection.login.profile), route));
         let ask: Box<dyn Fn() -> Asking + Send + Sync> =
             Box::new(move || Box::pin(open_again(Arc::clone(&asked))));
         Ok(Self { protocol, renewal: Renewal::new(first, Clock::system(), ask) })
     }
 }
 
-async fn open_again(asked: Arc<(Connection, Prompter, Route)>) -> anyhow::Result<Arc<Credential>> {
-    let (connection, prompter, route) = &*asked;
-    connection.login.require_current(SystemTime::now())?;
-    session::open(connection, prompter, route).await
+async fn open(context: &Context, connection: &Connection, route: &Route) -> anyhow::Result<Arc<Credential>> {
+    let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
+    session::open(connection, &prompter, route).await
+}
+
+/// With the login that the same person has now: that of the beginning may have expired and been renewed in another
+/// terminal, and who logged out there is not logged in here either.
+async fn open_again(asked: Arc<(Context, Route)>) -> anyhow::Result<Arc<Credential>> {
+    let (context, route) = &*asked;
+    open(context, &context.connect().await?, route).await
 }
 
 impl Upstream for Sessions {

@@ -65,6 +65,37 @@ fn all_that_a_login_keeps_is_the_owners_alone() {
 }
 
 #[test]
+fn of_two_logins_at_once_one_is_kept_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::at(directory.path().join("tsh"));
+    let proxy = "auth.example.com:3080".parse().unwrap();
+    let files = home.user(&proxy, &profile().user);
+    let log_in = || {
+        let keys = Keys::generate().unwrap();
+        // In the place of a certificate, the key that it would be for.
+        let certificates = LoginCertificates {
+            tls_certificate: keys.tls_public.clone(),
+            user: "jerry".to_owned(),
+            ..LoginCertificates::default()
+        };
+        keep(&home, &profile(), &keys, &certificates).unwrap();
+    };
+    log_in();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..25).for_each(|_| log_in()));
+        }
+        for _ in 0..200 {
+            let reading = home.lock_to_read().unwrap();
+            let der = |path| pem::parse(fs::read(path).unwrap()).unwrap().into_contents();
+            let (key, public) = (der(files.tls_key()), der(files.tls_certificate()));
+            drop(reading);
+            assert!(key.ends_with(&public[public.len() - 65..]), "a key and another one's certificate");
+        }
+    });
+}
+
+#[test]
 fn keys_are_written_in_forms_that_other_tools_read() {
     let keys = Keys::generate().unwrap();
     assert!(armour::private_key(&keys.tls).starts_with("-----BEGIN PRIVATE KEY-----\n"));

@@ -227,3 +227,22 @@ async fn what_was_answered_survives_kill_9_and_sigterm_ends_it_well() {
     assert!(child.wait().unwrap().success());
     assert!(!data.join("admin.sock").exists());
 }
+
+#[test]
+fn its_log_has_no_colours_in_a_file_and_its_limit_of_files_is_raised() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new("prlimit")
+        .args(["--nofile=64:200", env!("CARGO_BIN_EXE_authd"), "start", "--listen=127.0.0.1:0", "--data-dir"])
+        .arg(directory.path().join("data"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = log.find(|line| line.contains("listening")).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.contains("INFO authd::server: listening") && !line.contains('\x1b'), "{line:?}");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().filter(|word| *word == "200").count(), 2, "{files}");
+}

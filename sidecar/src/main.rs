@@ -27,13 +27,6 @@ use tracing_subscriber::{
 use zeroize::Zeroizing;
 
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    reason = "tests arrange, act and assert; helpers outside of test functions may panic as freely"
-)]
 mod deployment;
 
 /// As `version` and `--version` of all our programs say it.

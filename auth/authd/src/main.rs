@@ -152,6 +152,8 @@ fn init_log(format: LogFormat) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // In a file or a journal colours are rubbish.
     let log = log.with_ansi(std::io::stderr().is_terminal());
+    // A full disk, or a reader that is gone: said on the same standard error, it would be a panic for each line.
+    let log = log.log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

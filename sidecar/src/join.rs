@@ -87,6 +87,9 @@ pub enum JoinError {
     /// authd said no.
     #[error("authd refused the join token: {}", .0.message())]
     Refused(#[source] Box<tonic::Status>),
+    /// authd renews no certificate, or cannot be asked to.
+    #[error("authd did not renew the certificate: {}", .0.message())]
+    NotRenewed(#[source] Box<tonic::Status>),
     /// What authd answered is not a certificate for this sidecar.
     #[error("authd's answer cannot be used")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -106,9 +109,12 @@ impl JoinError {
             }
             Self::Connect(_) => false,
             Self::Refused(status) => status.code() == tonic::Code::Unavailable,
-            Self::Stored(_) | Self::NoToken { .. } | Self::Token { .. } | Self::Answer(_) | Self::Key(_) => {
-                false
-            }
+            Self::Stored(_)
+            | Self::NoToken { .. }
+            | Self::Token { .. }
+            | Self::NotRenewed(_)
+            | Self::Answer(_)
+            | Self::Key(_) => false,
         }
     }
 }
@@ -292,7 +298,7 @@ pub(crate) async fn keep_fresh(
             Err(error) if identity.sidecar.not_after <= SystemTime::now() => {
                 error!(error = %Chain(&error), "the certificate of this sidecar has expired: clients and authd refuse it");
                 // authd is there, and nothing that we say with this certificate will change its mind.
-                if matches!(&error, JoinError::Refused(status) if status.code() == tonic::Code::Unauthenticated)
+                if matches!(&error, JoinError::NotRenewed(status) if status.code() == tonic::Code::Unauthenticated)
                 {
                     return;
                 }
@@ -319,7 +325,7 @@ async fn renew(
     let (key, request) = request(&names)?;
     let mut sidecars = link.sidecars().await.map_err(JoinError::Connect)?;
     let answer = sidecars.renew_certificate(request).await;
-    let answer = answer.map_err(|status| JoinError::Refused(Box::new(status)))?.into_inner();
+    let answer = answer.map_err(|status| JoinError::NotRenewed(Box::new(status)))?.into_inner();
     let renewed = Arc::new(Identity::new(answer, key, &names, SystemTime::now())?);
     // On disk before it is used: after a crash the old one is still good.
     file::save(data_dir, &renewed).map_err(JoinError::Stored)?;

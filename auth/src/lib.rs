@@ -123,6 +123,7 @@ pub mod permit;
 pub mod policy;
 pub mod proto;
 pub mod receipt;
+pub mod repeated;
 pub mod replica;
 pub mod resource;
 pub mod text;

@@ -12,6 +12,8 @@ pub fn start(debug: bool) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // A reader that is gone: said on the same standard error, it would be a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .try_init();
 }

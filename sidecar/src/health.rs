@@ -1,11 +1,13 @@
 //! `/metrics`, `/healthz` and `/readyz` over plain HTTP/1, for monitoring on the same host or network.
 //!
 //! - `/healthz`: 200 while the process runs.
-//! - `/readyz`: 200 while a session could start. 503 and the reason while the replica is not complete, the audit spool
-//!   cannot be written, no client could be greeted at any target (module `probe`), or the sidecar drains.
+//! - `/readyz`: 200 while a session could start. 503 and the reason while the replica is not complete, or too old where
+//!   locks are strict, our certificate has expired, the audit spool cannot be written, no client could be greeted at any
+//!   target (module `probe`), or the sidecar drains.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use auth::repeated::Repeated;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -31,6 +33,10 @@ const MAX_CONNECTIONS: usize = 64;
 pub(crate) enum NotReady {
     /// The replica has no complete snapshot.
     Replica,
+    /// Locks are strict, and authd was not heard of for too long.
+    Stale,
+    /// Our certificate has expired: clients refuse us, and so does authd.
+    Certificate,
     /// The audit spool cannot be written, or is full.
     Audit,
     /// No target's database has been seen yet, and none can be served before it was.
@@ -43,6 +49,8 @@ impl NotReady {
     fn text(self) -> &'static str {
         match self {
             Self::Replica => "not ready: the replica is not complete\n",
+            Self::Stale => "not ready: locking is strict, and authd has not been heard of for 5 minutes\n",
+            Self::Certificate => "not ready: the certificate of this sidecar has expired\n",
             Self::Audit => "not ready: the audit spool cannot be written\n",
             Self::Upstream => "not ready: no database has been reached yet\n",
             Self::Draining => "not ready: draining\n",
@@ -69,6 +77,7 @@ pub(crate) async fn serve<W: Watched>(
     stop: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut failure = Repeated::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -85,7 +94,9 @@ pub(crate) async fn serve<W: Watched>(
                 });
             }
             Err(error) => {
-                warn!(%error, "cannot accept a diagnostic connection");
+                if failure.is_news(&error) {
+                    warn!(%error, "cannot accept a diagnostic connection");
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }

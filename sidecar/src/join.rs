@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,7 +18,7 @@ use protocols::ssh::HostIdentity;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 mod file;
@@ -26,7 +26,13 @@ mod host_key;
 
 pub use self::file::IdentityError;
 pub(crate) use self::host_key::{host_identity, host_key, wire};
-use crate::{backoff::Backoff, chain::Chain, link::Link, tls::ServerCertificate};
+use crate::{
+    backoff::Backoff,
+    chain::Chain,
+    config::{Token, read_secret},
+    link::Link,
+    tls::ServerCertificate,
+};
 
 /// A certificate, its key, and whom it makes us trust.
 pub(crate) struct Identity {
@@ -65,12 +71,25 @@ pub enum JoinError {
         /// Why a token is needed.
         why: &'static str,
     },
+    /// A token is needed, and cannot be read.
+    #[error("{why}, and the join token cannot be read from {}", path.display())]
+    Token {
+        /// Why a token is needed.
+        why: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
     /// authd cannot be reached, or is not the one that was pinned.
     #[error("cannot join the cluster")]
     Connect(#[source] ApiError),
     /// authd said no.
     #[error("authd refused the join token: {}", .0.message())]
     Refused(#[source] Box<tonic::Status>),
+    /// authd renews no certificate, or cannot be asked to.
+    #[error("authd did not renew the certificate: {}", .0.message())]
+    NotRenewed(#[source] Box<tonic::Status>),
     /// What authd answered is not a certificate for this sidecar.
     #[error("authd's answer cannot be used")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -90,7 +109,12 @@ impl JoinError {
             }
             Self::Connect(_) => false,
             Self::Refused(status) => status.code() == tonic::Code::Unavailable,
-            Self::Stored(_) | Self::NoToken { .. } | Self::Answer(_) | Self::Key(_) => false,
+            Self::Stored(_)
+            | Self::NoToken { .. }
+            | Self::Token { .. }
+            | Self::NotRenewed(_)
+            | Self::Answer(_)
+            | Self::Key(_) => false,
         }
     }
 }
@@ -99,7 +123,8 @@ impl JoinError {
 pub(crate) struct Invitation<'a> {
     pub(crate) auth_server: &'a str,
     pub(crate) pins: &'a [CaPin],
-    pub(crate) token: Option<Zeroizing<String>>,
+    /// Read when it is needed: with a stored identity its file may be gone.
+    pub(crate) token: Option<&'a Token>,
 }
 
 /// The stored identity, where it is good for these names; else a new one for the join token, stored.
@@ -126,14 +151,27 @@ pub(crate) async fn identity(
             return Ok(stored);
         }
     };
-    let Some(token) = &invitation.token else { return Err(JoinError::NoToken { why }) };
+    let Some(token) = invitation.token else { return Err(JoinError::NoToken { why }) };
     if invitation.pins.is_empty() {
         return Err(JoinError::NoToken { why });
     }
+    let token = read_token(token, why)?;
     info!(reason = why, "joining");
-    let joined = join(invitation, token, names, now).await?;
+    let joined = join(invitation, &token, names, now).await?;
     file::save(data_dir, &joined).map_err(JoinError::Stored)?;
     Ok(joined)
+}
+
+fn read_token(token: &Token, why: &'static str) -> Result<Zeroizing<String>, JoinError> {
+    match token {
+        Token::Literal(token) => Ok(token.clone()),
+        Token::File(path) => {
+            let unreadable = |source| JoinError::Token { why, path: path.clone(), source };
+            let bytes = read_secret(path).map_err(unreadable)?;
+            let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(io::Error::other(error)))?;
+            Ok(Zeroizing::new(text.trim().to_owned()))
+        }
+    }
 }
 
 async fn join(
@@ -231,7 +269,8 @@ fn verify(
 /// The longest sleep: a clock that was set forward is noticed within it.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Renews the certificate at two thirds of its life, with a new key, until told to stop.
+/// Renews the certificate at two thirds of its life, with a new key, until told to stop, or until authd refuses us because it
+/// has expired: what is left then is to join again.
 pub(crate) async fn keep_fresh(
     mut identity: Arc<Identity>,
     data_dir: &Path,
@@ -256,6 +295,14 @@ pub(crate) async fn keep_fresh(
                 info!(not_after = auth::clock::rfc3339(renewed.sidecar.not_after), "certificate renewed");
                 (identity, backoff) = (renewed, BACKOFF);
             }
+            Err(error) if identity.sidecar.not_after <= SystemTime::now() => {
+                error!(error = %Chain(&error), "the certificate of this sidecar has expired: clients and authd refuse it");
+                // authd is there, and nothing that we say with this certificate will change its mind.
+                if matches!(&error, JoinError::NotRenewed(status) if status.code() == tonic::Code::Unauthenticated)
+                {
+                    return;
+                }
+            }
             Err(error) => warn!(error = %Chain(&error), "certificate not renewed"),
         }
     }
@@ -278,7 +325,7 @@ async fn renew(
     let (key, request) = request(&names)?;
     let mut sidecars = link.sidecars().await.map_err(JoinError::Connect)?;
     let answer = sidecars.renew_certificate(request).await;
-    let answer = answer.map_err(|status| JoinError::Refused(Box::new(status)))?.into_inner();
+    let answer = answer.map_err(|status| JoinError::NotRenewed(Box::new(status)))?.into_inner();
     let renewed = Arc::new(Identity::new(answer, key, &names, SystemTime::now())?);
     // On disk before it is used: after a crash the old one is still good.
     file::save(data_dir, &renewed).map_err(JoinError::Stored)?;

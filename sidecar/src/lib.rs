@@ -74,6 +74,6 @@ mod workers;
 pub use self::{
     admission::Room,
     join::{IdentityError, JoinError},
-    process::{Sidecar, StartError},
+    process::{LONGEST_GOODBYE, Sidecar, StartError},
     upstream::UpstreamError,
 };

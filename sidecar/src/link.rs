@@ -1,10 +1,19 @@
 //! The one connection to authd, under the certificate of the day.
 
-use std::{error::Error, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use auth::{
     api::{self, ApiError, Trust},
-    clock::from_unix_millis,
+    clock::{from_unix_millis, unix_millis},
     credential::OtpProof,
     identity::{TargetName, UserName},
     proto::{
@@ -33,6 +42,8 @@ const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
 /// The way to authd. A channel is made when it is first needed; it mends itself, and is made anew with a new certificate.
 pub(crate) struct Link {
     address: String,
+    /// The end of our certificate, in Unix milliseconds.
+    not_after: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -43,11 +54,18 @@ struct State {
 
 impl Link {
     pub(crate) fn new(address: String, identity: Arc<Identity>) -> Arc<Self> {
-        Arc::new(Self { address, state: Mutex::new(State { identity, channel: None }) })
+        let not_after = AtomicI64::new(unix_millis(identity.sidecar.not_after));
+        Arc::new(Self { address, not_after, state: Mutex::new(State { identity, channel: None }) })
+    }
+
+    /// When the certificate ends that clients and authd know us by, in Unix milliseconds.
+    pub(crate) fn not_after(&self) -> i64 {
+        self.not_after.load(Ordering::Relaxed)
     }
 
     /// From now on, this certificate. Calls under way keep the connection that they have.
     pub(crate) async fn renewed(&self, identity: Arc<Identity>) {
+        self.not_after.store(unix_millis(identity.sidecar.not_after), Ordering::Relaxed);
         *self.state.lock().await = State { identity, channel: None };
     }
 

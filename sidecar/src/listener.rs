@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use auth::repeated::Repeated;
 use futures_util::FutureExt as _;
 use protocols::Protocol;
 use socket2::{SockRef, TcpKeepalive};
@@ -47,6 +48,7 @@ pub(crate) async fn serve<P: Protocol>(
     stops: Stops,
 ) {
     let mut backoff = ACCEPT_BACKOFF;
+    let mut failure = Repeated::default();
     let mut number = 0;
     loop {
         let accepted = tokio::select! {
@@ -74,7 +76,9 @@ pub(crate) async fn serve<P: Protocol>(
             }
             Err(error) => {
                 let wait = backoff.next();
-                warn!(%error, retry_in = ?wait, target = %door.target.name, "cannot accept a connection");
+                if failure.is_news(&error) {
+                    warn!(%error, retry_in = ?wait, target = %door.target.name, "cannot accept a connection");
+                }
                 sleep(wait).await;
             }
         }

@@ -1,6 +1,9 @@
 //! The sidecar's command line.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap, io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use auth::{
@@ -22,6 +25,9 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 use zeroize::Zeroizing;
+
+#[cfg(test)]
+mod deployment;
 
 /// As `version` and `--version` of all our programs say it.
 const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
@@ -217,8 +223,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         // Nobody was let in yet.
         () = stopped() => return Ok(()),
     };
-    stopped().await;
+    let expired = tokio::select! {
+        () = stopped() => false,
+        () = sidecar.expired() => true,
+    };
     sidecar.drain().await;
+    if expired {
+        anyhow::bail!("the certificate of this sidecar has expired: it joins again when it is started again");
+    }
     Ok(())
 }
 
@@ -301,7 +313,11 @@ impl Start {
 fn log_to_stderr(format: LogFormat) {
     let directives = std::env::var("TOUCHSTONE_LOG").unwrap_or_else(|_| "info".to_owned());
     let lines = match format {
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            // In a file or a journal colours are rubbish.
+            .with_ansi(std::io::stderr().is_terminal())
+            .boxed(),
         // The list would hold the same one span again, read from its text and written once more for each line.
         LogFormat::Json => {
             tracing_subscriber::fmt::layer().json().with_span_list(false).with_writer(std::io::stderr).boxed()

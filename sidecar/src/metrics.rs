@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
 pub(crate) struct Process {
     pub(crate) replica_ready: IntGauge,
     pub(crate) replica_age: Gauge,
+    pub(crate) certificate_expiry: IntGauge,
     pub(crate) audit_spool_bytes: IntGauge,
     pub(crate) recordings_bytes: IntGauge,
     pub(crate) audit_unshipped: IntGauge,
@@ -196,6 +197,10 @@ impl Metrics {
                 replica_ready: make.gauge("touchstone_replica_ready", "1 once the replica is complete.")?,
                 replica_age: make
                     .seconds("touchstone_replica_age_seconds", "Since authd was last heard of.")?,
+                certificate_expiry: make.gauge(
+                    "touchstone_certificate_expiry_timestamp_seconds",
+                    "When this sidecar's certificate ends, in Unix time; 0 before it has joined.",
+                )?,
                 recordings_bytes: make
                     .gauge("touchstone_recordings_bytes", "Bytes of recordings that authd does not have in full.")?,
                 audit_spool_bytes: make
@@ -358,5 +363,17 @@ mod tests {
             (family.name().to_owned(), (kind, labels.collect()))
         });
         assert_eq!(described(), gathered.collect());
+    }
+
+    #[test]
+    fn the_page_of_deployment_alerts_on_metrics_that_there_are() {
+        let (page, described) = (include_str!("../../docs/deployment.md"), described());
+        let mut named = 0;
+        for (at, _) in page.match_indices("touchstone_") {
+            let name = page[at..].split(|c: char| !(c.is_ascii_lowercase() || c == '_')).next().unwrap();
+            assert!(described.contains_key(name), "there is no {name}");
+            named += 1;
+        }
+        assert!(named > 10, "{named}");
     }
 }

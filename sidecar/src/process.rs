@@ -24,6 +24,7 @@ use tokio_util::{
 use tracing::{info, warn};
 
 mod address;
+mod descriptors;
 mod doors;
 mod error;
 mod files;
@@ -33,7 +34,7 @@ pub use self::error::StartError;
 use self::{
     address::{Bound, announcement, bind, hosts},
     doors::Doors,
-    files::{lock, read_token},
+    files::lock,
     status::Status,
 };
 use crate::{
@@ -56,6 +57,8 @@ use crate::{
 /// After the drain timeout: for sessions to say goodbye, and for audit to reach authd.
 const LAST_DEADLINE: Duration = Duration::from_secs(10);
 const SHIP_DEADLINE: Duration = Duration::from_secs(5);
+/// How long [`Sidecar::drain`] may take beyond the drain timeout, on a disk that answers.
+pub const LONGEST_GOODBYE: Duration = LAST_DEADLINE.saturating_add(SHIP_DEADLINE).saturating_mul(2);
 
 /// A sidecar that serves.
 pub struct Sidecar {
@@ -79,6 +82,8 @@ struct Core {
     stops: Stops,
     /// Cancelled when live sessions must end.
     closing: CancellationToken,
+    /// Cancelled when nothing but joining again will do.
+    expired: CancellationToken,
     /// Cancelled last: health page, renewal, shipper.
     background: CancellationToken,
     sessions: TaskTracker,
@@ -97,6 +102,7 @@ impl Sidecar {
     /// What is wrong with the configuration, the host, or the join token.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let config = config.checked()?;
+        let room = descriptors::room(config.room, &config.targets);
         let (core, spool) = Core::new(&config)?;
         let diag = match config.diag_addr {
             Some(address) => Some(core.serve_health(address).await?),
@@ -115,10 +121,16 @@ impl Sidecar {
             ServerCertificate::new(identity.chain(), identity.private_key()).map_err(StartError::Tls)?,
         );
         let link = Link::new(config.auth_server.clone(), Arc::clone(&identity));
+        let _ = core.status.link.set(Arc::clone(&link));
         core.follow(&config, &link, &identity, &server, host.as_ref(), &bound, spool);
         let addresses =
-            Doors::new(&core, &link, &identity, &server, host)?.open(&config.targets, bound, config.room)?;
+            Doors::new(&core, &link, &identity, &server, host)?.open(&config.targets, bound, room)?;
         Ok(Self { addresses, diag, core, drain_timeout: config.drain_timeout })
+    }
+
+    /// Completes when the certificate has expired, authd refuses it, and a token is there to join with again: by a new start.
+    pub async fn expired(&self) {
+        self.core.expired.cancelled().await;
     }
 
     /// Stops: no new clients; live sessions may go on for the drain timeout, then they are ended and told why; audit is
@@ -175,11 +187,13 @@ impl Core {
         let replica = Replica::new(clock.clone());
         let stops = Stops { accepting: CancellationToken::new(), abort: CancellationToken::new() };
         let status = Arc::new(Status {
+            clock: clock.clone(),
             replica: Arc::clone(&replica),
             audit: audit.clone(),
             recordings: Arc::clone(&recordings),
             draining: stops.accepting.clone(),
             shipped: Arc::default(),
+            link: OnceLock::new(),
             certificates: OnceLock::new(),
             doors: OnceLock::new(),
         });
@@ -193,6 +207,7 @@ impl Core {
             status,
             stops,
             closing: CancellationToken::new(),
+            expired: CancellationToken::new(),
             background: CancellationToken::new(),
             sessions: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -223,8 +238,8 @@ impl Core {
             hosts: hosts(bound),
             host_key: host_key.map(|key| key.public().to_vec()),
         };
-        let token = config.token.as_ref().map(read_token).transpose()?;
-        let invitation = Invitation { auth_server: &config.auth_server, pins: &config.ca_pins, token };
+        let Config { auth_server, ca_pins, token, .. } = config;
+        let invitation = Invitation { auth_server, pins: ca_pins, token: token.as_ref() };
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         loop {
             match join::identity(&config.data_dir, &invitation, &names, self.clock.now()).await {
@@ -264,8 +279,14 @@ impl Core {
         self.tasks.spawn(announce::keep_announced(Arc::clone(link), targets, stop()));
         let (identity, link_, server) = (Arc::clone(identity), Arc::clone(link), Arc::clone(server));
         let (data_dir, stop_, host) = (config.data_dir.clone(), stop(), host.cloned());
+        let (stopping, expired) = (stop_.clone(), self.expired.clone());
+        // Started again without a token, we would be no better off.
+        let may_join_again = config.token.is_some() && !config.ca_pins.is_empty();
         self.tasks.spawn(async move {
             join::keep_fresh(identity, &data_dir, &link_, &server, host.as_ref(), stop_).await;
+            if may_join_again && !stopping.is_cancelled() {
+                expired.cancel();
+            }
         });
         let shipper = Shipper::new(spool, Arc::clone(link), Arc::clone(&self.status.shipped));
         self.shipper.spawn(shipper.run(stop()));

@@ -11,6 +11,7 @@ use super::Replica;
 use crate::{
     api::ApiError,
     proto::{WatchEvent, WatchRequest, sidecars_client::SidecarsClient},
+    repeated::Repeated,
 };
 
 #[cfg(test)]
@@ -34,11 +35,19 @@ where
     F: Future<Output = Result<Channel, ApiError>>,
 {
     let mut pause = FIRST_PAUSE;
+    let mut failure = Repeated::default();
     loop {
         let (generation, began) = (replica.snapshot().generation(), Instant::now());
         tokio::select! {
             () = shutdown.cancelled() => return,
-            end = stream(&replica, &connect) => warn!(error = &end as &dyn std::error::Error, "watch ended"),
+            end = stream(&replica, &connect) => {
+                // Heard of for a while: the next failure is a new one.
+                if replica.snapshot().generation() != generation {
+                    failure.is_over();
+                }
+                let error = &end as &dyn std::error::Error;
+                if failure.is_news(&end) { warn!(error, "watch ended") } else { debug!(error, "watch ended") }
+            }
         }
         // It worked for a while: the next failure is a new one.
         if replica.snapshot().generation() != generation && began.elapsed() > LONGEST_PAUSE {

@@ -8,26 +8,30 @@ use super::*;
 struct Stage {
     server: Server,
     pins: Vec<CaPin>,
-    token: Zeroizing<String>,
+    token: Token,
     data: TempDir,
     _authd: TempDir,
 }
 
 impl Stage {
     async fn new() -> Self {
+        Self::at(Clock::system()).await
+    }
+
+    async fn at(clock: Clock) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = Config {
             data_dir: directory.path().join("authd"),
             listen: "127.0.0.1:0".parse().unwrap(),
             ..Config::default()
         };
-        let server = Server::start(&config, Clock::system()).await.unwrap();
+        let server = Server::start(&config, clock).await.unwrap();
         let channel = connect_unix(server.admin_socket()).await.unwrap();
         let request = proto::AddTokenRequest { types: vec!["db".to_owned()], ttl_seconds: 600 };
         let token = proto::admin_client::AdminClient::new(channel).add_token(request).await.unwrap();
         Self {
             pins: server.ca_pins().iter().map(|pin| pin.parse().unwrap()).collect(),
-            token: Zeroizing::new(token.into_inner().token),
+            token: Token::Literal(Zeroizing::new(token.into_inner().token)),
             server,
             data: tempfile::tempdir().unwrap(),
             _authd: directory,
@@ -43,7 +47,7 @@ impl Stage {
         let invitation = Invitation {
             auth_server: self.server.public_addr(),
             pins: &self.pins,
-            token: with_token.then(|| self.token.clone()),
+            token: with_token.then_some(&self.token),
         };
         identity(self.data.path(), &invitation, &names(targets), now).await
     }
@@ -105,4 +109,34 @@ async fn a_damaged_identity_is_not_replaced_behind_the_administrators_back() {
     std::fs::write(stage.data.path().join("identity.json"), b"{}").unwrap();
     let outcome = stage.identity(true, &["prod-pg"], SystemTime::now()).await;
     assert!(matches!(outcome, Err(JoinError::Stored(IdentityError::Damaged { .. }))));
+}
+
+#[tokio::test]
+async fn a_token_whose_file_is_gone_is_missed_only_where_it_is_needed() {
+    let mut stage = Stage::new().await;
+    let now = SystemTime::now();
+    let joined = stage.identity(true, &["prod-pg"], now).await.unwrap();
+    // A secret that was taken away once it had served.
+    stage.token = Token::File(stage.data.path().join("gone"));
+    let stored = stage.identity(true, &["prod-pg"], now).await.unwrap();
+    assert_eq!(stored.sidecar, joined.sidecar);
+    let error = stage.identity(true, &["other"], now).await.err().unwrap();
+    assert!(matches!(error, JoinError::Token { .. }), "{error}");
+    assert!(error.to_string().contains("certificate is for other targets"), "{error}");
+}
+
+#[tokio::test]
+async fn once_authd_refuses_a_certificate_that_has_expired_there_is_nothing_left_to_renew() {
+    let now = SystemTime::now();
+    // A day ago, but for two seconds.
+    let (clock, hand) = Clock::fixed(now - Duration::from_secs(24 * 3600 - 2));
+    let stage = Stage::at(clock).await;
+    let joined = Arc::new(stage.identity(true, &["prod-pg"], now).await.unwrap());
+    let server = ServerCertificate::new(joined.chain(), joined.private_key()).unwrap();
+    let link = Link::new(stage.server.public_addr().to_owned(), Arc::clone(&joined));
+    // authd was away for the rest of that day.
+    hand.set(joined.sidecar.not_after + Duration::from_secs(1));
+    let stop = CancellationToken::new();
+    let given_up = keep_fresh(joined, stage.data.path(), &link, &server, None, stop);
+    tokio::time::timeout(Duration::from_secs(30), given_up).await.expect("it gives up");
 }

@@ -37,14 +37,6 @@ pub enum StartError {
     /// The threads that relay cannot be started.
     #[error("cannot start a thread for each processor")]
     Threads(#[source] io::Error),
-    /// The join token cannot be read.
-    #[error("cannot read the join token from {}", path.display())]
-    Token {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// No identity.
     #[error(transparent)]
     Join(#[from] JoinError),

@@ -1,28 +1,12 @@
-//! What is read and taken before anything is started: the join token, the data directory.
+//! What is taken before anything is started: the data directory.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
-use zeroize::Zeroizing;
-
 use super::StartError;
-use crate::config::{Token, read_secret};
-
-pub(super) fn read_token(token: &Token) -> Result<Zeroizing<String>, StartError> {
-    match token {
-        Token::Literal(token) => Ok(token.clone()),
-        Token::File(path) => {
-            let token = |source| StartError::Token { path: path.clone(), source };
-            let bytes = read_secret(path).map_err(token)?;
-            let text = std::str::from_utf8(&bytes).map_err(|error| token(io::Error::other(error)))?;
-            Ok(Zeroizing::new(text.trim().to_owned()))
-        }
-    }
-}
 
 /// Makes the data directory, readable by its owner alone, and takes it for this process.
 pub(super) fn lock(data_dir: &Path) -> Result<File, StartError> {

@@ -8,12 +8,13 @@ use std::{
     future::pending,
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use auth::repeated::Repeated;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{JoinSet, spawn_blocking},
@@ -94,6 +95,7 @@ impl Couriers {
             uplink,
             bytes: self.bytes,
             turns: Semaphore::new(AT_ONCE),
+            failure: Mutex::default(),
             stop: stop.clone(),
         });
         let mut couriers = JoinSet::new();
@@ -120,6 +122,8 @@ struct Desk<U> {
     uplink: U,
     bytes: Arc<AtomicU64>,
     turns: Semaphore,
+    /// Why recordings wait: the same for all of them, most likely, however many there are.
+    failure: Mutex<Repeated>,
     stop: CancellationToken,
 }
 
@@ -175,7 +179,9 @@ impl<U: RecordingUplink> Desk<U> {
                 }
                 Err(error) => {
                     let wait = backoff.next();
-                    warn!(recording = %live.id(), error = %Chain(&error), retry_in = ?wait, "a recording waits on disk");
+                    if self.is_news(&error) {
+                        warn!(recording = %live.id(), error = %Chain(&error), retry_in = ?wait, "a recording waits on disk");
+                    }
                     // Where it goes on is asked again.
                     shipped = None;
                     if self.stop.is_cancelled() {
@@ -190,6 +196,10 @@ impl<U: RecordingUplink> Desk<U> {
                 () = self.stop.cancelled() => {}
             }
         }
+    }
+
+    fn is_news(&self, error: &ShipError) -> bool {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_news(&Chain(error))
     }
 
     /// Sends all that is durable.

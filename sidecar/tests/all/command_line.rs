@@ -107,3 +107,12 @@ fn its_help_names_the_defaults() {
         assert!(help.contains(default), "{default} is not in: {help}");
     }
 }
+
+#[test]
+fn its_log_has_no_colours_in_a_file() {
+    let data = tempfile::tempdir().unwrap();
+    let start = ["start", "--auth-server", "localhost:1", "--name", "db", "--protocol", "postgres"];
+    let place = ["--uri", "localhost:3306", "--listen", "127.0.0.1:0", "--data-dir"];
+    let log = error_of(&[&start[..], &place, &[data.path().to_str().unwrap()]].concat());
+    assert!(log.contains("INFO sidecar: starting") && !log.contains('\x1b'), "{log:?}");
+}

@@ -157,7 +157,17 @@ struct Program {
 
 impl Program {
     fn start(authd: &Authd, data_dir: &Path, uri: &str, token: Option<&str>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidecar"));
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_sidecar")), authd, data_dir, uri, token)
+    }
+
+    /// By a command that ends with the program.
+    fn start_by(
+        mut command: Command,
+        authd: &Authd,
+        data_dir: &Path,
+        uri: &str,
+        token: Option<&str>,
+    ) -> Self {
         command
             .args(["start", "--log-format", "json", "--name", "dev-pg", "--protocol", "postgres"])
             .args(["--labels", "env=dev", "--listen", "127.0.0.1:0", "--auth-server", &authd.address])
@@ -214,4 +224,40 @@ async fn a_killed_sidecar_loses_no_event_that_let_a_session_begin_and_a_terminat
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     Program::read_until(&mut program.log, "stopped");
     assert!(program.child.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_do_not_take_the_files_that_sessions_need() {
+    let mut authd = Authd::start().await;
+    let jerry = Jerry::register(&mut authd).await;
+    let files = authd.database_certificate(&["localhost"]).await;
+    let postgresql = tokio::task::spawn_blocking(move || Postgresql::start(&files)).await.unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let token = authd.token().await;
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=64:200", env!("CARGO_BIN_EXE_sidecar")]);
+    let mut program = Program::start_by(command, &authd, data.path(), &postgresql.unix_uri(), Some(&token));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert!(files.split_whitespace().filter(|word| *word == "200").count() == 2, "{files}");
+
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(tokio::net::TcpStream::connect(program.address).await.unwrap());
+    }
+    eventually("they have made room for each other", async || {
+        let is_open = |socket: &tokio::net::TcpStream| match socket.try_read(&mut [0]) {
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+            Ok(_) => false,
+        };
+        // Half of what 200 leave for clients, at two each.
+        silent.iter().filter(|socket| is_open(socket)).count() <= 18
+    })
+    .await;
+    let session = connect(program.address, "dev-pg", &jerry.login).await.unwrap();
+    assert_eq!(session.one("select 'in'").await, "in");
+
+    program.child.kill().unwrap();
+    let log = std::io::read_to_string(program.log).unwrap();
+    assert!(!log.contains("os error 24"), "{log}");
 }

@@ -9,6 +9,7 @@
 )]
 
 mod command_line;
+mod container;
 mod life;
 mod sessions;
 mod statements;

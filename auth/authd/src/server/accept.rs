@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use auth::repeated::Repeated;
 use axum::Router;
 use nix::unistd::{Uid, geteuid};
 use rustls::ServerConfig;
@@ -46,17 +47,20 @@ pub(super) struct Serving {
 pub(super) async fn tls(listener: TcpListener, config: Arc<ServerConfig>, router: Router, serving: Serving) {
     let acceptor = TlsAcceptor::from(config);
     let room = Room::new(MAX_CONNECTIONS, MAX_PER_ADDRESS);
+    let (mut failure, mut full) = (Repeated::default(), Repeated::default());
     while let Some(accepted) = serving.shutdown.run_until_cancelled(listener.accept()).await {
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                pause(&error).await;
+                pause(&error, &mut failure).await;
                 continue;
             }
         };
         let address = peer.ip().to_canonical();
         let Some(place) = room.enter(address) else {
-            tracing::warn!(client.addr = %address, "no room for another connection");
+            if full.is_news(&"no room") {
+                tracing::warn!(client.addr = %address, "no room for another connection");
+            }
             continue;
         };
         let (acceptor, router, serving) = (acceptor.clone(), router.clone(), serving.clone());
@@ -92,11 +96,12 @@ async fn handshake(
 }
 
 pub(super) async fn admin(listener: UnixListener, router: Router, serving: Serving) {
+    let mut failure = Repeated::default();
     while let Some(accepted) = serving.shutdown.run_until_cancelled(listener.accept()).await {
         let socket = match accepted {
             Ok((socket, _)) => socket,
             Err(error) => {
-                pause(&error).await;
+                pause(&error, &mut failure).await;
                 continue;
             }
         };
@@ -118,7 +123,9 @@ fn is_owner(socket: &UnixStream) -> bool {
     peer.is_ok_and(|uid| uid == geteuid() || uid.is_root())
 }
 
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept");
+async fn pause(error: &io::Error, failure: &mut Repeated) {
+    if failure.is_news(error) {
+        tracing::warn!(%error, "cannot accept");
+    }
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }

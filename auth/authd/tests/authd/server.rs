@@ -200,6 +200,20 @@ pub(crate) fn program(data: &Path) -> (Child, serde_json::Value) {
     (child, listening)
 }
 
+/// The program, whose log nobody reads any more.
+fn unread_program(data: &Path) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_authd"))
+        .args(["start", "--listen=127.0.0.1:0", "--cluster-name=main", "--data-dir"])
+        .arg(data)
+        .env("TOUCHSTONE_LOG", "debug")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("listening")));
+    child
+}
+
 async fn roles(data: &Path) -> Vec<String> {
     let channel = auth::api::connect_unix(&data.join("admin.sock")).await.unwrap();
     let request = proto::GetResourcesRequest { kind: "role".into(), ..Default::default() };
@@ -227,4 +241,36 @@ async fn what_was_answered_survives_kill_9_and_sigterm_ends_it_well() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(!data.join("admin.sock").exists());
+}
+
+#[test]
+fn its_log_has_no_colours_in_a_file_and_its_limit_of_files_is_raised() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new("prlimit")
+        .args(["--nofile=64:200", env!("CARGO_BIN_EXE_authd"), "start", "--listen=127.0.0.1:0", "--data-dir"])
+        .arg(directory.path().join("data"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = log.find(|line| line.contains("listening")).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.contains("INFO authd::server: listening") && !line.contains('\x1b'), "{line:?}");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().filter(|word| *word == "200").count(), 2, "{files}");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_keeps_nobody_from_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut child = unread_program(&data);
+    for _ in 0..3 {
+        assert!(!roles(&data).await.is_empty());
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -264,8 +264,9 @@ impl Core {
         self.tasks.spawn(announce::keep_announced(Arc::clone(link), targets, stop()));
         let (identity, link_, server) = (Arc::clone(identity), Arc::clone(link), Arc::clone(server));
         let (data_dir, stop_, host) = (config.data_dir.clone(), stop(), host.cloned());
+        let replica = Arc::clone(&self.replica);
         self.tasks.spawn(async move {
-            join::keep_fresh(identity, &data_dir, &link_, &server, host.as_ref(), stop_).await;
+            join::keep_fresh(identity, &replica, &data_dir, &link_, &server, host.as_ref(), stop_).await;
         });
         let shipper = Shipper::new(spool, Arc::clone(link), Arc::clone(&self.status.shipped));
         self.shipper.spawn(shipper.run(stop()));

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     audit::AuditError,
-    ca::CaError,
+    ca::{CaError, RotationError},
     mfa::{AttestationError, CounterWentBack},
     password::PasswordError,
     store::StoreError,
@@ -172,6 +172,9 @@ pub(crate) enum Refused {
     /// A recording beyond every bound.
     #[error("the recording is too large")]
     RecordingTooLarge,
+    /// A step that an authority's rotation does not take.
+    #[error("{0}")]
+    Rotation(RotationError),
     /// Signing failed.
     #[error("certificate could not be issued")]
     Ca(#[source] CaError),
@@ -226,6 +229,7 @@ impl Refused {
             | Self::PasswordNeeded
             | Self::TouchNeeded
             | Self::NotTouchedFor
+            | Self::Rotation(_)
             | Self::LastDevice
             | Self::RoleInUse { .. } => Code::FailedPrecondition,
             Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {
@@ -246,6 +250,15 @@ impl From<CaError> for Refused {
             CaError::PublicKey => Self::field("public_key", error),
             CaError::SshPublicKey => Self::field("ssh_public_key", error),
             other => Self::Ca(other),
+        }
+    }
+}
+
+impl From<RotationError> for Refused {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Ca(error) => error.into(),
+            other => Self::Rotation(other),
         }
     }
 }

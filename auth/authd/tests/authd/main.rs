@@ -24,6 +24,7 @@ mod mfa;
 mod on_record;
 mod passkeys;
 mod recordings;
+mod rotation;
 mod second_factor;
 mod server;
 mod session;

@@ -16,6 +16,8 @@ pub struct Connection {
     pub login: Login,
     /// The API, as the login's user.
     pub channel: Channel,
+    /// Where the login is kept.
+    pub home: Home,
 }
 
 /// Loads the login that a command means and connects with it. The auth service is verified against the saved
@@ -26,7 +28,7 @@ pub struct Connection {
 pub async fn connect(home: &Home, selection: &Selection) -> anyhow::Result<Connection> {
     let login = Login::load(home, selection, SystemTime::now())?;
     let channel = channel(&login).await?;
-    Ok(Connection { login, channel })
+    Ok(Connection { login, channel, home: home.clone() })
 }
 
 /// A channel with a login that was loaded before.

@@ -17,7 +17,7 @@ use crate::{
     connect::Connection,
     mfa::{Asked, Challenge, Prompter, Reason, Whose},
     profile::Profile,
-    times,
+    times, trust,
 };
 
 mod ssh;
@@ -212,9 +212,19 @@ async fn issued(
     let asked_for = request.route.as_ref().map(|route| route.target_name.clone()).unwrap_or_default();
     let mut users = UsersClient::new(connection.channel.clone());
     let issued = users.issue_session_certificate(request).await?.into_inner();
+    keep_trust(connection, &issued);
     match &issued.target {
         Some(target) if target.name == asked_for => Ok(issued),
         _ => anyhow::bail!("the auth service answered for another target than {asked_for:?}"),
+    }
+}
+
+/// Saves whom the service now says to trust: while its authorities are replaced, that is how the next ones become known before
+/// it shows a certificate of theirs. A session does not fail for want of it.
+fn keep_trust(connection: &Connection, issued: &SessionCertificate) {
+    let (login, home) = (&connection.login, &connection.home);
+    if let Err(error) = trust::keep_up(home, login, &issued.host_authorities, &issued.ssh_host_authorities) {
+        eprintln!("WARNING: the authorities of {} could not be saved: {error}", login.profile.proxy);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     armour,
     files::file_name,
     home::{self, Home, HomeError},
+    profile::{Login, Profile},
     proxy_address::ProxyAddress,
     terminal::Terminal,
 };
@@ -63,6 +64,40 @@ pub fn save(
     let path = authorities_file(home, proxy, cluster);
     let text: String = authorities.iter().map(|authority| armour::certificate(authority)).collect();
     home::write(&path, text.as_bytes())
+}
+
+/// Saves what the service says anew about its authorities, where that is another thing than what is saved. It said it under an
+/// authority that was trusted.
+///
+/// # Errors
+/// [`HomeError`].
+pub fn keep_up(home: &Home, login: &Login, host: &[Vec<u8>], ssh_host: &[String]) -> Result<(), HomeError> {
+    let told: Vec<_> = host.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    if !told.is_empty() && told != login.authorities {
+        save(home, &login.profile.proxy, &login.profile.cluster, &told)?;
+    }
+    if ssh_host.is_empty() { Ok(()) } else { save_ssh(home, &login.profile, ssh_host) }
+}
+
+/// Puts the authorities of a cluster's hosts into `known_hosts`, in the place of those that were there.
+///
+/// # Errors
+/// [`HomeError`].
+pub fn save_ssh(home: &Home, profile: &Profile, authorities: &[String]) -> Result<(), HomeError> {
+    let before = home::read(&home.known_hosts())?.unwrap_or_default();
+    let after = known_hosts(&before, profile, authorities);
+    if after == before { Ok(()) } else { home::write(&home.known_hosts(), after.as_bytes()) }
+}
+
+/// The lines of other clusters, then this cluster's authorities (sshd(8), `@cert-authority`).
+fn known_hosts(before: &str, profile: &Profile, authorities: &[String]) -> String {
+    let hosts = format!("{},{cluster},*.{cluster}", profile.proxy.host(), cluster = profile.cluster);
+    let ours = format!("@cert-authority {hosts} ");
+    let mut lines: Vec<String> =
+        before.lines().filter(|line| !line.starts_with(&ours)).map(str::to_owned).collect();
+    let keys = authorities.iter().filter(|key| !key.contains(['\n', '\r']));
+    lines.extend(keys.map(|key| format!("{ours}{} type=host", key.trim())));
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Where the authorities of a cluster are saved.
@@ -118,6 +153,8 @@ fn approve(proxy: &ProxyAddress, pin: CaPin, terminal: &Terminal) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
+    use auth::identity::UserName;
+
     use super::*;
 
     #[test]
@@ -145,5 +182,30 @@ mod tests {
         let damaged = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
         home::write(&home.authorities(&proxy).join("main.pem"), damaged.as_bytes()).unwrap();
         assert!(matches!(saved(&home, &proxy), Err(HomeError::Damaged { .. })));
+    }
+
+    fn profile() -> Profile {
+        Profile {
+            proxy: "auth.example.com:3080".parse().unwrap(),
+            user: UserName::new("jerry").unwrap(),
+            cluster: ClusterName::new("main").unwrap(),
+        }
+    }
+
+    #[test]
+    fn known_hosts_keeps_other_lines_and_replaces_ours() {
+        let others = "github.com ssh-ed25519 AAAA\n";
+        let once = known_hosts(others, &profile(), &["ssh-ed25519 BBBB".to_owned()]);
+        let expected =
+            format!("{others}@cert-authority auth.example.com,main,*.main ssh-ed25519 BBBB type=host\n");
+        assert_eq!(once, expected);
+        let again = known_hosts(&once, &profile(), &["ssh-ed25519 CCCC".to_owned()]);
+        assert_eq!(again, expected.replace("BBBB", "CCCC"));
+    }
+
+    #[test]
+    fn an_authority_cannot_add_lines_to_known_hosts() {
+        let hostile = ["ssh-ed25519 BBBB\n* ssh-ed25519 EVIL".to_owned()];
+        assert_eq!(known_hosts("", &profile(), &hostile), "");
     }
 }

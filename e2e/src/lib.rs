@@ -35,7 +35,7 @@ mod openssh;
 mod otp;
 mod owner;
 mod postgres;
-mod process;
+pub mod process;
 mod psql;
 mod sidecar;
 mod sshd;

@@ -26,6 +26,7 @@ pub(crate) const DATABASE: &str = "app";
 pub struct Postgres {
     server: Daemon,
     port: u16,
+    dir: PathBuf,
     socket_dir: PathBuf,
 }
 
@@ -40,15 +41,11 @@ impl Postgres {
         fs::create_dir(dir).context("directory of PostgreSQL")?;
         let data = dir.join("data");
         let socket_dir = dir.join("socket");
-        let out = format!("--out={}", dir.join("server").display());
-        tctl.ok(&["auth", "sign", "--format=db", "--host=localhost,127.0.0.1", &out])?;
         fs::create_dir(&socket_dir)?;
         let owner = Owner::choose("postgres")?;
+        sign(dir, &owner, tctl)?;
         owner.give(dir)?;
         owner.give(&socket_dir)?;
-        for file in ["server.crt", "server.key", "server.cas"] {
-            owner.give(&dir.join(file))?;
-        }
 
         let mut initdb = owner.command(&binaries::postgres("initdb")?, "KILL");
         initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]);
@@ -69,13 +66,22 @@ impl Postgres {
                 (ready || taken).then_some(ready)
             };
             if server.wait_for("PostgreSQL to start", STARTING, ready)? {
-                let postgres = Self { server, port, socket_dir };
+                let postgres = Self { server, port, dir: dir.to_owned(), socket_dir };
                 postgres.admin("postgres", SETUP)?;
                 postgres.admin(DATABASE, TABLES)?;
                 return Ok(postgres);
             }
         }
         bail!("no free port for PostgreSQL")
+    }
+
+    /// A new certificate, and whom to trust for clients, from `tctl auth sign`: new connections see them in a moment.
+    ///
+    /// # Errors
+    /// When the files cannot be made, or the server does not read them.
+    pub fn certify(&self, tctl: &Tctl) -> Result<()> {
+        sign(&self.dir, &Owner::choose("postgres")?, tctl)?;
+        self.admin("postgres", "SELECT pg_reload_conf()").map(drop)
     }
 
     /// Where it listens with TLS: `localhost:PORT`, as its certificate says.
@@ -157,6 +163,16 @@ impl Postgres {
     pub fn log(&self) -> Vec<String> {
         self.server.log()
     }
+}
+
+/// The server's certificate, its key, and the authorities of its clients.
+fn sign(dir: &Path, owner: &Owner, tctl: &Tctl) -> Result<()> {
+    let out = format!("--out={}", dir.join("server").display());
+    tctl.ok(&["auth", "sign", "--format=db", "--host=localhost,127.0.0.1", "--overwrite", &out])?;
+    for file in ["server.crt", "server.key", "server.cas"] {
+        owner.give(&dir.join(file))?;
+    }
+    Ok(())
 }
 
 fn configuration(dir: &Path, port: u16) -> String {

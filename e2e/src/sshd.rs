@@ -66,7 +66,7 @@ impl Sshd {
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
         fs::create_dir(dir).context("directory of sshd")?;
-        fs::write(dir.join("authorities.pub"), tctl.export("openssh")?)?;
+        trust(dir, tctl)?;
         let key = dir.join("host_key");
         let mut keygen = Command::new(binaries::ssh("ssh-keygen")?);
         keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key);
@@ -95,6 +95,14 @@ impl Sshd {
             }
         }
         bail!("no free port for sshd")
+    }
+
+    /// Trusts what the cluster now says is to be trusted, from the next connection on.
+    ///
+    /// # Errors
+    /// When the cluster does not say.
+    pub fn trust(&self, tctl: &Tctl) -> Result<()> {
+        trust(&self.dir, tctl)
     }
 
     /// Where it listens: `127.0.0.1:PORT`.
@@ -148,6 +156,10 @@ impl Sshd {
 /// When the account has no name.
 pub fn account() -> Result<String> {
     Ok(User::from_uid(geteuid())?.context("the account that runs this has no name")?.name)
+}
+
+fn trust(dir: &Path, tctl: &Tctl) -> Result<()> {
+    fs::write(dir.join("authorities.pub"), tctl.export("openssh")?).context("authorities of sshd")
 }
 
 fn configuration(dir: &Path, port: u16) -> String {

@@ -13,6 +13,7 @@ use auth::{
     identity::TargetName,
     key::{KeyError, generate_p256},
     proto::{JoinRequest, SidecarCertificate, SidecarCertificateRequest, public_client::PublicClient},
+    replica::{Replica, Snapshot},
 };
 use protocols::ssh::HostIdentity;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -251,6 +252,13 @@ impl Identity {
         ClientIdentity { chain: self.chain(), key: self.private_key() }
     }
 
+    /// Are the cluster's authorities for hosts those that came with the certificate, in this order? Of a snapshot that does not
+    /// know, it is taken to be so.
+    fn is_under_authorities_of(&self, snapshot: &Snapshot) -> bool {
+        let trusted = snapshot.host_authorities();
+        !snapshot.is_ready() || trusted.is_empty() || trusted == self.host_authorities
+    }
+
     /// When two thirds of its life are over.
     fn renew_at(&self) -> SystemTime {
         let life = self.sidecar.not_after.duration_since(self.issued).unwrap_or_default();
@@ -269,10 +277,13 @@ fn verify(
 /// The longest sleep: a clock that was set forward is noticed within it.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Renews the certificate at two thirds of its life, with a new key, until told to stop, or until authd refuses us because it
-/// has expired: what is left then is to join again.
+/// Renews the certificate, with a new key, until told to stop: at two thirds of its life, and when the cluster trusts other
+/// authorities for hosts than came with it, or the same in another order, which means that another one signs. So the next
+/// authority is trusted before authd shows a certificate of it, and clients see our own by it when its turn has come. Returns too
+/// when authd refuses us because the certificate has expired: what is left then is to join again.
 pub(crate) async fn keep_fresh(
     mut identity: Arc<Identity>,
+    replica: &Replica,
     data_dir: &Path,
     link: &Link,
     server: &ServerCertificate,
@@ -280,14 +291,23 @@ pub(crate) async fn keep_fresh(
     stop: CancellationToken,
 ) {
     let mut backoff = BACKOFF;
+    let mut changes = replica.changes();
     loop {
+        changes.borrow_and_update();
         let left = identity.renew_at().duration_since(SystemTime::now()).unwrap_or_default();
-        let wait = if left.is_zero() { backoff.next() } else { left.min(LOOK_EVERY) };
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = stop.cancelled() => return,
-        }
-        if SystemTime::now() < identity.renew_at() {
+        if left.is_zero() || !identity.is_under_authorities_of(&replica.snapshot()) {
+            tokio::select! {
+                // Of many sidecars that hear of the same, each waits a little otherwise.
+                () = sleep(backoff.next()) => {}
+                () = stop.cancelled() => return,
+            }
+        } else {
+            tokio::select! {
+                () = sleep(left.min(LOOK_EVERY)) => {}
+                // The sender lives in the replica.
+                _ = changes.changed() => {}
+                () = stop.cancelled() => return,
+            }
             continue;
         }
         match renew(&identity, data_dir, link, server, host).await {

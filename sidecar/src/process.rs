@@ -279,11 +279,11 @@ impl Core {
         self.tasks.spawn(announce::keep_announced(Arc::clone(link), targets, stop()));
         let (identity, link_, server) = (Arc::clone(identity), Arc::clone(link), Arc::clone(server));
         let (data_dir, stop_, host) = (config.data_dir.clone(), stop(), host.cloned());
-        let (stopping, expired) = (stop_.clone(), self.expired.clone());
+        let (stopping, expired, replica) = (stop_.clone(), self.expired.clone(), Arc::clone(&self.replica));
         // Started again without a token, we would be no better off.
         let may_join_again = config.token.is_some() && !config.ca_pins.is_empty();
         self.tasks.spawn(async move {
-            join::keep_fresh(identity, &data_dir, &link_, &server, host.as_ref(), stop_).await;
+            join::keep_fresh(identity, &replica, &data_dir, &link_, &server, host.as_ref(), stop_).await;
             if may_join_again && !stopping.is_cancelled() {
                 expired.cancel();
             }

@@ -84,11 +84,7 @@ impl AdminCaller {
 
 impl Cluster {
     pub(crate) fn status(&self) -> proto::StatusResponse {
-        let authorities = AuthorityKind::ALL.map(|kind| proto::AuthorityStatus {
-            r#type: kind.as_str().to_owned(),
-            rotation: "standby".to_owned(),
-            not_after: unix_millis(self.authorities.of(kind).not_after()),
-        });
+        let authorities = AuthorityKind::ALL.map(|kind| self.authority_status(kind));
         proto::StatusResponse {
             cluster_name: self.name.to_string(),
             server_version: crate::VERSION.to_owned(),
@@ -158,7 +154,7 @@ impl Cluster {
         let found: Vec<_> = AuthorityKind::ALL
             .into_iter()
             .filter(|authority| kind.is_empty() || authority.as_str() == kind)
-            .map(|kind| crate::watch::authority(self, kind))
+            .map(|kind| crate::watch::authority(kind, &self.authorities.of(kind)))
             .collect();
         if found.is_empty() {
             return Err(Refused::field("type", "must be user, host, db, db_client or openssh"));

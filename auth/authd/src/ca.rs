@@ -6,10 +6,12 @@
 
 mod authority;
 mod der;
+mod keyring;
 mod ssh;
 mod x509;
 
 pub use authority::{Authority, AuthorityKind, AuthorityRecord};
+pub use keyring::{Keyring, KeyringRecord, Phase, RotationError};
 pub use ssh::{IssuedSsh, SshPublicKey, SshTemplate};
 pub use x509::{Attribute, Extension, Issued, P256PublicKey, San, Template, Usage};
 

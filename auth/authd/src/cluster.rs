@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use auth::{
     api::CaPin,
     clock::Clock,
@@ -10,11 +11,12 @@ use auth::{
 };
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::{
     audit::AuditLog,
     browser_mfa::Pages,
-    ca::{Authority, AuthorityKind, AuthorityRecord},
+    ca::{Authority, AuthorityKind, CaError, Keyring, KeyringRecord},
     error::Refused,
     keys,
     memo::{Memo, Memos},
@@ -74,17 +76,37 @@ impl Cluster {
     }
 }
 
-/// The five authorities. They do not change while authd runs.
+/// The five authorities. A rotation puts another in the place of one while authd runs.
 pub(crate) struct Authorities {
-    pub(crate) user: Authority,
-    pub(crate) host: Authority,
-    pub(crate) db: Authority,
-    pub(crate) db_client: Authority,
-    pub(crate) openssh: Authority,
+    user: ArcSwap<Keyring>,
+    host: ArcSwap<Keyring>,
+    db: ArcSwap<Keyring>,
+    db_client: ArcSwap<Keyring>,
+    openssh: ArcSwap<Keyring>,
+    /// Counts what was put in another's place.
+    changes: watch::Sender<u64>,
+    rotating: Mutex<()>,
 }
 
 impl Authorities {
-    pub(crate) fn of(&self, kind: AuthorityKind) -> &Authority {
+    async fn load(store: &dyn Store) -> Result<Self, FoundingError> {
+        let load = async |kind| {
+            let record = store::read::<KeyringRecord>(store, &keys::authority(kind)).await?;
+            let record = record.ok_or(CaError::Damaged(kind))?;
+            Ok::<_, FoundingError>(ArcSwap::from_pointee(Keyring::from_record(kind, &record.value)?))
+        };
+        Ok(Self {
+            user: load(AuthorityKind::User).await?,
+            host: load(AuthorityKind::Host).await?,
+            db: load(AuthorityKind::Db).await?,
+            db_client: load(AuthorityKind::DbClient).await?,
+            openssh: load(AuthorityKind::Openssh).await?,
+            changes: watch::Sender::new(0),
+            rotating: Mutex::new(()),
+        })
+    }
+
+    fn slot(&self, kind: AuthorityKind) -> &ArcSwap<Keyring> {
         match kind {
             AuthorityKind::User => &self.user,
             AuthorityKind::Host => &self.host,
@@ -94,12 +116,43 @@ impl Authorities {
         }
     }
 
+    /// As it is now.
+    pub(crate) fn of(&self, kind: AuthorityKind) -> Arc<Keyring> {
+        self.slot(kind).load_full()
+    }
+
+    /// Who signs now.
+    pub(crate) fn signer(&self, kind: AuthorityKind) -> Arc<Authority> {
+        Arc::clone(self.of(kind).signer())
+    }
+
+    /// Who is trusted now, the one who signs first.
     pub(crate) fn certificates(&self, kind: AuthorityKind) -> Vec<CertificateDer<'static>> {
-        vec![self.of(kind).certificate().clone()]
+        self.of(kind).certificates()
     }
 
     pub(crate) fn certificate_bytes(&self, kind: AuthorityKind) -> Vec<Vec<u8>> {
-        vec![self.of(kind).certificate().to_vec()]
+        self.certificates(kind).iter().map(|certificate| certificate.to_vec()).collect()
+    }
+
+    pub(crate) fn ssh_public_keys(&self, kind: AuthorityKind) -> Vec<String> {
+        self.of(kind).ssh_public_keys()
+    }
+
+    /// From now on, this one, which is in the store.
+    pub(crate) fn replace(&self, kind: AuthorityKind, keyring: Keyring) {
+        self.slot(kind).store(Arc::new(keyring));
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Held by whoever steps one.
+    pub(crate) async fn rotating(&self) -> MutexGuard<'_, ()> {
+        self.rotating.lock().await
+    }
+
+    /// Hears of each that is put in another's place.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 
@@ -111,7 +164,7 @@ pub enum FoundingError {
     Store(#[from] StoreError),
     /// Keys cannot be made or read.
     #[error(transparent)]
-    Ca(#[from] crate::ca::CaError),
+    Ca(#[from] CaError),
     /// The directory is another cluster's.
     #[error("this data directory belongs to cluster {found:?}, not {asked:?}")]
     OtherCluster {
@@ -145,8 +198,8 @@ pub(crate) async fn found(
             let name = asked.unwrap_or_else(default);
             let mut ops = vec![Op::put(key, Condition::Absent, &name)?];
             for kind in AuthorityKind::ALL {
-                let authority = Authority::generate(kind, name.as_str(), clock.now())?;
-                ops.push(Op::put(keys::authority(kind), Condition::Absent, &authority.to_record())?);
+                let keyring = Keyring::generate(kind, name.as_str(), clock.now())?;
+                ops.push(Op::put(keys::authority(kind), Condition::Absent, &keyring.to_record())?);
             }
             let preference = Resource::AuthPreference(AuthPreference::default());
             let presets = [preset::access(), preset::editor(), preset::auditor()].map(Resource::Role);
@@ -159,14 +212,7 @@ pub(crate) async fn found(
         }
     };
     complete(store, clock, &name).await?;
-    let authorities = Authorities {
-        user: load(store, AuthorityKind::User).await?,
-        host: load(store, AuthorityKind::Host).await?,
-        db: load(store, AuthorityKind::Db).await?,
-        db_client: load(store, AuthorityKind::DbClient).await?,
-        openssh: load(store, AuthorityKind::Openssh).await?,
-    };
-    Ok((name, authorities))
+    Ok((name, Authorities::load(store).await?))
 }
 
 /// Authorities that clusters founded by earlier versions do not have. One that every cluster had from its first day is not
@@ -177,18 +223,12 @@ async fn complete(store: &dyn Store, clock: &Clock, name: &ClusterName) -> Resul
     for kind in ADDED {
         let key = keys::authority(kind);
         if store.get(&key).await?.is_none() {
-            let authority = Authority::generate(kind, name.as_str(), clock.now())?;
-            store.commit(vec![Op::put(key, Condition::Absent, &authority.to_record())?]).await?;
+            let keyring = Keyring::generate(kind, name.as_str(), clock.now())?;
+            store.commit(vec![Op::put(key, Condition::Absent, &keyring.to_record())?]).await?;
             tracing::info!(cluster = %name, authority = %kind, "a new authority");
         }
     }
     Ok(())
-}
-
-async fn load(store: &dyn Store, kind: AuthorityKind) -> Result<Authority, FoundingError> {
-    let record = store::read::<AuthorityRecord>(store, &keys::authority(kind)).await?;
-    let record = record.ok_or(crate::ca::CaError::Damaged(kind))?;
-    Ok(Authority::from_record(kind, &record.value)?)
 }
 
 /// The operation that stores a resource, with its own expiry.
@@ -218,7 +258,8 @@ pub(crate) fn read_resource(item: &store::Item) -> Result<Resource, Refused> {
 impl Cluster {
     /// What `--ca-pin` is compared with.
     pub(crate) fn ca_pins(&self) -> Vec<String> {
-        CaPin::of(self.authorities.host.certificate()).map(|pin| pin.to_string()).into_iter().collect()
+        let host = self.authorities.certificates(AuthorityKind::Host);
+        host.iter().filter_map(CaPin::of).map(|pin| pin.to_string()).collect()
     }
 
     /// The host of the public address, without its port.
@@ -272,7 +313,11 @@ impl Cluster {
 impl Cluster {
     /// A new one in this directory, which nobody serves.
     pub(crate) async fn unserved(directory: &std::path::Path) -> Self {
-        let clock = Clock::system();
+        Self::unserved_at(directory, Clock::system()).await
+    }
+
+    /// The same, by this clock.
+    pub(crate) async fn unserved_at(directory: &std::path::Path, clock: Clock) -> Self {
         let store = Arc::new(store::Sqlite::open(&directory.join("store"), clock.clone()).unwrap());
         Self::unserved_on(store, directory, clock).await
     }

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     audit::AuditError,
-    ca::CaError,
+    ca::{CaError, RotationError},
     mfa::{AttestationError, CounterWentBack},
     password::PasswordError,
     store::StoreError,
@@ -20,7 +20,7 @@ pub(crate) enum Refused {
     #[error("invalid username, password or second factor")]
     Credentials,
     /// The client certificate is not one that we take.
-    #[error("client certificate refused: {0}")]
+    #[error("client certificate refused: {0}{advice}", advice = advice(.0))]
     Certificate(CertificateError),
     /// The call needs a certificate.
     #[error("not logged in: this call needs the certificate of a {0}")]
@@ -172,12 +172,23 @@ pub(crate) enum Refused {
     /// A recording beyond every bound.
     #[error("the recording is too large")]
     RecordingTooLarge,
+    /// A step that an authority's rotation does not take.
+    #[error("{0}")]
+    Rotation(RotationError),
     /// Signing failed.
     #[error("certificate could not be issued")]
     Ca(#[source] CaError),
     /// A bug, or the system is out of randomness.
     #[error("internal error")]
     Internal(&'static str),
+}
+
+/// Behind what is wrong with a certificate: what may help.
+fn advice(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::UnknownAuthority => "; where its authority was replaced, log in again",
+        _ => "",
+    }
 }
 
 impl Refused {
@@ -226,6 +237,7 @@ impl Refused {
             | Self::PasswordNeeded
             | Self::TouchNeeded
             | Self::NotTouchedFor
+            | Self::Rotation(_)
             | Self::LastDevice
             | Self::RoleInUse { .. } => Code::FailedPrecondition,
             Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {
@@ -246,6 +258,15 @@ impl From<CaError> for Refused {
             CaError::PublicKey => Self::field("public_key", error),
             CaError::SshPublicKey => Self::field("ssh_public_key", error),
             other => Self::Ca(other),
+        }
+    }
+}
+
+impl From<RotationError> for Refused {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Ca(error) => error.into(),
+            other => Self::Rotation(other),
         }
     }
 }

@@ -76,15 +76,17 @@ impl Cluster {
         let not_after = standing.at_most(now + wanted.min(allowed));
         let identity = self.identity(&standing, not_after, Some(client));
         let tls = self.sign_user(&identity, &standing, &keys.tls, now)?;
-        let ssh =
-            self.authorities.user.sign_ssh(&keys.ssh, &ssh::user_template(&identity, &standing, now))?;
+        let ssh = self
+            .authorities
+            .signer(AuthorityKind::User)
+            .sign_ssh(&keys.ssh, &ssh::user_template(&identity, &standing, now))?;
         // Nothing leaves before it is on record.
         self.audit.emit(created(&identity, tls.not_after, &tls.serial_hex)).await?;
         Ok(proto::LoginCertificates {
             tls_certificate: tls.der.to_vec(),
             ssh_certificate: ssh.line,
             host_authorities: self.authorities.certificate_bytes(AuthorityKind::Host),
-            ssh_host_authorities: self.authorities.host.ssh_public_key().into_iter().collect(),
+            ssh_host_authorities: self.authorities.ssh_public_keys(AuthorityKind::Host),
             not_after: unix_millis(tls.not_after),
             roles: standing.roles.iter().map(ToString::to_string).collect(),
             user: user.to_string(),
@@ -123,7 +125,7 @@ impl Cluster {
             }],
             MfaEvidence::None | MfaEvidence::Claimed { .. } => vec![],
         };
-        Ok(self.authorities.user.sign(&Template {
+        Ok(self.authorities.signer(AuthorityKind::User).sign(&Template {
             subject: subject.map(|a| Attribute { oid: a.oid, value: a.value }).collect(),
             public_key: key.clone(),
             not_before: backdated(now, standing),

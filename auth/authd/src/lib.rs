@@ -50,6 +50,7 @@ mod recordings;
 mod recovery;
 mod registration;
 mod room;
+mod rotation;
 mod secret;
 pub mod server;
 pub mod store;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{LockSubject, Wanted},
+    ca::AuthorityKind,
     challenge::{IntentParts, Scope},
     cluster::Cluster,
     error::Refused,
@@ -85,9 +86,9 @@ impl Cluster {
         client: IpAddr,
     ) -> Result<VerifiedCertificate, Refused> {
         let certificate = openssh::parse(wire).map_err(Refused::Certificate)?;
-        let authority = self.authorities.user.ssh_public_key();
+        let trusted = self.authorities.ssh_public_keys(AuthorityKind::User);
         let authorities: Vec<PublicKey> =
-            authority.iter().filter_map(|line| PublicKey::from_openssh(line).ok()).collect();
+            trusted.iter().filter_map(|line| PublicKey::from_openssh(line).ok()).collect();
         let presented = openssh::Presented { certificate: &certificate, login, client };
         openssh::verify_user(&presented, &authorities, &self.name, self.clock.now())
             .map_err(|RejectedCertificate { error, .. }| Refused::Certificate(error))

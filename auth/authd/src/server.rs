@@ -7,23 +7,31 @@ mod connection;
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 
 use auth::{clock::Clock, identity::ClusterName};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::Api,
     audit::{AuditError, AuditLog},
+    ca::AuthorityKind,
     cluster::{self, Cluster, Foundation, FoundingError},
     config::Config,
     data_dir::{DataDir, DataDirError},
     issue::OwnCertificate,
     recordings::Recordings,
+    rotation,
     store::{SWEEP_INTERVAL, Sqlite, StoreError},
     tls::{self, OwnKey},
 };
 
 /// Requests under way when we are told to stop may take this long.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// When our own certificate could not be made, until the next try.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
 
 /// Why authd does not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +78,7 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     public_addr: String,
-    ca_pins: Vec<String>,
+    cluster: Arc<Cluster>,
     admin_socket: PathBuf,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -103,6 +111,7 @@ impl Server {
             audit,
             recordings: Recordings::new(data.recordings()),
         }));
+        let signed_by = host_signer(&cluster);
         let own = OwnKey::new(own_certificate(&cluster)?)?;
         let tls = tls::server_config(Arc::clone(&own))?;
         let admin_socket = data.admin_socket();
@@ -116,14 +125,14 @@ impl Server {
         tasks.spawn(accept::tls(listener, tls, router, serving.clone()));
         tasks.spawn(accept::admin(admin, admin_router, serving));
         tasks.spawn(sweep(sqlite, shutdown.clone()));
-        tasks.spawn(renew_own(Arc::clone(&cluster), own, shutdown.clone()));
+        tasks.spawn(rotation::lead(Arc::clone(&cluster), shutdown.clone()));
+        tasks.spawn(renew_own(Arc::clone(&cluster), own, signed_by, shutdown.clone()));
         tasks.close();
         tracing::info!(
             listener = "api", addr = %address, public_addr = %public_addr, cluster = %cluster.name,
             ca_pin = cluster.ca_pins().first(), "listening"
         );
-        let ca_pins = cluster.ca_pins();
-        Ok(Self { address, public_addr, ca_pins, admin_socket, shutdown, tasks, _data: data })
+        Ok(Self { address, public_addr, cluster, admin_socket, shutdown, tasks, _data: data })
     }
 
     /// Where it listens; the actual port where 0 was asked for.
@@ -138,10 +147,10 @@ impl Server {
         &self.public_addr
     }
 
-    /// The pins of the host authority.
+    /// The pins of the host authority; while its keys are replaced, of both, the one that signs first.
     #[must_use]
-    pub fn ca_pins(&self) -> &[String] {
-        &self.ca_pins
+    pub fn ca_pins(&self) -> Vec<String> {
+        self.cluster.ca_pins()
     }
 
     /// The socket of the local administrator.
@@ -209,14 +218,41 @@ async fn sweep(store: Arc<Sqlite>, shutdown: CancellationToken) {
     }
 }
 
-async fn renew_own(cluster: Arc<Cluster>, own: Arc<OwnKey>, shutdown: CancellationToken) {
-    while shutdown.run_until_cancelled(tokio::time::sleep(OwnCertificate::RENEW_AFTER)).await.is_some() {
+/// Makes our own certificate anew when its time has come, and when another authority signs for hosts than `signed_by`.
+async fn renew_own(
+    cluster: Arc<Cluster>,
+    own: Arc<OwnKey>,
+    mut signed_by: [u8; 32],
+    shutdown: CancellationToken,
+) {
+    let mut changes = cluster.authorities.changes();
+    // What came before we listened is looked at too.
+    changes.mark_changed();
+    let mut renew_at = Instant::now() + OwnCertificate::RENEW_AFTER;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(renew_at) => {}
+            // The sender lives in the cluster, which we hold.
+            _ = changes.changed() => if host_signer(&cluster) == signed_by {
+                continue;
+            },
+            () = shutdown.cancelled() => return,
+        }
+        let signer = host_signer(&cluster);
         let renewed = own_certificate(&cluster).map_err(StartError::from);
         match renewed.and_then(|certificate| own.replace(certificate).map_err(StartError::from)) {
-            Ok(()) => tracing::info!("renewed our own certificate"),
+            Ok(()) => {
+                (signed_by, renew_at) = (signer, Instant::now() + OwnCertificate::RENEW_AFTER);
+                tracing::info!("renewed our own certificate");
+            }
             Err(error) => {
+                renew_at = Instant::now() + RENEW_AGAIN;
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot renew our own certificate");
             }
         }
     }
+}
+
+fn host_signer(cluster: &Cluster) -> [u8; 32] {
+    cluster.authorities.signer(AuthorityKind::Host).spki_sha256()
 }

@@ -18,7 +18,7 @@ use tonic::Status;
 
 use crate::{
     api::caller::SidecarCaller,
-    ca::AuthorityKind,
+    ca::{AuthorityKind, Keyring, KeyringRecord},
     cluster::Cluster,
     ended::EndedLogins,
     error::Refused,
@@ -107,7 +107,7 @@ async fn run(cluster: &Cluster, watcher: &SidecarCaller, out: &Outgoing) -> Resu
 
     out.send(facts(cluster, &*cluster.preference().await?)).await?;
     for item in items {
-        if let Some(put) = put_event(cluster, &item)? {
+        if let Some(put) = put_event(&item)? {
             out.send(put).await?;
         }
     }
@@ -144,7 +144,7 @@ async fn tell(cluster: &Cluster, out: &Outgoing, change: Change) -> Result<(), E
         None => Some(delete_event(&kind, &key)),
         Some(value) => {
             let item = Item { key: key.clone(), value: value.to_vec(), expires: None, revision };
-            let put = put_event(cluster, &item)?;
+            let put = put_event(&item)?;
             // Who we are, for WebAuthn, depends on the preference.
             if let Some(Event::Put(proto::watch_event::Put {
                 item: Some(proto::watch_event::put::Item::Resource(resource)),
@@ -181,7 +181,7 @@ fn delete_event(kind: &str, key: &str) -> Event {
 }
 
 /// What a sidecar is told of an item; private keys stay here.
-fn put_event(cluster: &Cluster, item: &Item) -> Result<Option<Event>, Refused> {
+fn put_event(item: &Item) -> Result<Option<Event>, Refused> {
     use proto::watch_event::put::Item as Put;
     let put = match watched_kind(&item.key).as_deref() {
         None => return Ok(None),
@@ -190,7 +190,10 @@ fn put_event(cluster: &Cluster, item: &Item) -> Result<Option<Event>, Refused> {
             let Some(kind) = AuthorityKind::ALL.into_iter().find(|kind| kind.as_str() == name) else {
                 return Ok(None);
             };
-            Put::Authority(authority(cluster, kind))
+            // As it is stored: what signs with it may not know of it yet.
+            let record = store::decode::<KeyringRecord>(item)?.value;
+            let keyring = Keyring::from_record(kind, &record).map_err(Refused::from)?;
+            Put::Authority(authority(kind, &keyring))
         }
         Some("device_key") => Put::DeviceKey(store::decode::<Device>(item)?.value.to_device_key()),
         Some("ended_logins") => Put::EndedLogins(store::decode::<EndedLogins>(item)?.value.to_proto()),
@@ -200,12 +203,11 @@ fn put_event(cluster: &Cluster, item: &Item) -> Result<Option<Event>, Refused> {
 }
 
 /// The public half of an authority.
-pub(crate) fn authority(cluster: &Cluster, kind: AuthorityKind) -> proto::Authority {
-    let authority = cluster.authorities.of(kind);
+pub(crate) fn authority(kind: AuthorityKind, keyring: &Keyring) -> proto::Authority {
     proto::Authority {
         r#type: kind.as_str().to_owned(),
-        certificates: if kind.signs_x509() { vec![authority.certificate().to_vec()] } else { vec![] },
-        ssh_public_keys: authority.ssh_public_key().into_iter().collect(),
+        certificates: keyring.certificates().iter().map(|certificate| certificate.to_vec()).collect(),
+        ssh_public_keys: keyring.ssh_public_keys(),
     }
 }
 

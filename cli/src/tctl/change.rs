@@ -58,6 +58,7 @@ changes! {
     AddTokenRequest, "AddToken", add_token, AddTokenResponse;
     SignDatabaseCertificateRequest, "SignDatabaseCertificate", sign_database_certificate,
         SignDatabaseCertificateResponse;
+    RotateAuthorityRequest, "RotateAuthority", rotate_authority, RotateAuthorityResponse;
 }
 
 impl Admin {

@@ -1,7 +1,9 @@
 //! `tctl status`: the cluster at a glance.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::Result;
-use auth::proto::{StatusRequest, StatusResponse};
+use auth::proto::{AuthorityStatus, StatusRequest, StatusResponse};
 use serde_json::json;
 
 use super::Admin;
@@ -25,10 +27,14 @@ impl Status {
             .authorities
             .iter()
             .map(|authority| {
+                let time = |millis| (millis != 0).then(|| times::rfc3339(times::from_millis(millis)));
                 json!({
                     "type": authority.r#type,
                     "rotation": authority.rotation,
                     "not_after": times::rfc3339(times::from_millis(authority.not_after)),
+                    "rotation_started": time(authority.started),
+                    "rotation_ends": ends(authority).map(times::rfc3339),
+                    "last_rotated": time(authority.last_rotated),
                 })
             })
             .collect();
@@ -52,7 +58,7 @@ fn text(status: &StatusResponse) -> String {
         let until = times::rfc1123(times::from_millis(authority.not_after));
         rows.push((
             format!("{} CA", authority.r#type),
-            format!("{}, valid until {until}", authority.rotation),
+            format!("{}, valid until {until}", rotation(authority)),
         ));
     }
     rows.extend(status.ca_pins.iter().map(|pin| ("CA pin".to_owned(), pin.clone())));
@@ -62,10 +68,40 @@ fn text(status: &StatusResponse) -> String {
     lines.join("\n")
 }
 
+/// How far the replacement of an authority's keys is.
+fn rotation(authority: &AuthorityStatus) -> String {
+    let date = |millis| times::rfc1123(times::from_millis(millis));
+    match (authority.rotation.as_str(), authority.started, authority.last_rotated) {
+        ("standby", _, 0) => "never updated".to_owned(),
+        ("standby", _, rotated) => format!("rotated {}", date(rotated)),
+        (phase, started, _) => {
+            let ending = ends(authority).map(|end| format!(", ending: {}", times::rfc1123(end)));
+            let mode = if ending.is_some() { "auto" } else { "manual" };
+            let (phase, ending) = (described(phase), ending.unwrap_or_default());
+            format!("{phase} (mode: {mode}, started: {}{ending})", date(started))
+        }
+    }
+}
+
+/// A phase in Teleport's words for people.
+fn described(phase: &str) -> &str {
+    match phase {
+        "init" => "initialized",
+        "update_clients" => "rotating clients",
+        "update_servers" => "rotating servers",
+        "rollback" => "rolling back",
+        other => other,
+    }
+}
+
+/// When a rotation that authd leads is over.
+fn ends(authority: &AuthorityStatus) -> Option<SystemTime> {
+    let grace = Duration::from_secs(authority.grace_seconds.into());
+    (!grace.is_zero()).then(|| times::from_millis(authority.started) + grace)
+}
+
 #[cfg(test)]
 mod tests {
-    use auth::proto::AuthorityStatus;
-
     use super::*;
 
     #[test]
@@ -75,16 +111,34 @@ mod tests {
             server_version: "0.1.0".to_owned(),
             authorities: vec![AuthorityStatus {
                 r#type: "db_client".to_owned(),
-                rotation: "never rotated".to_owned(),
-                not_after: 0,
+                rotation: "standby".to_owned(),
+                ..AuthorityStatus::default()
             }],
             ca_pins: vec!["sha256:ab".to_owned()],
         };
         let expected = "\
 Cluster       main
 Version       0.1.0
-db_client CA  never rotated, valid until Thu, 01 Jan 1970 00:00:00 UTC
+db_client CA  never updated, valid until Thu, 01 Jan 1970 00:00:00 UTC
 CA pin        sha256:ab";
         assert_eq!(text(&status), expected);
+    }
+
+    #[test]
+    fn a_rotation_says_how_far_it_is() {
+        let authority = |rotation: &str, started, grace_seconds, last_rotated| AuthorityStatus {
+            rotation: rotation.to_owned(),
+            started,
+            grace_seconds,
+            last_rotated,
+            ..AuthorityStatus::default()
+        };
+        let rotated = "rotated Thu, 01 Jan 1970 00:01:00 UTC";
+        assert_eq!(rotation(&authority("standby", 0, 0, 60_000)), rotated);
+        let by_hand = "initialized (mode: manual, started: Thu, 01 Jan 1970 00:00:01 UTC)";
+        assert_eq!(rotation(&authority("init", 1_000, 0, 60_000)), by_hand);
+        let led = "rotating servers (mode: auto, started: Thu, 01 Jan 1970 00:00:01 UTC, \
+                   ending: Thu, 01 Jan 1970 01:00:01 UTC)";
+        assert_eq!(rotation(&authority("update_servers", 1_000, 3600, 0)), led);
     }
 }

@@ -197,22 +197,9 @@ fn keep(home: &Home, profile: &Profile, keys: &Keys, certificates: &LoginCertifi
     home::write(&files.ssh_public_key(), format!("{}\n", keys.ssh.public_key().to_openssh()?).as_bytes())?;
     let ssh_certificate = format!("{}\n", certificates.ssh_certificate.trim());
     home::write(&files.ssh_certificate(&profile.cluster), ssh_certificate.as_bytes())?;
-    let before = home::read(&home.known_hosts())?.unwrap_or_default();
-    let known_hosts = known_hosts(&before, profile, &certificates.ssh_host_authorities);
-    home::write(&home.known_hosts(), known_hosts.as_bytes())?;
+    trust::save_ssh(home, profile, &certificates.ssh_host_authorities)?;
     profile.save(home)?;
     Ok(())
-}
-
-/// The lines of other clusters, then this cluster's authorities (sshd(8), `@cert-authority`).
-fn known_hosts(before: &str, profile: &Profile, authorities: &[String]) -> String {
-    let hosts = format!("{},{cluster},*.{cluster}", profile.proxy.host(), cluster = profile.cluster);
-    let ours = format!("@cert-authority {hosts} ");
-    let mut lines: Vec<String> =
-        before.lines().filter(|line| !line.starts_with(&ours)).map(str::to_owned).collect();
-    let keys = authorities.iter().filter(|key| !key.contains(['\n', '\r']));
-    lines.extend(keys.map(|key| format!("{ours}{} type=host", key.trim())));
-    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod mfa;
 mod recordings;
 mod renewal;
 mod roles;
+mod rotation;
 mod session;
 mod sshfs;
 mod stage;

@@ -13,6 +13,7 @@ mod office;
 mod page;
 mod passkeys;
 mod people;
+mod rotation;
 mod story;
 mod tools;
 mod upstream;

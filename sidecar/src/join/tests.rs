@@ -38,6 +38,18 @@ impl Stage {
         }
     }
 
+    /// Takes the host authority through its phases up to this one.
+    async fn rotate(&self, phase: &str) {
+        let channel = connect_unix(self.server.admin_socket()).await.unwrap();
+        let mut admin = proto::admin_client::AdminClient::new(channel);
+        let phases = if phase == "update_servers" { vec!["update_clients", phase] } else { vec![phase] };
+        for phase in phases {
+            let (r#type, phase) = ("host".to_owned(), phase.to_owned());
+            let request = proto::RotateAuthorityRequest { r#type, phase, grace_seconds: 0 };
+            admin.rotate_authority(request).await.unwrap();
+        }
+    }
+
     async fn identity(
         &self,
         with_token: bool,
@@ -136,7 +148,48 @@ async fn once_authd_refuses_a_certificate_that_has_expired_there_is_nothing_left
     let link = Link::new(stage.server.public_addr().to_owned(), Arc::clone(&joined));
     // authd was away for the rest of that day.
     hand.set(joined.sidecar.not_after + Duration::from_secs(1));
-    let stop = CancellationToken::new();
-    let given_up = keep_fresh(joined, stage.data.path(), &link, &server, None, stop);
+    let (replica, stop) = (Replica::new(Clock::system()), CancellationToken::new());
+    let given_up = keep_fresh(joined, &replica, stage.data.path(), &link, &server, None, stop);
     tokio::time::timeout(Duration::from_secs(30), given_up).await.expect("it gives up");
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_when_the_clusters_host_authorities_change() {
+    let stage = Stage::new().await;
+    let joined = Arc::new(stage.identity(true, &["prod-pg"], SystemTime::now()).await.unwrap());
+    let server = Arc::new(ServerCertificate::new(joined.chain(), joined.private_key()).unwrap());
+    let link = Link::new(stage.server.public_addr().to_owned(), Arc::clone(&joined));
+    let (replica, stop) = (Replica::new(Clock::system()), CancellationToken::new());
+    let channel = {
+        let link = Arc::clone(&link);
+        move || {
+            let link = Arc::clone(&link);
+            async move { link.channel().await }
+        }
+    };
+    tokio::spawn(auth::replica::follow(Arc::clone(&replica), channel, stop.clone()));
+    let kept = {
+        let (joined, replica, link, server, stop) =
+            (Arc::clone(&joined), Arc::clone(&replica), Arc::clone(&link), Arc::clone(&server), stop.clone());
+        let data = stage.data.path().to_owned();
+        tokio::spawn(async move { keep_fresh(joined, &replica, &data, &link, &server, None, stop).await })
+    };
+    let old = joined.host_authorities.clone();
+    for (phase, trusted, ours) in [("init", 2, true), ("update_servers", 2, false), ("standby", 1, false)] {
+        let before = server.shown();
+        stage.rotate(phase).await;
+        let renewed = async {
+            while Arc::ptr_eq(&server.shown(), &before) {
+                tokio::task::yield_now().await
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), renewed).await.expect("it is renewed");
+        let stored = stage.identity(false, &["prod-pg"], SystemTime::now()).await.unwrap();
+        assert_eq!(stored.host_authorities.len(), trusted, "{phase}");
+        assert_eq!(stored.chain(), server.shown().cert, "{phase}: what is shown is what is kept");
+        let is_under_old = verify(&stored.certificate, &old, SystemTime::now()).is_ok();
+        assert_eq!(is_under_old, ours, "{phase}");
+    }
+    stop.cancel();
+    kept.await.unwrap();
 }

@@ -117,6 +117,16 @@ impl Admin for Api {
         Ok(Response::new(self.cluster.sign_database(request.get_ref(), &change).await?))
     }
 
+    async fn rotate_authority(
+        &self,
+        request: Request<proto::RotateAuthorityRequest>,
+    ) -> Result<Response<proto::RotateAuthorityResponse>, Status> {
+        let caller = caller::admin(&self.cluster, &request).await?;
+        caller.require(AUTHORITIES, "update")?;
+        let change = self.change(caller, "RotateAuthority", &request).await?;
+        Ok(Response::new(self.cluster.rotate(request.get_ref(), &change).await?))
+    }
+
     async fn list_authorities(
         &self,
         request: Request<proto::ListAuthoritiesRequest>,

@@ -59,6 +59,22 @@ impl Caller {
     }
 }
 
+/// Completes when a certificate that was taken is none of ours any more, because the authority that signed it is gone. (That it
+/// is over is judged with each call.)
+pub(crate) async fn distrusted(cluster: &Cluster, chain: &[CertificateDer<'_>], caller: &Caller) {
+    let mut changes = cluster.authorities.changes();
+    // What has changed since it was judged is looked at too.
+    changes.mark_changed();
+    while matches!(caller, Caller::User(_) | Caller::Sidecar(_)) && changes.changed().await.is_ok() {
+        match Caller::of(cluster, chain) {
+            Caller::Rejected(CertificateError::Expired { .. }) => {}
+            Caller::Rejected(_) => return,
+            Caller::Nobody | Caller::User(_) | Caller::Sidecar(_) | Caller::Root => {}
+        }
+    }
+    std::future::pending().await
+}
+
 fn connection<T>(request: &Request<T>) -> Result<&Connection, Refused> {
     request.extensions().get().ok_or(Refused::Internal("request without connection"))
 }

@@ -26,6 +26,9 @@ const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// An authority is valid a little earlier than it is made, so that a machine whose clock is behind trusts it.
 const SKEW: Duration = Duration::from_secs(3600);
 
+/// RFC 4519: `ou` of a name; ours says which key it is.
+const ORGANIZATIONAL_UNIT: &[u64] = &[2, 5, 4, 11];
+
 /// What an authority signs for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AuthorityKind {
@@ -110,6 +113,8 @@ impl Authority {
         let subject = vec![
             Attribute::common_name(format!("{cluster} {} authority", kind.as_str().replace('_', "-"))),
             Attribute::organization(cluster),
+            // Old and new ones are trusted side by side, and software exists that takes equal names for one authority.
+            Attribute { oid: ORGANIZATIONAL_UNIT.to_vec(), value: hex::encode(&public_key.sha256()[..8]) },
         ];
         let template = Template {
             subject: subject.clone(),

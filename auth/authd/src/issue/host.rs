@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
 
 use crate::{
-    ca::{Attribute, Authority, CaError, Issued, P256PublicKey, San, Template, Usage},
+    ca::{Attribute, AuthorityKind, CaError, Issued, P256PublicKey, San, Template, Usage},
     cluster::{Authorities, Cluster},
     error::Refused,
 };
@@ -56,7 +56,8 @@ impl OwnCertificate {
         if let Some(name) = parse_name(public_host).filter(|name| !names.contains(name)) {
             names.push(name);
         }
-        let issued = authorities.host.sign(&Template {
+        let authority = authorities.signer(AuthorityKind::Host);
+        let issued = authority.sign(&Template {
             subject: vec![
                 Attribute::common_name(AUTHD_SERVER_NAME),
                 Attribute::organization(AUTH_ORGANISATION),
@@ -68,7 +69,7 @@ impl OwnCertificate {
             names,
             extensions: vec![],
         })?;
-        let chain = vec![issued.der, authorities.host.certificate().clone()];
+        let chain = vec![issued.der, authority.certificate().clone()];
         Ok(Self { chain, key: rustls_pki_types::PrivateKeyDer::Pkcs8(key.clone_key()) })
     }
 }
@@ -127,7 +128,7 @@ impl Cluster {
         public_key: &[u8],
     ) -> Result<Issued, Refused> {
         let now = self.clock.now();
-        Ok(self.authorities.host.sign(&Template {
+        Ok(self.authorities.signer(AuthorityKind::Host).sign(&Template {
             subject: vec![
                 Attribute::common_name(format!("{id}.{}", self.name)),
                 Attribute::organization(SIDECAR_ORGANISATION),
@@ -148,7 +149,7 @@ impl Cluster {
             return Err(Refused::field("db_user", "must have 1 to 255 bytes without control characters"));
         }
         let subject = vec![Attribute::common_name(db_user)];
-        self.sign_leaf(&self.authorities.db_client, subject, public_key, UPSTREAM, Usage::Client, vec![])
+        self.sign_leaf(AuthorityKind::DbClient, subject, public_key, UPSTREAM, Usage::Client, vec![])
     }
 
     /// A database's own certificate, for as long as asked.
@@ -167,12 +168,12 @@ impl Cluster {
         let names = names.collect::<Result<Vec<_>, _>>()?;
         let subject = vec![Attribute::common_name(first)];
         let ttl = ttl.unwrap_or(DATABASE);
-        self.sign_leaf(&self.authorities.db, subject, public_key, ttl, Usage::Server, names)
+        self.sign_leaf(AuthorityKind::Db, subject, public_key, ttl, Usage::Server, names)
     }
 
     fn sign_leaf(
         &self,
-        authority: &Authority,
+        authority: AuthorityKind,
         subject: Vec<Attribute>,
         public_key: &[u8],
         life: Duration,
@@ -183,7 +184,7 @@ impl Cluster {
         let public_key = P256PublicKey::from_spki(public_key)?;
         let not_after = now + life;
         let not_before = backdated(now);
-        Ok(authority.sign(&Template {
+        Ok(self.authorities.signer(authority).sign(&Template {
             subject,
             public_key,
             not_before,

@@ -291,7 +291,7 @@ impl Cluster {
         answer.target = Some(announced.for_user(&standing));
         answer.host_authorities = self.authorities.certificate_bytes(AuthorityKind::Host);
         if kind == TargetKind::Node {
-            answer.ssh_host_authorities = self.authorities.host.ssh_public_key().into_iter().collect();
+            answer.ssh_host_authorities = self.authorities.ssh_public_keys(AuthorityKind::Host);
         }
         Ok((answer, created))
     }
@@ -321,7 +321,10 @@ impl Cluster {
             return Err(Refused::Internal("an SSH certificate for a database"));
         };
         let identity = Identity { logins: vec![login.clone()], ..identity };
-        let issued = self.authorities.user.sign_ssh(key, &ssh::user_template(&identity, standing, now))?;
+        let issued = self
+            .authorities
+            .signer(AuthorityKind::User)
+            .sign_ssh(key, &ssh::user_template(&identity, standing, now))?;
         let created = created(&identity, issued.not_after, &issued.serial_hex);
         let (ssh_certificate, not_after) = (issued.line, unix_millis(issued.not_after));
         Ok((proto::SessionCertificate { ssh_certificate, not_after, ..Default::default() }, created))

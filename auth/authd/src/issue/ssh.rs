@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::{LockSubject, Standing, is_account},
-    ca::{IssuedSsh, SshPublicKey, SshTemplate},
+    ca::{AuthorityKind, IssuedSsh, SshPublicKey, SshTemplate},
     cluster::Cluster,
     error::Refused,
 };
@@ -57,7 +57,7 @@ impl Cluster {
             }
         }
         let key_id = names.targets.first().map(ToString::to_string).unwrap_or_default();
-        Ok(self.authorities.host.sign_ssh(
+        Ok(self.authorities.signer(AuthorityKind::Host).sign_ssh(
             key,
             &SshTemplate {
                 key_id,
@@ -83,7 +83,7 @@ impl Cluster {
         self.refuse_impossible(&user, request).await?;
         let now = self.clock.now();
         let permission = |name: &str| (name.to_owned(), String::new());
-        Ok(self.authorities.openssh.sign_ssh(
+        Ok(self.authorities.signer(AuthorityKind::Openssh).sign_ssh(
             &key,
             &SshTemplate {
                 key_id: user.to_string(),

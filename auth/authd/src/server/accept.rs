@@ -11,6 +11,7 @@ use auth::repeated::Repeated;
 use axum::Router;
 use nix::unistd::{Uid, geteuid};
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     time::timeout,
@@ -22,7 +23,7 @@ use super::connection::{self, Wire};
 use crate::{
     api::{
         Api,
-        caller::{Caller, Connection},
+        caller::{self, Caller, Connection},
     },
     room::Room,
 };
@@ -69,7 +70,17 @@ pub(super) async fn tls(listener: TcpListener, config: Arc<ServerConfig>, router
             let _place = place;
             match timeout(HANDSHAKE, handshake(&acceptor, socket, &serving.api, address)).await {
                 Ok(Ok((stream, connection, wire))) => {
-                    connection::serve(stream, connection, wire, router, &serving.shutdown).await;
+                    let (cluster, chain) = (&serving.api.cluster, chain_of(&stream));
+                    let distrusted = caller::distrusted(cluster, &chain, &connection.caller);
+                    connection::serve(
+                        stream,
+                        connection.clone(),
+                        wire,
+                        router,
+                        distrusted,
+                        &serving.shutdown,
+                    )
+                    .await;
                 }
                 Ok(Err(error)) => tracing::debug!(client.addr = %address, %error, "no TLS"),
                 Err(_) => tracing::debug!(client.addr = %address, "TLS took too long"),
@@ -86,13 +97,18 @@ async fn handshake(
 ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Connection, Wire)> {
     socket.set_nodelay(true)?;
     let stream = acceptor.accept(socket).await?;
+    let caller = Caller::of(&api.cluster, &chain_of(&stream));
     let (_, session) = stream.get_ref();
-    let caller = Caller::of(&api.cluster, session.peer_certificates().unwrap_or_default());
     let wire = match session.alpn_protocol() {
         Some(b"h2") => Wire::Http2,
         _ => Wire::Http1,
     };
     Ok((stream, Connection { address, caller }, wire))
+}
+
+/// What the client has shown.
+fn chain_of(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
+    stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec()
 }
 
 pub(super) async fn admin(listener: UnixListener, router: Router, serving: Serving) {
@@ -112,7 +128,8 @@ pub(super) async fn admin(listener: UnixListener, router: Router, serving: Servi
         let (router, serving) = (router.clone(), serving.clone());
         serving.tasks.clone().spawn(async move {
             let connection = Connection { address: Ipv4Addr::LOCALHOST.into(), caller: Caller::Root };
-            connection::serve(socket, connection, Wire::Http2, router, &serving.shutdown).await;
+            let distrusted = std::future::pending();
+            connection::serve(socket, connection, Wire::Http2, router, distrusted, &serving.shutdown).await;
         });
     }
 }

@@ -51,18 +51,22 @@ const STRANGERS_GRACE: Duration = Duration::from_secs(60);
 /// Header bytes of one request.
 const MAX_HEADERS: u32 = 16 * 1024;
 
-/// Ends when the connection has ended and all that was called on it is done.
+/// Ends when the connection has ended and all that was called on it is done. It is cut off once its client is `distrusted`.
 pub(super) async fn serve<S>(
     stream: S,
     connection: Connection,
     wire: Wire,
     router: Router,
+    distrusted: impl Future<Output = ()>,
     shutdown: &CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let calls = Calls::new(router, MAX_STREAMS.into());
-    converse(stream, connection, wire, &calls, shutdown).await;
+    tokio::select! {
+        () = converse(stream, connection, wire, &calls, shutdown) => {}
+        () = distrusted => tracing::info!("a connection is cut off: its client's authority is gone"),
+    }
     calls.finished().await;
 }
 
@@ -161,7 +165,8 @@ mod tests {
         tokio::spawn(async move {
             let connection = Connection { address: Ipv4Addr::LOCALHOST.into(), caller };
             let router = Router::new().route("/", get(|| async { "" }));
-            serve(far, connection, Wire::Http2, router, &CancellationToken::new()).await;
+            serve(far, connection, Wire::Http2, router, std::future::pending(), &CancellationToken::new())
+                .await;
             let _ = ended.send(Instant::now());
         });
         (near, end)

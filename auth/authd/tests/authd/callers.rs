@@ -165,6 +165,7 @@ async fn every_call_takes_its_callers_and_no_others() {
         AdminClient.sign_database_certificate(SignDatabaseCertificateRequest::default()),
         root_alone
     );
+    check!(callers, AdminClient.rotate_authority(RotateAuthorityRequest::default()), root_alone);
     check!(callers, AdminClient.list_authorities(ListAuthoritiesRequest::default()), known);
     check!(callers, AdminClient.list_all_targets(ListTargetsRequest::default()), admin);
     check!(callers, AdminClient.explain_access(ExplainAccessRequest::default()), admin);

@@ -25,6 +25,7 @@ mod mfa;
 mod on_record;
 mod passkeys;
 mod recordings;
+mod rotation;
 mod second_factor;
 mod server;
 mod session;

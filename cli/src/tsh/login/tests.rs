@@ -12,23 +12,6 @@ fn profile() -> Profile {
     }
 }
 
-#[test]
-fn known_hosts_keeps_other_lines_and_replaces_ours() {
-    let others = "github.com ssh-ed25519 AAAA\n";
-    let once = known_hosts(others, &profile(), &["ssh-ed25519 BBBB".to_owned()]);
-    let expected =
-        format!("{others}@cert-authority auth.example.com,main,*.main ssh-ed25519 BBBB type=host\n");
-    assert_eq!(once, expected);
-    let again = known_hosts(&once, &profile(), &["ssh-ed25519 CCCC".to_owned()]);
-    assert_eq!(again, expected.replace("BBBB", "CCCC"));
-}
-
-#[test]
-fn an_authority_cannot_add_lines_to_known_hosts() {
-    let hostile = ["ssh-ed25519 BBBB\n* ssh-ed25519 EVIL".to_owned()];
-    assert_eq!(known_hosts("", &profile(), &hostile), "");
-}
-
 fn modes(directory: &Path) -> Vec<(bool, u32)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {

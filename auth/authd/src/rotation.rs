@@ -1,0 +1,150 @@
+//! Replacing an authority's keys, phase by phase: by hand, or led by authd over a grace period.
+//!
+//! What a phase means is in [`Keyring`]. Here is how one becomes the next: read, stepped, stored on record, and only then in
+//! force, under one lock, so that what signs is never ahead of what is stored and told to sidecars.
+
+use std::{sync::Arc, time::Duration};
+
+use auth::{
+    clock::{rfc3339, unix_millis},
+    proto,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::Change,
+    audit,
+    ca::{AuthorityKind, CaError, Keyring, KeyringRecord, Phase},
+    cluster::Cluster,
+    error::Refused,
+    keys,
+    store::{self, Op},
+};
+
+/// Where nothing else is asked for: Teleport's default.
+const GRACE: Duration = Duration::from_secs(48 * 3600);
+/// Sidecars need a moment in each phase.
+const SHORTEST_GRACE: Duration = Duration::from_secs(3 * 60);
+/// How often authd looks whether a phase is over.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+impl Cluster {
+    /// One step, for an administrator.
+    pub(crate) async fn rotate(
+        &self,
+        request: &proto::RotateAuthorityRequest,
+        change: &Change,
+    ) -> Result<proto::RotateAuthorityResponse, Refused> {
+        let kind = AuthorityKind::ALL.into_iter().find(|kind| kind.as_str() == request.r#type);
+        let kind =
+            kind.ok_or_else(|| Refused::field("type", "must be user, host, db, db_client or openssh"))?;
+        let (to, grace) = match (request.phase.as_str(), request.grace_seconds) {
+            ("", 0) => (Phase::Init, Some(GRACE)),
+            ("", seconds) => {
+                let grace = Duration::from_secs(seconds.into());
+                if grace < SHORTEST_GRACE {
+                    return Err(Refused::field("grace_seconds", "must be at least 180"));
+                }
+                (Phase::Init, Some(grace))
+            }
+            (_, 1..) => {
+                return Err(Refused::field("grace_seconds", "stands beside phase; send one of them"));
+            }
+            (word, 0) => {
+                let phase = Phase::parse(word).ok_or_else(|| {
+                    Refused::field(
+                        "phase",
+                        "must be init, update_clients, update_servers, standby or rollback",
+                    )
+                })?;
+                (phase, None)
+            }
+        };
+        let phase = self.step_authority(kind, |_| Some((to, grace)), |event| change.sign(event)).await?;
+        Ok(proto::RotateAuthorityResponse { phase: phase.to_string() })
+    }
+
+    /// Goes on with what is due, one step at most of each kind.
+    pub(crate) async fn lead_rotations(&self) -> Result<(), Refused> {
+        for kind in AuthorityKind::ALL {
+            let now = self.clock.now();
+            if self.authorities.of(kind).due(now).is_some() {
+                let due = |keyring: &Keyring| keyring.due(now).map(|phase| (phase, None));
+                self.step_authority(kind, due, |event| event).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The phase after it. `next` says which, of what is stored; `None`: it stays as it is.
+    async fn step_authority(
+        &self,
+        kind: AuthorityKind,
+        next: impl FnOnce(&Keyring) -> Option<(Phase, Option<Duration>)> + Send,
+        sign: impl FnOnce(Value) -> Value + Send,
+    ) -> Result<Phase, Refused> {
+        // Held until what was stored is in force: of two steps the later one stays.
+        let _one_at_a_time = self.authorities.rotating().await;
+        let key = keys::authority(kind);
+        let stored = store::read::<KeyringRecord>(&*self.store, &key).await?.ok_or(CaError::Damaged(kind))?;
+        let before = Keyring::from_record(kind, &stored.value)?;
+        let Some((to, grace)) = next(&before) else { return Ok(before.phase()) };
+        let after = before.step(to, grace, self.name.as_str(), self.clock.now())?;
+        let op = Op::put(key.clone(), stored.unchanged(), &after.to_record())?;
+        let event = sign(event(kind, &before, &after));
+        let made = self.commit_on_record(vec![op], vec![event], Refused::Changed("the authority")).await;
+        // Whatever became of the record: what is stored is in force.
+        if let Some(stored) = store::read::<KeyringRecord>(&*self.store, &key).await? {
+            self.authorities.replace(kind, Keyring::from_record(kind, &stored.value)?);
+        }
+        made?;
+        tracing::info!(authority = %kind, from = %before.phase(), phase = %to, "an authority is rotated");
+        Ok(to)
+    }
+
+    /// How far each authority is.
+    pub(crate) fn authority_status(&self, kind: AuthorityKind) -> proto::AuthorityStatus {
+        let keyring = self.authorities.of(kind);
+        let (started, grace) = keyring.under_way().unzip();
+        let grace = grace.flatten().map(|grace| u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
+        proto::AuthorityStatus {
+            r#type: kind.as_str().to_owned(),
+            rotation: keyring.phase().to_string(),
+            not_after: unix_millis(keyring.signer().not_after()),
+            started: started.map(unix_millis).unwrap_or_default(),
+            grace_seconds: grace.unwrap_or_default(),
+            last_rotated: keyring.last_rotated().map(unix_millis).unwrap_or_default(),
+        }
+    }
+}
+
+/// Says from where to where, and which keys are trusted from now on, the one that signs first.
+fn event(kind: AuthorityKind, before: &Keyring, after: &Keyring) -> Value {
+    let trusted = after.trusted().map(|authority| hex::encode(authority.spki_sha256()));
+    let mut event = json!({
+        "event": "cert_authority.rotate", "code": "TTS30I", "type": kind.as_str(),
+        "from": before.phase().as_str(), "phase": after.phase().as_str(),
+        "spki_sha256": trusted.collect::<Vec<_>>(),
+    });
+    let end = after.under_way().and_then(|(started, grace)| Some(started + grace?));
+    audit::set(&mut event, "ends", end.map(rfc3339));
+    event
+}
+
+/// Goes on with rotations that authd leads, until told to stop. What fails is tried again.
+pub(crate) async fn lead(cluster: Arc<Cluster>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = cluster.lead_rotations().await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the rotation of an authority does not go on"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! New keys for the cluster's authorities, under people who go on working.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::{Sidecar, World, process::poll};
+
+/// Longest that a busy machine may take for what takes a second or two.
+const SOON: Duration = Duration::from_secs(60);
+
+fn step(world: &World, kind: &str, phase: &str) -> Result<()> {
+    let (kind, to) = (format!("--type={kind}"), format!("--phase={phase}"));
+    let said = world.tctl.ok(&["auth", "rotate", &kind, "--manual", &to])?;
+    ensure!(
+        said.contains(&format!("Updated rotation phase to \"{phase}\". To check status use 'tctl status'")),
+        "{said}"
+    );
+    Ok(())
+}
+
+fn wait_until_renewed(sidecar: &mut Sidecar, times: usize) -> Result<()> {
+    let daemon = sidecar.daemon();
+    poll("the sidecar to renew its certificate", SOON, || {
+        let renewed = daemon.log().iter().filter(|line| line.contains("certificate renewed")).count();
+        Ok((renewed >= times).then_some(()))
+    })
+}
+
+/// What Jerry reads who types `tsh db connect dev-pg`, without another login.
+fn connects(world: &World) -> Result<()> {
+    let mut psql = world.jerry.at_terminal(&["db", "connect", "dev-pg"])?;
+    psql.expect("app=> ")?;
+    psql.send("SELECT 'at ' || 'work';")?;
+    psql.expect("at work")?;
+    Ok(())
+}
+
+#[test]
+fn the_host_authority_is_replaced_and_nobody_logs_in_again() -> Result<()> {
+    let mut world = World::jerry_and_olga()?;
+    let mut live = world.jerry.at_terminal(&["db", "connect", "dev-pg"])?;
+    live.expect("app=> ")?;
+    // What a native client trusts: as exported before all this.
+    let native = world.psql_with_login(&world.dev)?;
+    native.query("SELECT 1")?.output()?;
+
+    step(&world, "host", "init")?;
+    wait_until_renewed(&mut world.dev, 1)?;
+    wait_until_renewed(&mut world.prod, 1)?;
+    let status = world.tctl.ok(&["status"])?;
+    ensure!(status.contains("host CA       initialized (mode: manual, started: "), "{status}");
+    ensure!(status.matches("CA pin").count() == 2, "{status}");
+    // Whoever works in between learns of the new authority.
+    connects(&world)?;
+    native.query("SELECT 1")?.output()?;
+
+    step(&world, "host", "update_clients")?;
+    step(&world, "host", "update_servers")?;
+    wait_until_renewed(&mut world.dev, 2)?;
+    wait_until_renewed(&mut world.prod, 2)?;
+    connects(&world)?;
+    let error = native.query("SELECT 1")?.error()?;
+    ensure!(error.contains("certificate verify failed"), "an old export must be replaced in time: {error}");
+
+    step(&world, "host", "standby")?;
+    wait_until_renewed(&mut world.dev, 3)?;
+    wait_until_renewed(&mut world.prod, 3)?;
+    connects(&world)?;
+    let status = world.tctl.ok(&["status"])?;
+    ensure!(status.contains("host CA       rotated ") && status.matches("CA pin").count() == 1, "{status}");
+
+    live.send("SELECT 'never ' || 'noticed';")?;
+    live.expect("never noticed")?;
+    drop(live);
+
+    // Everybody starts again from what they keep on disk.
+    world.authd.stop()?;
+    world.authd.resume()?;
+    world.dev.daemon().stop()?;
+    world.dev.resume()?;
+    connects(&world)?;
+    world.jerry.login(&world.authd.public_addr())?;
+    Ok(())
+}
+
+#[test]
+fn the_authorities_between_sidecar_and_database_are_replaced_with_two_visits_to_the_database() -> Result<()> {
+    let mut world = World::jerry_and_olga()?;
+    let psql = world.psql_with_login(&world.dev)?;
+    // Who signed for the sidecar, as the database sees it.
+    let issuer = "SELECT issuer_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let before = psql.query(issuer)?.output()?;
+    ensure!(before.contains("db-client authority"), "{before}");
+
+    step(&world, "db", "init")?;
+    step(&world, "db-client", "init")?;
+    world.postgres.certify(&world.tctl)?;
+    assert_eq!(psql.query(issuer)?.output()?, before);
+    for phase in ["update_clients", "update_servers"] {
+        step(&world, "db", phase)?;
+        step(&world, "db-client", phase)?;
+    }
+    // It keeps a certificate for an hour; started again, it asks for another.
+    world.dev.daemon().stop()?;
+    world.dev.resume()?;
+    let after = psql.query(issuer)?.output()?;
+    ensure!(after.contains("db-client authority") && after != before, "{before} {after}");
+
+    step(&world, "db", "standby")?;
+    step(&world, "db-client", "standby")?;
+    assert_eq!(psql.query(issuer)?.output()?, after);
+    world.postgres.certify(&world.tctl)?;
+    assert_eq!(psql.query(issuer)?.output()?, after);
+    Ok(())
+}
+
+#[test]
+fn logins_of_before_end_with_the_authority_that_signed_them() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let psql = world.psql_with_login(&world.dev)?;
+    for phase in ["init", "update_clients", "update_servers"] {
+        step(&world, "user", phase)?;
+        assert_eq!(psql.query("SELECT 'still in'")?.output()?, "still in\n");
+    }
+    step(&world, "user", "standby")?;
+    let error = poll("the sidecar to hear of it", SOON, || {
+        let finished = psql.query("SELECT 1")?;
+        Ok(finished.error().ok())
+    })?;
+    ensure!(error.contains("the certificate was not issued by this cluster"), "{error}");
+    ensure!(error.contains("tsh login"), "{error}");
+    let said = world.jerry.at_terminal(&["db", "connect", "dev-pg"])?.fail()?;
+    ensure!(
+        said.contains("not issued by an authority of this cluster") && said.contains("log in again"),
+        "{said}"
+    );
+    world.jerry.login(&world.authd.public_addr())?;
+    connects(&world)?;
+    let refused =
+        world.tctl.run(&["auth", "rotate", "--type=user", "--manual", "--phase=standby"])?.error()?;
+    ensure!(refused.contains("can not switch to phase standby from standby"), "{refused}");
+    Ok(())
+}

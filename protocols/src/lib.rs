@@ -159,9 +159,9 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// What a client of this protocol sets in the session that it asks for, by names and values as it sent them, in
     /// order: a later one of the same name may take the place of an earlier one. It decides how what is run is
-    /// read (`client_encoding`, `search_path`, `options`), so who records that records this.
+    /// read (`client_encoding`, `search_path`, `options`; MySQL's `collation`), so who records that records this.
     #[must_use]
-    fn parameters(login: &Login) -> Vec<(&[u8], &[u8])> {
+    fn parameters(login: &Login) -> Vec<(Vec<u8>, Vec<u8>)> {
         let _ = login;
         Vec::new()
     }

@@ -183,6 +183,10 @@ impl Protocol for Mysql {
         self.accept_stream(socket).await
     }
 
+    fn parameters(login: &Login) -> Vec<(Vec<u8>, Vec<u8>)> {
+        login::parameters(login)
+    }
+
     async fn dial(&self, endpoint: &Endpoint, login: &Login) -> Result<MysqlUpstream, DialError> {
         upstream::dial(endpoint, login, &self.greeting, self.limits.dial).await
     }

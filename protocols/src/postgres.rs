@@ -192,8 +192,9 @@ impl Protocol for Postgres {
         self.accept_stream(socket, Some(from)).await
     }
 
-    fn parameters(login: &Login) -> Vec<(&[u8], &[u8])> {
-        startup::parameters(login)
+    fn parameters(login: &Login) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let set = startup::parameters(login).into_iter();
+        set.map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
     }
 
     async fn dial(&self, endpoint: &Endpoint, login: &Login) -> Result<PostgresUpstream, DialError> {

@@ -92,6 +92,18 @@ fn carry(response: &HandshakeResponse<'_>) -> Carried {
     Carried(bytes)
 }
 
+/// What decides how the texts that follow are read: the low byte of the number of the client's collation, which says in
+/// which alphabet they are (28 is `gbk`, in which a backslash may be half a letter), and whether a blank may stand
+/// between a function's name and its parenthesis.
+pub(super) fn parameters(login: &Login) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let Ok((settings, _)) = carried(login) else { return Vec::new() };
+    let mut set = vec![(b"collation".to_vec(), settings.charset.to_string().into_bytes())];
+    if settings.capabilities.contains(Capabilities::IGNORE_SPACE) {
+        set.push((b"ignore_space".to_vec(), b"1".to_vec()));
+    }
+    set
+}
+
 /// What [`asked`] let ride along: settings and attributes. A login that nobody asked for with MySQL's words
 /// (a test's, a probe's) carries nothing, and speaks the least that there is.
 pub(super) fn carried(login: &Login) -> Result<(ClientSettings, &[u8]), DialError> {
@@ -189,6 +201,21 @@ mod tests {
         assert!(database(Some(&[b'd'; 64])).is_ok());
         assert!(database(Some(&[b'd'; 65])).is_err());
         assert!(database(Some(b"\xff")).is_err());
+    }
+
+    #[test]
+    fn what_decides_how_texts_are_read_can_be_recorded() {
+        let set = |capabilities, charset| {
+            let mut said = response(b"alice", None, charset);
+            said.settings.capabilities = said.settings.capabilities | capabilities;
+            let set = parameters(&asked(&said, &facts(false, 255)).unwrap());
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            set.into_iter().map(|(name, value)| (text(name), text(value))).collect::<Vec<_>>()
+        };
+        let said = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(set(Capabilities::default(), 28), [said("collation", "28")]);
+        let both = [said("collation", "45"), said("ignore_space", "1")];
+        assert_eq!(set(Capabilities::IGNORE_SPACE, 45), both);
     }
 
     #[test]

@@ -162,10 +162,10 @@ impl Started {
 
     /// The same, saying what the client set. Protocols bound it: PostgreSQL's is of 10,000 bytes at most.
     #[must_use]
-    pub(crate) fn with_parameters(self, parameters: &[(&[u8], &[u8])]) -> Self {
-        let sent = || parameters.iter().flat_map(|(name, value)| [*name, b"\0", *value, b"\0"]);
+    pub(crate) fn with_parameters(self, parameters: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let sent = || parameters.iter().flat_map(|(name, value)| [name.as_slice(), b"\0", value, b"\0"]);
         let is_text = sent().all(|part| std::str::from_utf8(part).is_ok());
-        let said = |(name, value): &(&[u8], &[u8])| {
+        let said = |(name, value): &(Vec<u8>, Vec<u8>)| {
             format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
         };
         Self {

@@ -34,6 +34,8 @@ fn production_asks_for_a_touch_and_then_answers() -> Result<()> {
     assert_eq!(start["code"], "TDB00I");
     assert_eq!(start["user"], "jerry");
     assert_eq!(start["db_protocol"], "mysql");
+    let set = start["startup_parameters"][0].as_str();
+    ensure!(set.is_some_and(|set| set.starts_with("collation=")), "{start}");
     ensure!(start["with_mfa"].as_str().is_some_and(|device| !device.is_empty()), "{start}");
     let query = world.tctl.wait_for_audit("db.session.query", |event| {
         event["db_query"].as_str().is_some_and(|text| text.contains("FROM app.orders"))

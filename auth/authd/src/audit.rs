@@ -38,9 +38,10 @@ pub(crate) const MAX_LINE: usize = 256 * 1024;
 
 /// First words of the events that authd alone may say: what happened at authd. A sidecar that was broken into must not be
 /// able to write logins, certificates or locks into the history.
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     "auth_preference",
     "cert",
+    "cert_authority",
     "instance",
     "join_token",
     "lock",

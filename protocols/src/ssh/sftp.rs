@@ -13,8 +13,8 @@ mod heads;
 mod messages;
 
 use self::{
-    heads::{Head, Heads},
-    messages::{Answered, Kind, answer, number, request},
+    heads::Heads,
+    messages::{Kind, answer, attributes, number, request},
 };
 
 /// Requests that may be on their way. OpenSSH's client sends 64, sshfs some hundred.
@@ -24,6 +24,8 @@ const OPEN: usize = 4 * 1024;
 /// Bytes of names, of requests on their way and of open files together, that are remembered. Clients need some kilobytes:
 /// who asks for more has all of it unanswered.
 const REMEMBERED: usize = 1024 * 1024;
+/// Bytes of a path that are kept.
+const PATH: usize = 4 * 1024;
 /// Bytes of a handle (draft §3: at most 256).
 const HANDLE: usize = 256;
 

@@ -162,11 +162,12 @@ impl Started {
 
     /// The same, saying what the client set. Protocols bound it: PostgreSQL's is of 10,000 bytes at most.
     #[must_use]
-    pub(crate) fn with_parameters(self, parameters: &[(Vec<u8>, Vec<u8>)]) -> Self {
-        let sent = || parameters.iter().flat_map(|(name, value)| [name.as_slice(), b"\0", value, b"\0"]);
+    pub(crate) fn with_parameters<T: AsRef<[u8]>>(self, parameters: &[(T, T)]) -> Self {
+        let sent =
+            || parameters.iter().flat_map(|(name, value)| [name.as_ref(), b"\0", value.as_ref(), b"\0"]);
         let is_text = sent().all(|part| std::str::from_utf8(part).is_ok());
-        let said = |(name, value): &(Vec<u8>, Vec<u8>)| {
-            format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+        let said = |(name, value): &(T, T)| {
+            format!("{}={}", String::from_utf8_lossy(name.as_ref()), String::from_utf8_lossy(value.as_ref()))
         };
         Self {
             startup_parameters: parameters.iter().map(said).collect(),

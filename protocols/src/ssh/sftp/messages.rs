@@ -5,10 +5,7 @@ use std::collections::HashMap;
 use crate::event::ssh::{SftpAttributes, SftpOperation};
 use crate::reader::Reader;
 
-use super::{File, HANDLE, Named, Pending, Wanted, heads::Head};
-
-/// Bytes of a path that are kept.
-const PATH: usize = 4 * 1024;
+use super::{File, HANDLE, Named, PATH, Pending, Wanted, heads::Head};
 
 /// What messages are told apart by (§3).
 pub(super) mod number {
@@ -133,7 +130,7 @@ fn handle(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
 }
 
 /// What a file is to have (§5). Of what is cut, or in the form of a later version, as much as can be read.
-fn attributes(reader: &mut Reader<'_>) -> SftpAttributes {
+pub(super) fn attributes(reader: &mut Reader<'_>) -> SftpAttributes {
     let (mut attributes, mut rest) = (SftpAttributes::default(), *reader);
     let Ok(named) = rest.u32() else { return attributes };
     let two = |rest: &mut Reader<'_>| Some((rest.u32().ok()?, rest.u32().ok()?));

@@ -8,13 +8,13 @@ use auth::{
     identity::{ClusterName, UserName},
     key,
     proto::{
-        BeginLoginRequest, BeginPasswordlessLoginRequest, FinishLoginRequest, LoginCertificates, MfaResponse,
-        PingRequest, public_client::PublicClient,
+        BeginLoginRequest, BeginPasswordlessLoginRequest, FinishLoginRequest, ListMfaDevicesRequest,
+        LoginCertificates, MfaResponse, PingRequest, public_client::PublicClient, users_client::UsersClient,
     },
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use ssh_key::{LineEnding, PrivateKey};
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use zeroize::Zeroizing;
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     status,
 };
 use crate::{
-    armour,
+    armour, connect,
     home::{self, Home},
     mfa::{Asked, Challenge, Prompter, Reason, Whose},
     output::{Format, printable},
@@ -35,7 +35,9 @@ use crate::{
 const SECONDS_A_MINUTE: u32 = 60;
 
 pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyhow::Result<()> {
-    if let Ok(login) = Login::load(&context.home, &context.selection, SystemTime::now()) {
+    if let Ok(login) = Login::load(&context.home, &context.selection, SystemTime::now())
+        && !is_refused(&login).await
+    {
         // Whom one logs in as is whom the next commands mean, though nothing needs to be asked.
         let saving = context.home.lock()?;
         login.profile.save(&context.home)?;
@@ -74,6 +76,14 @@ pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyh
     keep(&context.home, &profile, &keys, &certificates)?;
     let selection = Selection { proxy: Some(profile.proxy), user: Some(profile.user) };
     status::print_login(&Login::load(&context.home, &selection, SystemTime::now())?, &context.home)
+}
+
+/// Does the service say that a login is none, though it is in date? It was ended, or the authority that signed it is gone. Where
+/// the service cannot be asked, it is taken for one.
+async fn is_refused(login: &Login) -> bool {
+    let Ok(channel) = connect::channel(login).await else { return false };
+    let answer = UsersClient::new(channel).list_mfa_devices(ListMfaDevicesRequest {}).await;
+    answer.is_err_and(|status| status.code() == Code::Unauthenticated)
 }
 
 fn proxy(context: &Context) -> anyhow::Result<ProxyAddress> {

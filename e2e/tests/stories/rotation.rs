@@ -79,7 +79,6 @@ fn the_host_authority_is_replaced_and_nobody_logs_in_again() -> Result<()> {
     world.dev.daemon().stop()?;
     world.dev.resume()?;
     connects(&world)?;
-    world.jerry.login(&world.authd.public_addr())?;
     Ok(())
 }
 

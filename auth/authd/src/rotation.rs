@@ -36,9 +36,8 @@ impl Cluster {
         request: &proto::RotateAuthorityRequest,
         change: &Change,
     ) -> Result<proto::RotateAuthorityResponse, Refused> {
-        let kind = AuthorityKind::ALL.into_iter().find(|kind| kind.as_str() == request.r#type);
-        let kind =
-            kind.ok_or_else(|| Refused::field("type", "must be user, host, db, db_client or openssh"))?;
+        let kind = AuthorityKind::parse(&request.r#type)
+            .ok_or_else(|| Refused::field("type", "must be user, host, db, db_client or openssh"))?;
         let (to, grace) = match (request.phase.as_str(), request.grace_seconds) {
             ("", 0) => (Phase::Init, Some(GRACE)),
             ("", seconds) => {
@@ -91,14 +90,10 @@ impl Cluster {
         let before = Keyring::from_record(kind, &stored.value)?;
         let Some((to, grace)) = next(&before) else { return Ok(before.phase()) };
         let after = before.step(to, grace, self.name.as_str(), self.clock.now())?;
-        let op = Op::put(key.clone(), stored.unchanged(), &after.to_record())?;
+        let op = Op::put(key, stored.unchanged(), &after.to_record())?;
         let event = sign(event(kind, &before, &after));
-        let made = self.commit_on_record(vec![op], vec![event], Refused::Changed("the authority")).await;
-        // Whatever became of the record: what is stored is in force.
-        if let Some(stored) = store::read::<KeyringRecord>(&*self.store, &key).await? {
-            self.authorities.replace(kind, Keyring::from_record(kind, &stored.value)?);
-        }
-        made?;
+        self.commit_on_record(vec![op], vec![event], Refused::Changed("the authority")).await?;
+        self.authorities.replace(kind, after);
         tracing::info!(authority = %kind, from = %before.phase(), phase = %to, "an authority is rotated");
         Ok(to)
     }

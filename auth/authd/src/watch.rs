@@ -187,7 +187,7 @@ fn put_event(item: &Item) -> Result<Option<Event>, Refused> {
         None => return Ok(None),
         Some("authority") => {
             let name = store::last_part(&item.key);
-            let Some(kind) = AuthorityKind::ALL.into_iter().find(|kind| kind.as_str() == name) else {
+            let Some(kind) = AuthorityKind::parse(&name) else {
                 return Ok(None);
             };
             // As it is stored: what signs with it may not know of it yet.

@@ -61,6 +61,12 @@ impl AuthorityKind {
         }
     }
 
+    /// Reads the word of the API.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     fn signs_ssh(self) -> bool {
         matches!(self, Self::User | Self::Host | Self::Openssh)
     }

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection::{self, Wire};
@@ -69,9 +69,8 @@ pub(super) async fn tls(listener: TcpListener, config: Arc<ServerConfig>, router
         serving.tasks.clone().spawn(async move {
             let _place = place;
             match timeout(HANDSHAKE, handshake(&acceptor, socket, &serving.api, address)).await {
-                Ok(Ok((stream, connection, wire))) => {
-                    let (cluster, chain) = (&serving.api.cluster, chain_of(&stream));
-                    let distrusted = caller::distrusted(cluster, &chain, &connection.caller);
+                Ok(Ok((stream, connection, wire, chain))) => {
+                    let distrusted = caller::distrusted(&serving.api.cluster, &chain, &connection.caller);
                     connection::serve(
                         stream,
                         connection.clone(),
@@ -94,21 +93,17 @@ async fn handshake(
     socket: TcpStream,
     api: &Api,
     address: IpAddr,
-) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Connection, Wire)> {
+) -> io::Result<(TlsStream<TcpStream>, Connection, Wire, Vec<CertificateDer<'static>>)> {
     socket.set_nodelay(true)?;
     let stream = acceptor.accept(socket).await?;
-    let caller = Caller::of(&api.cluster, &chain_of(&stream));
     let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates().unwrap_or_default().to_vec();
+    let caller = Caller::of(&api.cluster, &chain);
     let wire = match session.alpn_protocol() {
         Some(b"h2") => Wire::Http2,
         _ => Wire::Http1,
     };
-    Ok((stream, Connection { address, caller }, wire))
-}
-
-/// What the client has shown.
-fn chain_of(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
-    stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec()
+    Ok((stream, Connection { address, caller }, wire, chain))
 }
 
 pub(super) async fn admin(listener: UnixListener, router: Router, serving: Serving) {

@@ -7,7 +7,7 @@ SELECTION := --workspace --features cli/danger-software-key,cli/usb
 DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build release test suites lint arrows fuzz bench loadtest
+.PHONY: help demo build release docker test suites lint arrows fuzz bench loadtest
 
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,16 @@ SHIPPED := --release -p authd -p sidecar -p cli --features cli/usb
 release: ## Build authd, sidecar, tsh and tctl for use, into target/release; takes a quarter of an hour
 	@scripts/install.sh cc
 	cargo build $(SHIPPED) --bins
+
+# The version of every crate.
+VERSION := $(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
+# Whichever is there; ENGINE=podman takes one of two.
+ENGINE ?= $(notdir $(firstword $(shell command -v docker podman)))
+
+docker: ## Build the images touchstone-sidecar and touchstone-authd, with docker or podman
+	@test -n "$(ENGINE)" || { echo "make docker: neither docker nor podman is installed" >&2; exit 1; }
+	$(ENGINE) build --file deploy/Containerfile --target sidecar --tag touchstone-sidecar:$(VERSION) .
+	$(ENGINE) build --file deploy/Containerfile --target authd --tag touchstone-authd:$(VERSION) .
 
 test: build ## Run every test: units, documentation, and whole stories with the built programs
 	@scripts/install.sh cc postgresql mariadb openssh ssh-clients browser clients nextest

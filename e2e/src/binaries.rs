@@ -26,7 +26,7 @@ pub(crate) fn ours(name: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When there is none.
-pub(crate) fn postgres(name: &str) -> Result<PathBuf> {
+pub fn postgres(name: &str) -> Result<PathBuf> {
     if let Some(path) = on_search_path(name) {
         return Ok(path);
     }

@@ -45,6 +45,7 @@ mod tsh;
 mod world;
 
 pub use authd::{Authd, CLUSTER};
+pub use binaries::postgres as postgres_program;
 pub use browser::{Browser, ENTER, ESCAPE, Key, KeyOptions, TAB};
 pub use clients::{Way, interpreted, same_transcript};
 pub use mariadb::Mariadb;

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
@@ -51,6 +52,14 @@ pub(crate) enum Opening {
     Direct,
 }
 
+/// What is shown at a door and asked for there, as PEM files: for clients that are programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Papers {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) authorities: PathBuf,
+}
+
 /// Everything that a connection needs.
 #[derive(Clone)]
 pub(crate) struct Door {
@@ -58,6 +67,8 @@ pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     pub(crate) opening: Opening,
     pub(crate) tls: Arc<ClientConfig>,
+    /// The same on disk.
+    pub(crate) papers: Papers,
     pub(crate) server_name: ServerName<'static>,
     pub(crate) user: String,
     pub(crate) database: String,

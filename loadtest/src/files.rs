@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use pem::Pem;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 
-use crate::person::Certified;
+use crate::{door::Papers, person::Certified};
 
 /// A directory of them.
 #[derive(Clone, Debug)]
@@ -37,6 +37,12 @@ impl Files {
     /// Writes certificates alone.
     pub(crate) fn put_authorities(&self, name: &str, authorities: &[CertificateDer<'static>]) -> Result<()> {
         self.write(name, &pems(authorities))
+    }
+
+    /// Where what is called so lies, and the authorities that are called so.
+    pub(crate) fn papers(&self, name: &str, authorities: &str) -> Papers {
+        let path = |ending| self.path(&format!("{name}.{ending}"));
+        Papers { certificate: path("crt"), key: path("key"), authorities: self.path(authorities) }
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {

@@ -11,6 +11,7 @@
 //! | `scenario.rs`, `special.rs` | what is done on a way |
 //! | `load.rs`, `session.rs`, `link.rs`, `postgres.rs`, `mysql.rs` | clients that cost little themselves |
 //! | `issue.rs` | people who ask authd for session certificates |
+//! | `pgbench.rs` | PostgreSQL's own load generator instead |
 //! | `ssh.rs` | OpenSSH's own client, a process for each connection |
 //! | `stage.rs`, `person.rs`, `guard.rs` | programs and certificates |
 //! | `null.rs`, `relay.rs` | this program in other roles: an upstream that does nothing, a relay that decides nothing |
@@ -37,6 +38,7 @@ mod machine;
 mod mysql;
 mod null;
 mod person;
+mod pgbench;
 mod postgres;
 mod relay;
 mod report;
@@ -174,6 +176,9 @@ struct Run {
     /// Neither haproxy nor nginx nor the bare relay.
     #[arg(long)]
     no_peers: bool,
+    /// PostgreSQL's small queries and new connections by pgbench instead of our own lean clients; in whole seconds.
+    #[arg(long)]
+    pgbench: bool,
     /// Clients, databases and everything in between share one processor: the cleanest ratio there is.
     #[arg(long)]
     one_core: bool,
@@ -275,6 +280,7 @@ impl Run {
                 ssh_megabytes: self.ssh_megabytes,
             },
             idle_connections: self.idle,
+            pgbench: self.pgbench,
             ways: self.ways.clone(),
             cast: Cast {
                 postgres: speaks(Protocol::Postgres),

@@ -48,6 +48,9 @@ pub(crate) struct Series {
     pub(crate) protocol: Protocol,
     pub(crate) scenario: Scenario,
     pub(crate) clients: usize,
+    /// By pgbench, and not by our own clients.
+    #[serde(default)]
+    pub(crate) pgbench: bool,
     /// The way that ratios are against.
     pub(crate) baseline: String,
     pub(crate) ways: Vec<OnWay>,
@@ -74,7 +77,7 @@ pub(crate) struct OnWay {
     pub(crate) latency: Latency,
 }
 
-/// Microseconds.
+/// Microseconds; all of them 0 where nobody took the time of each operation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
@@ -123,6 +126,10 @@ const CURVE: [f64; 15] =
     [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9, 99.95, 99.99, 100.0];
 
 impl Latency {
+    pub(crate) fn is_known(&self) -> bool {
+        self.max > 0.0
+    }
+
     pub(crate) fn of(nanoseconds: &Histogram<u64>) -> Self {
         let at = |percentile| nanoseconds.value_at_percentile(percentile) as f64 / 1e3;
         Self {
@@ -172,6 +179,7 @@ impl Series {
     pub(crate) fn title(&self) -> String {
         let clients =
             if self.clients == 1 { "1 client".to_owned() } else { format!("{} clients", self.clients) };
-        format!("{}: {}, {clients}", self.protocol.name(), self.scenario.title())
+        let by = if self.pgbench { " by pgbench" } else { "" };
+        format!("{}: {}, {clients}{by}", self.protocol.name(), self.scenario.title())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     door::Protocol,
     issue,
     load::Sample,
-    machine,
+    machine, pgbench,
     report::{OnWay, Report, Series},
     scenario::{Measure, Scenario},
     special, ssh,
@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) measure: Measure,
     pub(crate) idle_connections: usize,
+    /// Where it can play, pgbench plays the clients of real databases.
+    pub(crate) pgbench: bool,
     /// Only these ways, and what they are compared with.
     pub(crate) ways: Vec<String>,
     pub(crate) cast: Cast,
@@ -48,6 +50,9 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
     for way in stage.ssh_ways.clone().iter().filter(|way| plan.wants(way)) {
         stage.touch_for(way)?;
         ssh::knock(way)?;
+    }
+    if plan.pgbench && plan.protocols.contains(&Protocol::Postgres) {
+        stage.versions.push(pgbench::version()?);
     }
     let mut report = Report {
         command,
@@ -119,9 +124,16 @@ impl Player<'_> {
             for clients in scenario.clients(&self.plan.clients) {
                 let measure = self.plan.measure;
                 let ways = self.ways(protocol);
+                let by_pgbench = self.plan.pgbench && pgbench::plays(scenario, protocol);
                 self.take_turns(protocol, scenario, clients, &ways, |_, way| {
+                    if by_pgbench {
+                        return pgbench::round(way, scenario, clients, measure.time);
+                    }
                     scenario.round(way, clients, measure)
                 })?;
+                if let Some(series) = self.report.series.last_mut() {
+                    series.pgbench = by_pgbench;
+                }
                 if matches!(scenario, Scenario::Simple | Scenario::Connect) {
                     let ways = self.null_ways(protocol);
                     self.take_turns(protocol, scenario, clients, &ways, |_, way| {
@@ -184,6 +196,7 @@ impl Player<'_> {
             protocol,
             scenario,
             clients,
+            pgbench: false,
             baseline: baseline.name.to_owned(),
             ways: results.filter_map(|(way, samples)| OnWay::new(way.name, samples, &base)).collect(),
         });

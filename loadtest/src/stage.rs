@@ -16,7 +16,7 @@ use crate::{
     files::Files,
     guard::Guard,
     machine,
-    person::Person,
+    person::{Person, SessionCertificate},
     ssh::Destination,
     way::Way,
 };
@@ -189,6 +189,7 @@ impl Stage {
             address,
             opening: Opening::Asked,
             tls,
+            papers: self.files.papers("client", "databases.crt"),
             server_name: ServerName::try_from("localhost")?,
             user: USER.to_owned(),
             database: DATABASE.to_owned(),
@@ -205,7 +206,10 @@ impl Stage {
     ) -> Result<()> {
         let target = format!("{name}-{}", protocol.word());
         let (address, process) = self.start_sidecar(protocol, &target, uri, None)?;
-        let door = self.session_door(protocol, &target, address)?;
+        let session = self.session(protocol, &target)?;
+        self.files.put(&target, &session.client)?;
+        self.files.put_authorities(&authorities_file(&target), &session.authorities)?;
+        let door = self.session_door(protocol, &target, address, &session)?;
         self.ways.push(Way { name, door, process: Some(process), database: Some(database) });
         Ok(())
     }
@@ -237,16 +241,27 @@ impl Stage {
         Ok(started)
     }
 
-    /// A new session certificate for a target, and the door that it opens.
-    fn session_door(&mut self, protocol: Protocol, target: &str, address: SocketAddr) -> Result<Door> {
+    /// A new session certificate for a target.
+    fn session(&mut self, protocol: Protocol, target: &str) -> Result<SessionCertificate> {
         let session = self.runtime.block_on(self.person.open(&route(protocol, target)));
-        let session = session.with_context(|| format!("a session certificate for {target}"))?;
+        session.with_context(|| format!("a session certificate for {target}"))
+    }
+
+    /// The door that it opens.
+    fn session_door(
+        &self,
+        protocol: Protocol,
+        target: &str,
+        address: SocketAddr,
+        session: &SessionCertificate,
+    ) -> Result<Door> {
         let name = auth::api::target_server_name(&auth::identity::TargetName::new(target)?);
         Ok(Door {
             protocol,
             address,
             opening: Opening::Asked,
             tls: client_config(&session.authorities, &session.client, None)?,
+            papers: self.files.papers(target, &authorities_file(target)),
             server_name: ServerName::try_from(name)?,
             user: USER.to_owned(),
             database: DATABASE.to_owned(),
@@ -256,13 +271,19 @@ impl Stage {
     /// The same door with a certificate that was touched for just now, as a person does for each session.
     pub(crate) fn touch_again(&mut self, way: &Way) -> Result<Door> {
         let target = format!("{}-{}", way.name, way.door.protocol.word());
-        self.session_door(way.door.protocol, &target, way.door.address)
+        let session = self.session(way.door.protocol, &target)?;
+        self.session_door(way.door.protocol, &target, way.door.address, &session)
     }
 
     /// A way by its name.
     pub(crate) fn way(&self, protocol: Protocol, name: &str) -> Option<&Way> {
         self.ways.iter().find(|way| way.door.protocol == protocol && way.name == name)
     }
+}
+
+/// Who must be behind a target's sidecar.
+fn authorities_file(target: &str) -> String {
+    format!("{target}-authorities.crt")
 }
 
 fn enrol(runtime: &Runtime, authd: &Authd, tctl: &Tctl, user: &str) -> Result<Person> {

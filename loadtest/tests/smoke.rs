@@ -150,6 +150,40 @@ fn every_scenario_of_ssh_runs_on_real_hosts_and_is_judged() {
 }
 
 #[test]
+fn pgbench_plays_the_clients_of_postgresql_where_it_is_asked_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("report.json");
+    let table = loadtest(&[
+        "run",
+        "--quiet",
+        "--pgbench",
+        "--scenarios=simple,connect",
+        "--protocols=postgres",
+        "--ways=sidecar",
+        "--clients=1",
+        "--rounds=1",
+        "--json",
+        json.to_str().unwrap(),
+    ]);
+    let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    let series = report["series"].as_array().unwrap();
+    let by_pgbench: Vec<_> = series.iter().filter(|series| series["pgbench"] == true).collect();
+    assert_eq!(words(by_pgbench.iter().copied(), "scenario"), set(["simple", "connect"]), "{table}");
+    for series in by_pgbench {
+        for way in series["ways"].as_array().unwrap() {
+            let number = |pointer: &str| way.pointer(pointer).unwrap().as_f64().unwrap();
+            assert!(number("/rate/median") > 0.0 && number("/ratio/median") > 0.0, "{way}");
+            assert!(number("/everybody_rounds/0") > 0.0, "{way}");
+            // Nobody takes the time of a connection there.
+            assert_eq!(number("/latency/max") > 0.0, series["scenario"] == "simple", "{way}");
+        }
+    }
+    let null = series.iter().filter(|series| series["baseline"] == "null-direct");
+    assert!(null.clone().count() == 2 && null.clone().all(|series| series["pgbench"] == false));
+    assert!(table.contains("1 client by pgbench") && table.contains(", pgbench "), "{table}");
+}
+
+#[test]
 fn every_watcher_hears_of_every_change() {
     let said = loadtest(&["fanout", "--watchers=6", "--connections=2", "--changes=2"]);
     let fanout: Value = serde_json::from_str(&said).unwrap();

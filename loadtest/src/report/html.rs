@@ -141,9 +141,12 @@ fn section(series: &Series) -> String {
     let lines: Vec<_> = series
         .ways
         .iter()
+        .filter(|way| way.latency.is_known())
         .map(|way| Curve { label: &way.way, points: &way.latency.curve, class: class(&way.way) })
         .collect();
-    let _ = write!(html, "<h3>Time of each, by percentile</h3>{}", curves(&lines));
+    if !lines.is_empty() {
+        let _ = write!(html, "<h3>Time of each, by percentile</h3>{}", curves(&lines));
+    }
     html + &latencies(series) + "</section>"
 }
 
@@ -163,7 +166,8 @@ fn latencies(series: &Series) -> String {
             way.ratio.high
         );
         for value in [times.p50, times.p90, times.p99, times.p999, times.max] {
-            let _ = write!(table, "<td class=\"n\">{}</td>", thousands(value));
+            let shown = if times.is_known() { thousands(value) } else { "–".to_owned() };
+            let _ = write!(table, "<td class=\"n\">{shown}</td>");
         }
         table += "</tr>";
     }

@@ -98,6 +98,7 @@ fn print_series(series: &Series) {
     ]);
     for way in &series.ways {
         let latency = &way.latency;
+        let time = |value: f64| if latency.is_known() { format!("{value:.0}") } else { String::new() };
         table.row(vec![
             way.way.clone(),
             number(way.rate.median),
@@ -107,9 +108,9 @@ fn print_series(series: &Series) {
             way.by_cost.map(|spread| quartiles(&spread)).unwrap_or_default(),
             way.cpu.map(|cpu| format!("{:.1}", cpu.median)).unwrap_or_default(),
             Spread::of(&way.everybody_rounds).map(|cpu| number(cpu.median)).unwrap_or_default(),
-            format!("{:.0}", latency.p50),
-            format!("{:.0}", latency.p99),
-            format!("{:.0}", latency.p999),
+            time(latency.p50),
+            time(latency.p99),
+            time(latency.p999),
         ]);
     }
     table.print();

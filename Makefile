@@ -40,7 +40,7 @@ docker: ## Build the images touchstone-sidecar and touchstone-authd, with docker
 	$(ENGINE) build --file deploy/Containerfile --target authd --tag touchstone-authd:$(VERSION) .
 
 test: build ## Run every test: units, documentation, and whole stories with the built programs
-	@scripts/install.sh cc postgresql mariadb openssh ssh-clients browser clients nextest
+	@scripts/install.sh cc postgresql mariadb openssh ssh-clients sysbench browser clients nextest
 	cargo test $(SELECTION) --doc --quiet
 	cargo nextest run $(SELECTION)
 
@@ -66,7 +66,7 @@ bench: ## Benches of the hot path, compared with the recorded ratios; RECORD=1 r
 
 # For example: make loadtest ARGS='--one-core --scenarios simple --protocols postgres --html report.html'
 loadtest: release ## What the sidecar costs against no sidecar and against peers (haproxy, nginx where installed); ARGS for loadtest run
-	@scripts/install.sh cc postgresql mariadb openssh
+	@scripts/install.sh cc postgresql mariadb openssh sysbench
 	cargo build --release -p loadtest --bins
 	target/release/loadtest run $(ARGS)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh ssh-clients browser clients nextest`. Nothing
+# Installs what is missing: `scripts/install.sh cc postgresql mariadb openssh ssh-clients sysbench browser clients nextest`. Nothing
 # is done for what is there already.
 set -euo pipefail
 
@@ -105,6 +105,7 @@ for wanted in "$@"; do
     mmdebstrap) command -v mmdebstrap >/dev/null || apt "mmdebstrap" mmdebstrap ;;
     ssh-clients) has_ssh_clients || apt "sshfs, or libssh's headers," sshfs libssh-dev pkg-config ;;
     openssh) has_openssh || apt "OpenSSH" openssh-server openssh-client xauth rsync git ;;
+    sysbench) command -v sysbench >/dev/null || apt "sysbench" sysbench ;;
     clients) clients ;;
     cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest ;;

@@ -11,7 +11,7 @@
 //! | `scenario.rs`, `special.rs` | what is done on a way |
 //! | `load.rs`, `session.rs`, `link.rs`, `postgres.rs`, `mysql.rs` | clients that cost little themselves |
 //! | `issue.rs` | people who ask authd for session certificates |
-//! | `pgbench.rs` | PostgreSQL's own load generator instead |
+//! | `usual.rs` | pgbench and sysbench instead |
 //! | `ssh.rs` | OpenSSH's own client, a process for each connection |
 //! | `stage.rs`, `person.rs`, `guard.rs` | programs and certificates |
 //! | `null.rs`, `relay.rs` | this program in other roles: an upstream that does nothing, a relay that decides nothing |
@@ -38,7 +38,6 @@ mod machine;
 mod mysql;
 mod null;
 mod person;
-mod pgbench;
 mod postgres;
 mod relay;
 mod report;
@@ -51,6 +50,7 @@ mod ssh;
 mod stage;
 mod target;
 mod trace;
+mod usual;
 mod way;
 
 use door::Protocol;
@@ -176,9 +176,10 @@ struct Run {
     /// Neither haproxy nor nginx nor the bare relay.
     #[arg(long)]
     no_peers: bool,
-    /// PostgreSQL's small queries and new connections by pgbench instead of our own lean clients; in whole seconds.
+    /// Small queries of PostgreSQL, and new connections, by pgbench, those of MySQL by sysbench, instead of our own lean
+    /// clients; in whole seconds.
     #[arg(long)]
-    pgbench: bool,
+    usual_clients: bool,
     /// Clients, databases and everything in between share one processor: the cleanest ratio there is.
     #[arg(long)]
     one_core: bool,
@@ -280,7 +281,7 @@ impl Run {
                 ssh_megabytes: self.ssh_megabytes,
             },
             idle_connections: self.idle,
-            pgbench: self.pgbench,
+            usual_clients: self.usual_clients,
             ways: self.ways.clone(),
             cast: Cast {
                 postgres: speaks(Protocol::Postgres),

@@ -48,9 +48,9 @@ pub(crate) struct Series {
     pub(crate) protocol: Protocol,
     pub(crate) scenario: Scenario,
     pub(crate) clients: usize,
-    /// By pgbench, and not by our own clients.
+    /// Who asked, where it was not our own clients.
     #[serde(default)]
-    pub(crate) pgbench: bool,
+    pub(crate) program: Option<String>,
     /// The way that ratios are against.
     pub(crate) baseline: String,
     pub(crate) ways: Vec<OnWay>,
@@ -179,7 +179,7 @@ impl Series {
     pub(crate) fn title(&self) -> String {
         let clients =
             if self.clients == 1 { "1 client".to_owned() } else { format!("{} clients", self.clients) };
-        let by = if self.pgbench { " by pgbench" } else { "" };
+        let by = self.program.iter().map(|program| format!(" by {program}")).collect::<String>();
         format!("{}: {}, {clients}{by}", self.protocol.name(), self.scenario.title())
     }
 }

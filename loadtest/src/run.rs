@@ -9,12 +9,13 @@ use crate::{
     door::Protocol,
     issue,
     load::Sample,
-    machine, pgbench,
+    machine,
     report::{OnWay, Report, Series},
     scenario::{Measure, Scenario},
     special, ssh,
     stage::{self, Cast, Stage},
     target,
+    usual::Program,
     way::{self, Way},
 };
 
@@ -27,8 +28,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) measure: Measure,
     pub(crate) idle_connections: usize,
-    /// Where it can play, pgbench plays the clients of real databases.
-    pub(crate) pgbench: bool,
+    /// Where they can, pgbench and sysbench play the clients of real databases.
+    pub(crate) usual_clients: bool,
     /// Only these ways, and what they are compared with.
     pub(crate) ways: Vec<String>,
     pub(crate) cast: Cast,
@@ -51,8 +52,11 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
         stage.touch_for(way)?;
         ssh::knock(way)?;
     }
-    if plan.pgbench && plan.protocols.contains(&Protocol::Postgres) {
-        stage.versions.push(pgbench::version()?);
+    for (protocol, program) in [(Protocol::Postgres, Program::Pgbench), (Protocol::Mysql, Program::Sysbench)]
+    {
+        if plan.usual_clients && plan.protocols.contains(&protocol) {
+            stage.versions.push(program.version()?);
+        }
     }
     let mut report = Report {
         command,
@@ -124,15 +128,13 @@ impl Player<'_> {
             for clients in scenario.clients(&self.plan.clients) {
                 let measure = self.plan.measure;
                 let ways = self.ways(protocol);
-                let by_pgbench = self.plan.pgbench && pgbench::plays(scenario, protocol);
-                self.take_turns(protocol, scenario, clients, &ways, |_, way| {
-                    if by_pgbench {
-                        return pgbench::round(way, scenario, clients, measure.time);
-                    }
-                    scenario.round(way, clients, measure)
+                let program = Program::playing(scenario, protocol).filter(|_| self.plan.usual_clients);
+                self.take_turns(protocol, scenario, clients, &ways, |_, way| match program {
+                    Some(program) => program.round(way, scenario, clients, measure.time),
+                    None => scenario.round(way, clients, measure),
                 })?;
                 if let Some(series) = self.report.series.last_mut() {
-                    series.pgbench = by_pgbench;
+                    series.program = program.map(|program| program.name().to_owned());
                 }
                 if matches!(scenario, Scenario::Simple | Scenario::Connect) {
                     let ways = self.null_ways(protocol);
@@ -196,7 +198,7 @@ impl Player<'_> {
             protocol,
             scenario,
             clients,
-            pgbench: false,
+            program: None,
             baseline: baseline.name.to_owned(),
             ways: results.filter_map(|(way, samples)| OnWay::new(way.name, samples, &base)).collect(),
         });

@@ -149,38 +149,43 @@ fn every_scenario_of_ssh_runs_on_real_hosts_and_is_judged() {
     assert!(played.table.contains("OpenSSH"), "{}", played.table);
 }
 
-#[test]
-fn pgbench_plays_the_clients_of_postgresql_where_it_is_asked_to() {
+/// What they say of a query and of a connection becomes a report like any other.
+fn the_usual_client_plays_where_it_is_asked_to(protocol: &str, program: &str, scenarios: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("report.json");
-    let table = loadtest(&[
-        "run",
-        "--quiet",
-        "--pgbench",
-        "--scenarios=simple,connect",
-        "--protocols=postgres",
-        "--ways=sidecar",
-        "--clients=1",
-        "--rounds=1",
-        "--json",
-        json.to_str().unwrap(),
-    ]);
+    let arguments = ["run", "--quiet", "--usual-clients", "--ways=sidecar", "--clients=1", "--rounds=1"];
+    let asked = [format!("--scenarios={}", scenarios.join(",")), format!("--protocols={protocol}")];
+    let asked = asked.iter().map(String::as_str).chain(["--json", json.to_str().unwrap()]);
+    let table = loadtest(&arguments.into_iter().chain(asked).collect::<Vec<_>>());
     let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
-    let series = report["series"].as_array().unwrap();
-    let by_pgbench: Vec<_> = series.iter().filter(|series| series["pgbench"] == true).collect();
-    assert_eq!(words(by_pgbench.iter().copied(), "scenario"), set(["simple", "connect"]), "{table}");
-    for series in by_pgbench {
+    let (theirs, ours): (Vec<_>, Vec<_>) =
+        report["series"].as_array().unwrap().iter().partition(|series| series["program"] == program);
+    let wanted = scenarios.iter().map(|&scenario| scenario.to_owned()).collect();
+    assert_eq!(words(theirs.iter().copied(), "scenario"), wanted, "{table}");
+    for series in theirs {
         for way in series["ways"].as_array().unwrap() {
             let number = |pointer: &str| way.pointer(pointer).unwrap().as_f64().unwrap();
             assert!(number("/rate/median") > 0.0 && number("/ratio/median") > 0.0, "{way}");
             assert!(number("/everybody_rounds/0") > 0.0, "{way}");
             // Nobody takes the time of a connection there.
-            assert_eq!(number("/latency/max") > 0.0, series["scenario"] == "simple", "{way}");
+            assert_eq!(number("/latency/max") > 0.0, series["scenario"] != "connect", "{way}");
         }
     }
-    let null = series.iter().filter(|series| series["baseline"] == "null-direct");
-    assert!(null.clone().count() == 2 && null.clone().all(|series| series["pgbench"] == false));
-    assert!(table.contains("1 client by pgbench") && table.contains(", pgbench "), "{table}");
+    assert!(ours.iter().all(|series| series["baseline"] == "null-direct"), "{table}");
+    assert!(
+        table.contains(&format!("1 client by {program}")) && table.contains(&format!(", {program} ")),
+        "{table}"
+    );
+}
+
+#[test]
+fn pgbench_plays_the_clients_of_postgresql_where_it_is_asked_to() {
+    the_usual_client_plays_where_it_is_asked_to("postgres", "pgbench", &["simple", "connect"]);
+}
+
+#[test]
+fn sysbench_plays_the_clients_of_mysql_where_it_is_asked_to() {
+    the_usual_client_plays_where_it_is_asked_to("mysql", "sysbench", &["prepared"]);
 }
 
 #[test]

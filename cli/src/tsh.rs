@@ -1,9 +1,11 @@
 //! The commands of `tsh`.
 
 mod arguments;
+mod clusters;
 mod context;
 mod db;
 mod devices;
+mod env;
 mod listed;
 mod login;
 mod logout;
@@ -36,6 +38,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Login(login) => login::run(&context, &login).await,
         Command::Logout => logout::run(&context),
         Command::Status(status) => status::run(&context, status.format),
+        Command::Env(env) => env::run(&context, &env),
+        Command::Clusters(clusters) => clusters::run(&context, clusters.format).await,
         Command::Mfa(MfaCommand::Ls(list)) => devices::list(&context, &list).await,
         Command::Mfa(MfaCommand::Add(add)) => devices::add(&context, &add).await,
         Command::Mfa(MfaCommand::Rm(remove)) => devices::remove(&context, &remove.device).await,
@@ -50,7 +54,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Ssh(ssh) => Box::pin(ssh::run(&context, &ssh)).await,
         Command::Scp(scp) => Box::pin(scp::run(&context, &scp)).await,
         Command::Play(play) => Box::pin(play::run(&context, &play)).await,
-        Command::Recordings(Recordings::Ls(list)) => play::list::run(&context, &list).await,
+        Command::Recordings(Recordings::Ls(list)) => play::list(&context, &list).await,
         Command::Ls(list) => ssh::list::run(&context, &list).await,
         Command::Config(_) => ssh::config::run(&context).await,
         Command::Version => Ok(()),

@@ -13,6 +13,7 @@
 
 mod armour;
 pub mod client;
+mod completion;
 pub mod connect;
 pub mod database;
 mod environment;

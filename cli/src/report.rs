@@ -7,7 +7,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::error::ErrorKind;
+use clap::{
+    builder::StyledStr,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use rustls::CertificateError;
 
 use crate::{
@@ -60,6 +63,9 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             let _ = error.print();
             ExitCode::FAILURE
+        } else if let Some(help) = help_of_half(&error, P::command()) {
+            let _ = write!(io::stderr().lock(), "{help}");
+            ExitCode::FAILURE
         } else if error.use_stderr() {
             let text = error.to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -70,6 +76,21 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
             ExitCode::SUCCESS
         }
     })
+}
+
+/// The help of half a command. Where a variable of the environment stands for a flag, clap takes it for an argument that is
+/// there, and complains instead.
+fn help_of_half(error: &clap::Error, mut command: clap::Command) -> Option<StyledStr> {
+    let half = match (error.kind(), error.get(ContextKind::InvalidSubcommand)?) {
+        (ErrorKind::MissingSubcommand, ContextValue::String(half)) => half.clone(),
+        _ => return None,
+    };
+    command.build();
+    let mut found = &mut command;
+    for word in half.split(' ').skip(1) {
+        found = found.find_subcommand_mut(word)?;
+    }
+    Some(found.render_help())
 }
 
 /// A flag whose variable is not set takes Teleport's, and a variable that is set to nothing says nothing.

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand, builder::FalseyValueParser};
 
 pub use connection::{Admin, Place};
 
-use crate::{VERSION, logging, output::print_text, ttl};
+use crate::{VERSION, completion::Completion, logging, output::print_text, ttl};
 
 /// Administers a Touchstone cluster.
 ///
@@ -84,6 +84,8 @@ enum Command {
     /// Recorded sessions: list them
     #[command(subcommand)]
     Recordings(recordings::Recordings),
+    /// Print a script with which a shell completes what is typed: source <(tctl completion bash)
+    Completion(Completion),
     /// Show the version
     Version,
 }
@@ -123,6 +125,7 @@ async fn command(Tctl { place, debug, command }: Tctl) -> anyhow::Result<()> {
         Command::Audit(audit::Audit::Ls(command)) => command.run(&mut place.connect().await?).await,
         Command::Audit(audit::Audit::Verify(command)) => command.run(&place).await,
         Command::Recordings(command) => command.run(&mut place.connect().await?).await,
+        Command::Completion(completion) => Ok(completion.print::<Tctl>()?),
         Command::Version => Ok(print_text(&format!("Touchstone {VERSION}"))?),
     }
 }

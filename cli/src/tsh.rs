@@ -21,7 +21,9 @@ use arguments::{Command, DbCommand, MfaCommand, ProxyCommand};
 use context::Context;
 use play::arguments::Recordings;
 
-use crate::{VERSION, logging, output::print_text};
+use serde_json::json;
+
+use crate::{VERSION, logging, output};
 
 /// Runs one command.
 ///
@@ -29,8 +31,13 @@ use crate::{VERSION, logging, output::print_text};
 /// What to print after `ERROR: `.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     logging::start(arguments.debug);
-    if let Command::Version = arguments.command {
-        return Ok(print_text(&format!("Touchstone {VERSION}"))?);
+    match &arguments.command {
+        Command::Version(shown) => {
+            let version = json!({ "version": VERSION });
+            return Ok(output::print(shown.listing.format, &version, || format!("Touchstone {VERSION}"))?);
+        }
+        Command::Completion(completion) => return Ok(completion.print::<Arguments>()?),
+        _ => {}
     }
     let context = Context::new(&arguments)?;
     match arguments.command {
@@ -57,6 +64,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Recordings(Recordings::Ls(list)) => play::list(&context, &list).await,
         Command::Ls(list) => ssh::list::run(&context, &list).await,
         Command::Config(_) => ssh::config::run(&context).await,
-        Command::Version => Ok(()),
+        Command::Completion(_) | Command::Version(_) => Ok(()),
     }
 }

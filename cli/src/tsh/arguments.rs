@@ -11,7 +11,10 @@ use super::{
     scp::arguments::Scp,
     ssh::arguments::{ListNodes, ProxySsh, Ssh, SshConfig},
 };
-use crate::{VERSION, labelled::Labelled, mfa::Mode, output::Format, proxy_address::ProxyAddress};
+use crate::{
+    VERSION, completion::Completion, labelled::Labelled, mfa::Mode, output::Format,
+    proxy_address::ProxyAddress,
+};
 
 /// Log in to a Touchstone cluster, and open databases and shells with short-lived certificates.
 ///
@@ -94,8 +97,19 @@ pub(super) enum Command {
     /// List recorded sessions
     #[command(subcommand)]
     Recordings(Recordings),
+    /// Print a script with which a shell completes what is typed: source <(tsh completion bash)
+    Completion(Completion),
     /// Show the version
-    Version,
+    Version(ShowVersion),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowVersion {
+    /// Of tsh alone, as it always is
+    #[arg(long, hide = true)]
+    client: bool,
+    #[command(flatten)]
+    pub(super) listing: Listing,
 }
 
 #[derive(Debug, Args)]

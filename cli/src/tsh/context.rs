@@ -54,7 +54,7 @@ impl Context {
     }
 
     /// The same, in the cluster that was named in another place.
-    pub(super) fn into_cluster(&self, named: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) fn in_cluster(&self, named: Option<&str>) -> anyhow::Result<Self> {
         let mut selection = self.selection.clone();
         match (named, &selection.cluster) {
             (Some(named), Some(cluster)) if named != cluster => {

@@ -39,7 +39,7 @@ const SECONDS_A_MINUTE: u32 = 60;
 
 pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyhow::Result<()> {
     context.refuse_identity()?;
-    let context = &context.into_cluster(arguments.into.as_deref())?;
+    let context = &context.in_cluster(arguments.into.as_deref())?;
     let out = arguments.out.as_deref().map(|file| Out::new(file, arguments.format));
     if let Some(out) = out.as_ref().filter(|_| !arguments.overwrite) {
         out.refuse_existing()?;

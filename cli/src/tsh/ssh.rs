@@ -30,6 +30,9 @@ use crate::{
     },
 };
 
+/// What is said of `-J`, whose way nobody needs here.
+pub(super) const JUMP_IGNORED: &str = "WARNING: -J is ignored: the sidecar of a node is reached directly";
+
 /// What ssh ends with where there is no exit status to hand on.
 const NO_STATUS: u8 = 255;
 
@@ -39,7 +42,7 @@ pub(super) async fn run(context: &Context, arguments: &Ssh) -> anyhow::Result<()
         eprint_line(&format!("WARNING: {}", printable(warning)));
     }
     if arguments.jumphost.is_some() {
-        eprint_line("WARNING: -J is ignored: the sidecar of a node is reached directly");
+        eprint_line(JUMP_IGNORED);
     }
     let connection = context.connect().await?;
     let nodes = node::list(&connection.channel).await?;

@@ -170,3 +170,33 @@ fn an_identity_file_is_written_for_openssh_and_for_tls_too() -> Result<()> {
     assert_eq!(psql.query("select 41 + 1")?.output()?.trim(), "42");
     Ok(())
 }
+
+#[test]
+fn an_administrators_first_day() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let tctl = &world.tctl;
+    let inventory = tctl.ok(&["inventory", "ls", "--format=json"])?;
+    let inventory: serde_json::Value = serde_json::from_str(&inventory)?;
+    let sidecars = inventory.as_array().context("a list")?;
+    let guards = |name: &str| sidecars.iter().any(|sidecar| sidecar["targets"] == serde_json::json!([name]));
+    ensure!(sidecars.len() == 2 && guards("dev-pg") && guards("prod-pg"), "{inventory}");
+    ensure!(sidecars.iter().all(|sidecar| sidecar["hostname"] != "" && sidecar["services"][0] == "Db"));
+    let prod = tctl.ok(&["db", "ls", "env=prod"])?;
+    ensure!(prod.contains("prod-pg") && !prod.contains("dev-pg"), "{prod}");
+    ensure!(tctl.ok(&["nodes", "add", "--ttl=5m"])?.contains("--protocol=ssh"));
+    let both = tctl.ok(&["auth", "export"])?;
+    assert_eq!(both, tctl.export("user")? + &tctl.export("host")?);
+    for format in [&[][..], &["--format=file"], &["--format=openssh"]] {
+        let sign = [&["auth", "sign", "--user=jerry", "--out=jerry"], format].concat();
+        ensure!(
+            tctl.run(&sign)?.error()?.starts_with("ERROR: tctl signs no user's certificate: "),
+            "{sign:?}"
+        );
+    }
+    let mut create = tctl.command(&["create"])?;
+    let file = world.path().join("day-one.yaml");
+    fs::write(&file, "kind: role\nversion: v7\nmetadata: {name: day-one}\nspec: {}\n")?;
+    let created = create.stdin(fs::File::open(&file)?).output()?;
+    assert_eq!(String::from_utf8(created.stdout)?, "role 'day-one' has been created\n");
+    Ok(())
+}

@@ -6,7 +6,7 @@ use crate::labelled::Labelled;
 
 #[derive(Debug, Args)]
 pub(in crate::tsh) struct Ssh {
-    /// Account at the node [default: your own name, where your roles allow it]
+    /// Account at the node [default: $TSH_LOGIN, else your own name, where your roles allow it]
     #[arg(short, long, value_name = "LOGIN")]
     pub(super) login: Option<String>,
     /// Port of the sidecar [default: the one that it says]

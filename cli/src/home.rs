@@ -1,4 +1,4 @@
-//! The directory where tsh keeps what must outlive a command: `$TSH_HOME`, else `~/.tsh`.
+//! The directory where tsh keeps what must outlive a command: `$TSH_HOME`, else `$TELEPORT_HOME`, else `~/.tsh`.
 //!
 //! ```text
 //! current-profile                          the proxy that commands without --proxy mean
@@ -24,6 +24,7 @@ use std::{
 use auth::identity::{ClusterName, UserName};
 
 use crate::{
+    environment,
     files::{self, file_name},
     proxy_address::ProxyAddress,
 };
@@ -34,7 +35,7 @@ pub const AUTHORITIES: &str = "cas";
 /// Why a file of the home could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// Neither `TSH_HOME` nor `HOME` says where.
+    /// Neither `TSH_HOME` nor its kin nor `HOME` says where.
     #[error("cannot tell where your files are: set TSH_HOME")]
     Unknown,
     /// The operating system refused.
@@ -62,13 +63,14 @@ pub struct Home {
 }
 
 impl Home {
-    /// `$TSH_HOME`, else `~/.tsh`.
+    /// `$TSH_HOME`, else `$TELEPORT_HOME`, else `~/.tsh`.
     ///
     /// # Errors
     /// [`HomeError::Unknown`].
     pub fn from_environment() -> Result<Self, HomeError> {
-        let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let root = set("TSH_HOME").or_else(|| set("HOME").map(|home| home.join(".tsh")));
+        let home = || env::var_os("HOME").filter(|home| !home.is_empty());
+        let named = environment::value("TSH_HOME").map(PathBuf::from);
+        let root = named.or_else(|| home().map(|home| PathBuf::from(home).join(".tsh")));
         root.map(|root| Self { root }).ok_or(HomeError::Unknown)
     }
 

@@ -13,17 +13,21 @@
 
 mod armour;
 pub mod client;
+mod completion;
 pub mod connect;
 pub mod database;
+mod environment;
 pub mod files;
 pub mod home;
 pub mod interrupt;
+mod labelled;
 pub mod logging;
 pub mod mfa;
 pub mod output;
 pub mod profile;
 pub mod proxy_address;
 pub mod recording;
+mod recordings;
 pub mod report;
 pub mod session;
 pub mod ssh;
@@ -32,6 +36,7 @@ pub mod terminal;
 pub mod times;
 pub mod trust;
 pub mod tsh;
+mod ttl;
 pub mod tunnel;
 
 /// As `version` and `--version` of all our programs say it.

@@ -1,6 +1,9 @@
 //! A login as it lies on disk: who, where, until when, and the key that proves it.
 
-use std::{path::Path, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use auth::{
     api::ClientIdentity,
@@ -17,8 +20,10 @@ use crate::{
 };
 
 mod certificate;
+mod identity_file;
 
 pub use certificate::CertificateFacts;
+pub use identity_file::{IdentityFile, warning as identity_file_warning};
 
 /// One proxy's profile: which user is logged in there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +44,10 @@ pub struct Selection {
     pub proxy: Option<ProxyAddress>,
     /// `--user`; else the profile's.
     pub user: Option<UserName>,
+    /// `--cluster`, which must be the profile's.
+    pub cluster: Option<String>,
+    /// `--identity`: a file in place of the profile and its login.
+    pub identity: Option<PathBuf>,
 }
 
 /// A usable login: in date when it was loaded.
@@ -49,6 +58,8 @@ pub struct Login {
     pub facts: CertificateFacts,
     /// The host authorities that are trusted.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// True for one of an identity file: nothing of it is in the home, or is to be kept there.
+    pub is_from_file: bool,
     certificate: CertificateDer<'static>,
     key: Zeroizing<PrivatePkcs8KeyDer<'static>>,
 }
@@ -70,6 +81,41 @@ pub enum LoginError {
         /// When it ended.
         not_after: SystemTime,
     },
+    /// Another cluster was asked for.
+    #[error("cluster {asked:?} is not found, you are logged in to {}", profile.cluster)]
+    Cluster {
+        /// Which.
+        asked: String,
+        /// What there is.
+        profile: Profile,
+    },
+    /// An identity file alone does not say where its cluster is.
+    #[error("no proxy address specified, missed --proxy flag? An identity file needs it")]
+    NoProxy,
+    /// An identity file of somebody else than was asked for.
+    #[error("the identity file is of user {of}, not of {asked}")]
+    OtherUser {
+        /// Whose it is.
+        of: String,
+        /// Whose was asked for.
+        asked: UserName,
+    },
+    /// The identity file's life is over.
+    #[error("the identity file {} has expired, make a new one: {} --out={}", path.display(), login_command(profile), path.display())]
+    FileExpired {
+        /// Which file.
+        path: PathBuf,
+        /// Whose.
+        profile: Profile,
+    },
+    /// It cannot be read as what it should be.
+    #[error("{} is no identity file ({why}), make one with: tsh login --out=FILE", path.display())]
+    NoIdentity {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// A file cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -87,8 +133,21 @@ impl Profile {
     /// The profile that a command means.
     ///
     /// # Errors
-    /// [`LoginError::NoProfile`], or [`LoginError::Home`].
+    /// [`LoginError`] says what to do.
     pub fn load(home: &Home, selection: &Selection) -> Result<Self, LoginError> {
+        let profile = match &selection.identity {
+            Some(path) => IdentityFile::read(path)?.profile(path, selection)?,
+            None => Self::saved(home, selection)?,
+        };
+        match &selection.cluster {
+            Some(asked) if asked != profile.cluster.as_str() => {
+                Err(LoginError::Cluster { asked: asked.clone(), profile })
+            }
+            _ => Ok(profile),
+        }
+    }
+
+    fn saved(home: &Home, selection: &Selection) -> Result<Self, LoginError> {
         let proxy = match &selection.proxy {
             Some(proxy) => proxy.clone(),
             None => current_proxy(home)?.ok_or(LoginError::NoProfile)?,
@@ -156,6 +215,10 @@ impl Login {
     /// # Errors
     /// [`LoginError`] says what to do.
     pub fn load(home: &Home, selection: &Selection, now: SystemTime) -> Result<Self, LoginError> {
+        if let Some(path) = &selection.identity {
+            let profile = Profile::load(home, selection)?;
+            return IdentityFile::read(path)?.login(path, profile, now);
+        }
         // Key and certificate of one login, not of two.
         let _reading = home.lock_to_read()?;
         let profile = Profile::load(home, selection)?;
@@ -172,7 +235,8 @@ impl Login {
         let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes())
             .map_err(|_| damaged(&files.tls_key(), "not a private key"))?;
         let authorities = trust::saved(home, &profile.proxy)?;
-        Ok(Self { profile, facts, authorities, certificate, key: Zeroizing::new(key) })
+        let key = Zeroizing::new(key);
+        Ok(Self { profile, facts, authorities, is_from_file: false, certificate, key })
     }
 
     /// The login as a client certificate.

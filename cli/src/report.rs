@@ -7,10 +7,16 @@ use std::{
     process::ExitCode,
 };
 
-use clap::error::ErrorKind;
+use clap::{
+    builder::StyledStr,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use rustls::CertificateError;
 
-use crate::output::{OutputError, printable, printable_lines};
+use crate::{
+    environment,
+    output::{OutputError, printable, printable_lines},
+};
 
 /// The exit status of a command that ran elsewhere: it becomes ours, and nothing more is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,13 +56,15 @@ fn reader_is_gone(error: &anyhow::Error) -> bool {
 /// # Errors
 /// The exit code to end with.
 pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
-    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-    let command = without_empty(P::command(), &is_empty);
+    let command = from_environment(P::command(), &environment::is_set);
     let parsed =
         command.try_get_matches_from(env::args_os()).and_then(|matches| P::from_arg_matches(&matches));
     parsed.map_err(|error| {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             let _ = error.print();
+            ExitCode::FAILURE
+        } else if let Some(help) = help_of_half(&error, P::command()) {
+            let _ = write!(io::stderr().lock(), "{help}");
             ExitCode::FAILURE
         } else if error.use_stderr() {
             let text = error.to_string();
@@ -70,14 +78,36 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
     })
 }
 
-/// A variable of the environment that is set to nothing says nothing.
-fn without_empty(command: clap::Command, is_empty: &impl Fn(&OsStr) -> bool) -> clap::Command {
+/// The help of half a command. Where a variable of the environment stands for a flag, clap takes it for an argument that is
+/// there, and complains instead.
+fn help_of_half(error: &clap::Error, mut command: clap::Command) -> Option<StyledStr> {
+    let half = match (error.kind(), error.get(ContextKind::InvalidSubcommand)?) {
+        (ErrorKind::MissingSubcommand, ContextValue::String(half)) => half.clone(),
+        _ => return None,
+    };
+    command.build();
+    let mut found = &mut command;
+    for word in half.split(' ').skip(1) {
+        found = found.find_subcommand_mut(word)?;
+    }
+    Some(found.render_help())
+}
+
+/// A flag whose variable is not set takes Teleport's, and a variable that is set to nothing says nothing.
+fn from_environment(command: clap::Command, is_set: &impl Fn(&str) -> bool) -> clap::Command {
     command
-        .mut_args(|argument| match argument.get_env() {
-            Some(name) if is_empty(name) => argument.env(None::<&'static str>),
-            _ => argument,
+        .mut_args(|argument| {
+            let Some(ours) = argument.get_env().and_then(OsStr::to_str) else { return argument };
+            if is_set(ours) {
+                return argument;
+            }
+            match environment::teleports(ours).filter(|name| is_set(name)) {
+                Some(teleports) => argument.env(teleports),
+                None if env::var_os(ours).is_some() => argument.env(None::<&'static str>),
+                None => argument,
+            }
         })
-        .mut_subcommands(|subcommand| without_empty(subcommand, is_empty))
+        .mut_subcommands(|subcommand| from_environment(subcommand, is_set))
 }
 
 /// The chain of an error on one line: `what failed: because: because`. Of a gRPC status only the message is shown,

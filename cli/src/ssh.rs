@@ -20,6 +20,7 @@ pub mod sftp;
 pub mod stdio;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod x11;
 
 pub use connection::{Settings, SshConnection, SshError};
 pub use destination::{Destination, Hosts, Labels};

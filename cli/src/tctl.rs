@@ -12,20 +12,20 @@ mod connection;
 mod edit;
 mod lock;
 mod moment;
+mod recordings;
 mod resources;
 mod status;
 mod targets;
 mod tokens;
-mod ttl;
 mod users;
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::FalseyValueParser};
 
 pub use connection::{Admin, Place};
 
-use crate::{VERSION, output::print_text};
+use crate::{VERSION, completion::Completion, logging, output::print_text, ttl};
 
 /// Administers a Touchstone cluster.
 ///
@@ -36,6 +36,9 @@ use crate::{VERSION, output::print_text};
 pub struct Tctl {
     #[command(flatten)]
     place: Place,
+    /// Log what happens to standard error
+    #[arg(short, long, global = true, env = "TSH_DEBUG", value_parser = FalseyValueParser::new())]
+    debug: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -67,6 +70,9 @@ enum Command {
     /// Nodes that sidecars have announced
     #[command(subcommand)]
     Nodes(targets::Nodes),
+    /// Sidecars, with what they guard
+    #[command(subcommand)]
+    Inventory(targets::Inventory),
     /// Stop a user, role, login, MFA device, sidecar or target at once, live sessions included
     Lock(lock::Lock),
     /// What policy decides, and why
@@ -75,6 +81,11 @@ enum Command {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Recorded sessions: list them
+    #[command(subcommand)]
+    Recordings(recordings::Recordings),
+    /// Print a script with which a shell completes what is typed: source <(tctl completion bash)
+    Completion(Completion),
     /// Show the version
     Version,
 }
@@ -91,7 +102,8 @@ pub fn run(tctl: Tctl) -> anyhow::Result<()> {
     result
 }
 
-async fn command(Tctl { place, command }: Tctl) -> anyhow::Result<()> {
+async fn command(Tctl { place, debug, command }: Tctl) -> anyhow::Result<()> {
+    logging::start(debug);
     match command {
         Command::Status(command) => command.run(&mut place.connect().await?).await,
         Command::Users(command) => command.run(&mut place.connect().await?).await,
@@ -107,10 +119,13 @@ async fn command(Tctl { place, command }: Tctl) -> anyhow::Result<()> {
         Command::Auth(command) => command.run(&mut place.connect().await?).await,
         Command::Db(command) => command.run(&mut place.connect().await?).await,
         Command::Nodes(command) => command.run(&mut place.connect().await?).await,
+        Command::Inventory(command) => command.run(&mut place.connect().await?).await,
         Command::Lock(command) => command.run(&mut place.connect().await?).await,
         Command::Access(command) => command.run(&mut place.connect().await?).await,
         Command::Audit(audit::Audit::Ls(command)) => command.run(&mut place.connect().await?).await,
         Command::Audit(audit::Audit::Verify(command)) => command.run(&place).await,
+        Command::Recordings(command) => command.run(&mut place.connect().await?).await,
+        Command::Completion(completion) => Ok(completion.print::<Tctl>()?),
         Command::Version => Ok(print_text(&format!("Touchstone {VERSION}"))?),
     }
 }
@@ -133,7 +148,14 @@ mod tests {
             "tctl --data-dir /tmp/a users add --roles=access-dev,access-prod jerry",
             "tctl create -f cap.yaml",
             "tctl create -f -",
+            "tctl create",
             "tctl get cap",
+            "tctl nodes ls env=prod --search=web --format=json",
+            "tctl nodes add --ttl=1h",
+            "tctl db ls env=prod",
+            "tctl inventory ls",
+            "tctl auth export",
+            "tctl auth sign --user=robot --format=file --out=robot.pem",
             "tctl get role/access-dev --format=json",
             "tctl get all",
             "tctl edit role/access-dev",
@@ -153,6 +175,9 @@ mod tests {
             "tctl audit verify --since=24h --format=json",
             "tctl audit verify --since=2026-01-01 2026-01-01.jsonl 2026-01-02.jsonl",
             "tctl audit verify -",
+            "tctl recordings ls --last=5h30m40s --limit=10 --format=json",
+            "tctl -i boss.pem --auth-server=auth.example.com:3080 recordings ls --from-utc=2026-01-31",
+            "tctl -d status",
         ] {
             Tctl::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -67,11 +67,14 @@ pub fn save(
 }
 
 /// Saves what the service says anew about its authorities, where that is another thing than what is saved. It said it under an
-/// authority that was trusted.
+/// authority that was trusted. Of an identity file nothing is kept: it goes on with what it holds.
 ///
 /// # Errors
 /// [`HomeError`].
 pub fn keep_up(home: &Home, login: &Login, host: &[Vec<u8>], ssh_host: &[String]) -> Result<(), HomeError> {
+    if login.is_from_file {
+        return Ok(());
+    }
     let told: Vec<_> = host.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     if !told.is_empty() && told != login.authorities {
         save(home, &login.profile.proxy, &login.profile.cluster, &told)?;

@@ -1,9 +1,11 @@
 //! The commands of `tsh`.
 
 mod arguments;
+mod clusters;
 mod context;
 mod db;
 mod devices;
+mod env;
 mod listed;
 mod login;
 mod logout;
@@ -19,7 +21,9 @@ use arguments::{Command, DbCommand, MfaCommand, ProxyCommand};
 use context::Context;
 use play::arguments::Recordings;
 
-use crate::{VERSION, logging, output::print_text};
+use serde_json::json;
+
+use crate::{VERSION, logging, output};
 
 /// Runs one command.
 ///
@@ -27,8 +31,13 @@ use crate::{VERSION, logging, output::print_text};
 /// What to print after `ERROR: `.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     logging::start(arguments.debug);
-    if let Command::Version = arguments.command {
-        return Ok(print_text(&format!("Touchstone {VERSION}"))?);
+    match &arguments.command {
+        Command::Version(shown) => {
+            let version = json!({ "version": VERSION });
+            return Ok(output::print(shown.listing.format, &version, || format!("Touchstone {VERSION}"))?);
+        }
+        Command::Completion(completion) => return Ok(completion.print::<Arguments>()?),
+        _ => {}
     }
     let context = Context::new(&arguments)?;
     match arguments.command {
@@ -36,6 +45,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Login(login) => login::run(&context, &login).await,
         Command::Logout => logout::run(&context),
         Command::Status(status) => status::run(&context, status.format),
+        Command::Env(env) => env::run(&context, &env),
+        Command::Clusters(clusters) => clusters::run(&context, clusters.format).await,
         Command::Mfa(MfaCommand::Ls(list)) => devices::list(&context, &list).await,
         Command::Mfa(MfaCommand::Add(add)) => devices::add(&context, &add).await,
         Command::Mfa(MfaCommand::Rm(remove)) => devices::remove(&context, &remove.device).await,
@@ -50,9 +61,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Ssh(ssh) => Box::pin(ssh::run(&context, &ssh)).await,
         Command::Scp(scp) => Box::pin(scp::run(&context, &scp)).await,
         Command::Play(play) => Box::pin(play::run(&context, &play)).await,
-        Command::Recordings(Recordings::Ls(list)) => play::list::run(&context, &list).await,
+        Command::Recordings(Recordings::Ls(list)) => play::list(&context, &list).await,
         Command::Ls(list) => ssh::list::run(&context, &list).await,
         Command::Config(_) => ssh::config::run(&context).await,
-        Command::Version => Ok(()),
+        Command::Completion(_) | Command::Version(_) => Ok(()),
     }
 }

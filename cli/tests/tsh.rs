@@ -51,6 +51,50 @@ fn half_a_command_is_answered_with_its_help() {
 }
 
 #[test]
+fn half_a_command_is_answered_with_its_help_whatever_the_environment_says() {
+    for (program, half) in [(env!("CARGO_BIN_EXE_tsh"), "db"), (env!("CARGO_BIN_EXE_tctl"), "users")] {
+        for set in ["TSH_PROXY", "TELEPORT_PROXY", "TSH_MFA_MODE"] {
+            let value = if set == "TSH_MFA_MODE" { "otp" } else { "h:1" };
+            let output = Command::new(program)
+                .arg(half)
+                .env_clear()
+                .env(set, value)
+                .env("TOUCHSTONE_DATA_DIR", "/nowhere")
+                .output()
+                .unwrap();
+            let help = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            assert!(
+                help.contains(&format!(" {half} [OPTIONS] <COMMAND>")) && !help.contains("ERROR"),
+                "{help}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_shell_learns_what_can_be_typed() {
+    let words = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = words(&tsh(&["completion", shell]));
+        assert!(script.contains("recordings") && script.contains("mfa-mode"), "{shell}");
+    }
+    assert!(refused(&["completion", "cmd.exe"]).contains("invalid value 'cmd.exe'"));
+    // bash takes it, and completes.
+    let script = "source <(\"$0\" completion bash); COMP_WORDS=(tsh reco); COMP_CWORD=1; _tsh tsh reco tsh; \
+                  echo \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_tsh")]).output().unwrap();
+    assert_eq!(words(&output), "recordings\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn teleports_way_to_ask_for_the_version_works_too() {
+    assert_eq!(tsh(&["version", "--client"]).stdout, tsh(&["version"]).stdout);
+    let json: serde_json::Value = serde_json::from_slice(&tsh(&["version", "-f", "json"]).stdout).unwrap();
+    assert_eq!(json["version"], format!("v{}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
 fn without_a_login_one_is_told_what_to_run() {
     let expected = "ERROR: not logged in, run: tsh login --proxy=HOST:PORT --user=USER\n";
     for arguments in
@@ -69,7 +113,8 @@ fn a_variable_that_is_set_to_nothing_says_nothing() {
         .arg("status")
         .env_clear()
         .env("TSH_HOME", home.path())
-        .envs(["TSH_PROXY", "TSH_USER", "TSH_MFA_MODE", "TSH_AUTH"].map(|name| (name, "")))
+        .envs(["TSH_PROXY", "TSH_USER", "TSH_MFA_MODE", "TSH_AUTH", "TSH_DEBUG"].map(|name| (name, "")))
+        .envs(["TELEPORT_PROXY", "TELEPORT_CLUSTER", "TELEPORT_IDENTITY_FILE"].map(|name| (name, "")))
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "ERROR: Not logged in.\n");

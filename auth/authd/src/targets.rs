@@ -173,6 +173,15 @@ impl Cluster {
         Ok(targets.into_iter().map(|stored| stored.value).max_by_key(|target| target.last_seen))
     }
 
+    /// What sidecars announce: each target as often as there are sidecars that guard it.
+    pub(crate) async fn list_announced(&self, kind: &str) -> Result<Vec<proto::Target>, Refused> {
+        if !kind.is_empty() {
+            parse_kind(kind)?;
+        }
+        let announced = self.all_targets().await?.into_iter();
+        Ok(announced.filter(|t| kind.is_empty() || t.kind == kind).map(|target| target.to_proto()).collect())
+    }
+
     /// What a user sees: one entry a name.
     pub(crate) async fn list_targets(
         &self,

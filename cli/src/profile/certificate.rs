@@ -5,11 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
+/// Teleport's attribute for the name of the cluster.
+const CLUSTER: &str = "1.3.9999.1.7";
+
 /// What a user certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// CN.
     pub user: String,
+    /// The cluster that issued it.
+    pub cluster: Option<String>,
     /// O, repeated.
     pub roles: Vec<String>,
     /// L, repeated.
@@ -29,6 +34,7 @@ impl CertificateFacts {
         let not_after = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
         Some(Self {
             user: first(subject, "2.5.4.3")?,
+            cluster: first(subject, CLUSTER),
             roles: attributes(subject, "2.5.4.10"),
             logins: attributes(subject, "2.5.4.7"),
             traits_json: first(subject, "2.5.4.17"),

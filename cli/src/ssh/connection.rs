@@ -14,6 +14,7 @@ use super::{
     forward::Remote,
     handler::{Events, Told},
     host::HostError,
+    x11::Display,
 };
 use crate::session::SshCredential;
 
@@ -47,6 +48,8 @@ const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
 pub struct Settings {
     /// The agent's socket, where it shall be forwarded.
     pub agent: Option<std::path::PathBuf>,
+    /// The display that windows of the host's may be shown on.
+    pub x11: Option<Arc<Display>>,
     /// What the host may open to us, because it was asked to listen for us.
     pub remote: Vec<Remote>,
     /// A sign of life after this long; `None`: never.
@@ -63,6 +66,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             agent: None,
+            x11: None,
             remote: Vec::new(),
             keepalive: Some(KEEPALIVE),
             keepalive_max: 3,

@@ -19,6 +19,7 @@ use super::{
     connection::{Settings, SshError},
     forward::{Remote, Target, Way},
     host::{HostAuthorities, HostError},
+    x11::Display,
 };
 use crate::{output::printable_lines, report::eprint_line, session::SshCredential};
 
@@ -89,6 +90,7 @@ pub(super) struct Events {
     target: String,
     authorities: HostAuthorities,
     agent: Option<PathBuf>,
+    x11: Option<Arc<Display>>,
     remote: Vec<Remote>,
     quiet: bool,
     told: Arc<Told>,
@@ -100,6 +102,7 @@ impl Events {
             target: credential.target.name.clone(),
             authorities: credential.authorities.clone(),
             agent: settings.agent.clone(),
+            x11: settings.x11.clone(),
             remote: settings.remote.clone(),
             quiet: settings.quiet,
             told,
@@ -242,13 +245,16 @@ impl Handler for Events {
 
     async fn server_channel_open_x11(
         &mut self,
-        _: Channel<Msg>,
+        channel: Channel<Msg>,
         _: &str,
         _: u32,
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        match &self.x11 {
+            Some(display) => drop(tokio::spawn(Arc::clone(display).serve(channel, reply))),
+            None => reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await,
+        }
         Ok(())
     }
 

@@ -12,6 +12,10 @@ pub struct Options {
     pub port: Option<u16>,
     /// `ForwardAgent`
     pub forward_agent: Option<bool>,
+    /// `ForwardX11`
+    pub forward_x11: Option<bool>,
+    /// `ForwardX11Trusted`
+    pub forward_x11_trusted: Option<bool>,
     /// `RequestTTY`
     pub request_tty: Option<RequestTty>,
     /// `LocalForward`, as `-L` takes it.
@@ -91,8 +95,6 @@ const SETTLED: &[(&str, &str)] = &[
     ("controlmaster", "every session is proved by itself"),
     ("controlpath", "every session is proved by itself"),
     ("controlpersist", "every session is proved by itself"),
-    ("forwardx11", "X11 is not forwarded by tsh; use ssh with tsh config"),
-    ("forwardx11trusted", "X11 is not forwarded by tsh; use ssh with tsh config"),
     ("tunnel", "network tunnels are not opened by tsh"),
     ("permitlocalcommand", "local commands are not run"),
     ("localcommand", "local commands are not run"),
@@ -148,6 +150,10 @@ impl Options {
             "user" => first(&mut self.login, text("User", value)?),
             "port" => first(&mut self.port, number("Port", value)?),
             "forwardagent" => first(&mut self.forward_agent, flag("ForwardAgent", value)?),
+            "forwardx11" => first(&mut self.forward_x11, flag("ForwardX11", value)?),
+            "forwardx11trusted" => {
+                first(&mut self.forward_x11_trusted, flag("ForwardX11Trusted", value)?);
+            }
             "requesttty" => first(&mut self.request_tty, request_tty(value)?),
             "localforward" => self.local.push(forward("LocalForward", value)?),
             "remoteforward" => self.remote.push(forward("RemoteForward", value)?),
@@ -279,6 +285,8 @@ mod tests {
             "User=root",
             "port 2222",
             "ForwardAgent = yes",
+            "ForwardX11=yes",
+            "ForwardX11Trusted=no",
             "LocalForward=8080 localhost:80",
             "ServerAliveInterval=15",
             "EscapeChar=none",
@@ -288,6 +296,7 @@ mod tests {
         assert_eq!(options.login.as_deref(), Some("root"));
         assert_eq!(options.port, Some(2222));
         assert_eq!(options.forward_agent, Some(true));
+        assert_eq!((options.forward_x11, options.forward_x11_trusted), (Some(true), Some(false)));
         assert_eq!(options.local, ["8080:localhost:80"]);
         assert_eq!(options.alive_interval, Some(Duration::from_secs(15)));
         assert_eq!(options.escape, Some(None));

@@ -14,6 +14,7 @@ use super::{
     escape::{Escapes, Typed},
     output::{Output, Stream},
     raw::Size,
+    x11::Display,
 };
 use crate::report::eprint_line;
 
@@ -44,6 +45,8 @@ pub struct Program<'a> {
     pub environment: Vec<(String, String)>,
     /// It may ask our agent for signatures.
     pub agent: bool,
+    /// Its windows may be shown on our display.
+    pub x11: Option<Arc<Display>>,
     /// The terminal where a person sits: it becomes raw where the program has one too.
     pub terminal: Option<&'a RawTerminal>,
     /// For `~.`; `None`: there is no way to hang up but from outside.
@@ -114,6 +117,7 @@ where
 enum Asked {
     Pty,
     Agent,
+    X11,
     Program(&'static str),
 }
 
@@ -127,6 +131,11 @@ async fn ask(
         if program.agent {
             channel.agent_forward(true).await?;
             asked.push_back(Asked::Agent);
+        }
+        if let Some(display) = &program.x11 {
+            let (kind, cookie, screen) = display.request();
+            channel.request_x11(true, false, kind, cookie, screen).await?;
+            asked.push_back(Asked::X11);
         }
         if program.pty {
             let (size, modes) =
@@ -153,7 +162,7 @@ async fn ask(
     sent.map_err(|error| connection.refused("the session", error))
 }
 
-/// Waits until the program runs. A terminal or an agent that was not granted is told about; the program goes on without.
+/// Waits until the program runs. A terminal, an agent or a display that was not granted is told about; the program goes on without.
 async fn granted<O: AsyncWrite + Unpin, E: AsyncWrite + Unpin>(
     connection: &SshConnection,
     from: &mut ChannelReadHalf,
@@ -167,6 +176,7 @@ async fn granted<O: AsyncWrite + Unpin, E: AsyncWrite + Unpin>(
                 Some(Asked::Program(what)) => return Err(connection.request(what).into()),
                 Some(Asked::Pty) => eprint_line("PTY allocation request failed"),
                 Some(Asked::Agent) => eprint_line("WARNING: agent forwarding was refused"),
+                Some(Asked::X11) => eprint_line("WARNING: X11 forwarding was refused"),
                 None => {}
             },
             Some(ChannelMsg::Data { data }) => {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use auth::proto::admin_client::AdminClient;
 use tonic::transport::Channel;
 
@@ -10,8 +10,9 @@ use crate::{
     connect::{self, Connection},
     home::Home,
     mfa::Mode,
-    profile::{LoginError, Selection},
+    profile::{LoginError, Selection, identity_file_warning},
     proxy_address::ProxyAddress,
+    report::eprint_line,
 };
 
 /// The service that all commands speak to. What they change goes through [`change`](super::change).
@@ -40,8 +41,11 @@ pub struct Place {
     #[arg(long, global = true, value_name = "DIR", env = "TOUCHSTONE_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Use the login of `tsh login` at this auth service instead
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(long, global = true, env = "TOUCHSTONE_AUTH_SERVER", value_name = "HOST:PORT")]
     auth_server: Option<ProxyAddress>,
+    /// Identity file of `tsh login --out` to use in place of the login on disk; needs --auth-server
+    #[arg(short, long, global = true, env = "TSH_IDENTITY_FILE", value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// Which second factor to use for changes, with a login of tsh
     #[arg(long, global = true, env = "TSH_MFA_MODE", value_enum, default_value_t)]
     mfa_mode: Mode,
@@ -72,8 +76,8 @@ impl Place {
     }
 
     fn way(&self, exists: impl Fn(&Path) -> bool) -> Way {
-        if let Some(address) = &self.auth_server {
-            return Way::Login(Some(address.clone()));
+        if self.auth_server.is_some() || self.identity.is_some() {
+            return Way::Login(self.auth_server.clone());
         }
         if let Some(data_dir) = &self.data_dir {
             return Way::Socket(data_dir.join(SOCKET));
@@ -84,7 +88,11 @@ impl Place {
 
     async fn login(&self, address: Option<ProxyAddress>) -> Result<Connection> {
         let home = Home::from_environment()?;
-        let selection = Selection { proxy: address, user: None };
+        if let Some(file) = &self.identity {
+            ensure!(address.is_some(), "no auth service specified, missed --auth-server flag? -i needs it");
+            identity_file_warning(file).iter().for_each(|warning| eprint_line(warning));
+        }
+        let selection = Selection { proxy: address, identity: self.identity.clone(), ..Selection::default() };
         connect::connect(&home, &selection).await.map_err(|error| self.introduced(error))
     }
 
@@ -107,6 +115,7 @@ mod tests {
         Place {
             data_dir: data_dir.map(PathBuf::from),
             auth_server: auth_server.map(|address| address.parse().unwrap()),
+            identity: None,
             mfa_mode: Mode::Auto,
         }
     }
@@ -116,6 +125,12 @@ mod tests {
         let address = "auth.example.com:3080";
         let way = place(Some("/data"), Some(address)).way(|_| true);
         assert_eq!(way, Way::Login(Some(address.parse().unwrap())));
+    }
+
+    #[test]
+    fn an_identity_file_wins_over_the_socket_of_this_host() {
+        let place = Place { identity: Some("boss.pem".into()), ..place(Some("/data"), None) };
+        assert_eq!(place.way(|_| true), Way::Login(None));
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub(super) struct Create {
     /// Replace what exists
     #[arg(short, long)]
     force: bool,
-    /// File with one or more documents; `-` is standard input
-    #[arg(value_name = "FILE")]
+    /// File with one or more documents [default: standard input, as `-` says too]
+    #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
     file: PathBuf,
 }
 

@@ -39,6 +39,13 @@ pub(super) struct Add {
     /// Kinds of target that a sidecar may guard with it
     #[arg(long = "type", required = true, value_delimiter = ',', value_enum)]
     types: Vec<TokenType>,
+    #[command(flatten)]
+    invite: Invite,
+}
+
+/// How long a token lasts, and how it is shown.
+#[derive(Debug, clap::Args)]
+pub(super) struct Invite {
     /// How long the token is valid [default: 30m]
     #[arg(long, value_parser = ttl::parse, default_value = "30m", hide_default_value = true)]
     ttl: Duration,
@@ -49,7 +56,7 @@ pub(super) struct Add {
 
 /// Kinds of target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum TokenType {
+pub(super) enum TokenType {
     /// Databases
     Db,
     /// SSH hosts
@@ -68,7 +75,7 @@ impl TokenType {
 impl Tokens {
     pub(super) async fn run(self, admin: &mut Admin) -> Result<()> {
         match self {
-            Self::Add(add) => add.run(admin).await,
+            Self::Add(add) => add.invite.make(admin, &add.types).await,
             Self::Ls { format } => list(admin, format).await,
             Self::Rm { token } => {
                 let request =
@@ -81,21 +88,26 @@ impl Tokens {
     }
 }
 
-impl Add {
-    async fn run(self, admin: &mut Admin) -> Result<()> {
+impl Invite {
+    /// A token for one kind of target.
+    pub(super) async fn run(self, admin: &mut Admin, kind: TokenType) -> Result<()> {
+        self.make(admin, &[kind]).await
+    }
+
+    async fn make(self, admin: &mut Admin, types: &[TokenType]) -> Result<()> {
         let request = AddTokenRequest {
-            types: self.types.iter().map(|kind| kind.as_str().to_owned()).collect(),
+            types: types.iter().map(|kind| kind.as_str().to_owned()).collect(),
             ttl_seconds: ttl::seconds(Some(self.ttl)),
         };
         let token = admin.change(request).await?;
         let value = json!({
             "token": token.token,
-            "types": self.types.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
+            "types": types.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
             "expires": times::rfc3339(times::from_millis(token.expires)),
             "ca_pins": token.ca_pins,
             "auth_server": token.auth_server,
         });
-        output::print(self.format, &value, || text(&token, &self.types, SystemTime::now()))?;
+        output::print(self.format, &value, || text(&token, types, SystemTime::now()))?;
         Ok(())
     }
 }

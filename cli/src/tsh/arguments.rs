@@ -1,21 +1,26 @@
 //! What can be typed after `tsh`.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
-use auth::{api::CaPin, identity::UserName, proto::Target};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use auth::{api::CaPin, identity::UserName};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 
 use super::{
+    login::out::IdentityFormat,
     play::arguments::{Play, Recordings},
     scp::arguments::Scp,
     ssh::arguments::{ListNodes, ProxySsh, Ssh, SshConfig},
 };
-use crate::{VERSION, mfa::Mode, output::Format, proxy_address::ProxyAddress, ssh::Labels};
+use crate::{
+    VERSION, completion::Completion, labelled::Labelled, mfa::Mode, output::Format,
+    proxy_address::ProxyAddress,
+};
 
 /// Log in to a Touchstone cluster, and open databases and shells with short-lived certificates.
 ///
 /// A database or node whose policy asks for it opens only after a touch of a security key, for this very session. Session keys
-/// stay in memory. Files live in $TSH_HOME, else in ~/.tsh.
+/// stay in memory. Files live in $TSH_HOME, else in ~/.tsh. Variables of the environment are read under Teleport's names too
+/// (TELEPORT_PROXY, TELEPORT_HOME, ...); ours win.
 #[derive(Debug, Parser)]
 #[command(name = "tsh", display_name = "Touchstone", version = VERSION, max_term_width = 100)]
 pub struct Arguments {
@@ -25,11 +30,17 @@ pub struct Arguments {
     /// User name [default: the profile's]
     #[arg(long, global = true, env = "TSH_USER", value_name = "USER", value_parser = user_name)]
     pub(super) user: Option<UserName>,
+    /// Cluster to use: only the one that you are logged in to can be reached
+    #[arg(short, long, global = true, env = "TSH_CLUSTER", value_name = "CLUSTER")]
+    pub(super) cluster: Option<String>,
+    /// Identity file of `tsh login --out` to use in place of the login on disk; needs --proxy
+    #[arg(short, long, global = true, env = "TSH_IDENTITY_FILE", value_name = "FILE")]
+    pub(super) identity: Option<PathBuf>,
     /// Which second factor to use
     #[arg(long, global = true, env = "TSH_MFA_MODE", value_enum, default_value_t)]
     pub(super) mfa_mode: Mode,
     /// Log what happens to standard error
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, env = "TSH_DEBUG", value_parser = FalseyValueParser::new())]
     pub(super) debug: bool,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -49,6 +60,10 @@ pub(super) enum Command {
     Logout,
     /// Show who is logged in, and until when
     Status(Listing),
+    /// Print variables that make a shell use the current proxy and cluster: eval "$(tsh env)"
+    Env(Env),
+    /// List clusters: the one that you are logged in to
+    Clusters(Listing),
     /// List, add and remove MFA devices
     #[command(subcommand)]
     Mfa(MfaCommand),
@@ -82,8 +97,19 @@ pub(super) enum Command {
     /// List recorded sessions
     #[command(subcommand)]
     Recordings(Recordings),
+    /// Print a script with which a shell completes what is typed: source <(tsh completion bash)
+    Completion(Completion),
     /// Show the version
-    Version,
+    Version(ShowVersion),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowVersion {
+    /// Of tsh alone, as it always is
+    #[arg(long, hide = true)]
+    client: bool,
+    #[command(flatten)]
+    pub(super) listing: Listing,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +117,15 @@ pub(super) struct Listing {
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Env {
+    /// Print what takes the variables away again
+    #[arg(long)]
+    pub(super) unset: bool,
+    #[command(flatten)]
+    pub(super) listing: Listing,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +171,18 @@ pub(super) struct Login {
     /// With password and second factor, or with a passkey alone
     #[arg(long, env = "TSH_AUTH", value_enum, default_value_t)]
     pub(super) auth: Auth,
+    /// Keep the login in this file alone, for programs: `tsh -i FILE`. Always asks for password and second factor
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// What to write with --out
+    #[arg(short, long, value_enum, default_value_t, requires = "out")]
+    pub(super) format: IdentityFormat,
+    /// Replace files of --out that exist
+    #[arg(long, requires = "out")]
+    pub(super) overwrite: bool,
+    /// The cluster to log in to, for those who are used to name it
+    #[arg(value_name = "CLUSTER")]
+    pub(super) into: Option<String>,
 }
 
 /// How one logs in.
@@ -201,33 +248,6 @@ pub(super) struct ListDatabases {
     pub(super) listing: Listing,
     #[command(flatten)]
     pub(super) labelled: Labelled,
-}
-
-/// What a listing is narrowed down to.
-#[derive(Debug, Args)]
-pub(super) struct Labelled {
-    /// Only those with these labels: key=value,...
-    #[arg(value_name = "LABELS")]
-    pub(super) labels: Option<Labels>,
-    /// Only those with all of these words in their name, description, address or labels: word,...
-    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
-    pub(super) search: Vec<String>,
-}
-
-impl Labelled {
-    /// True where nothing was asked for, too.
-    pub(super) fn has(&self, target: &Target) -> bool {
-        self.labels.as_ref().is_none_or(|labels| labels.select(&target.labels))
-            && self.search.iter().all(|word| says(target, &word.to_lowercase()))
-    }
-}
-
-/// True where what is shown of a target has the word in it, in any case.
-fn says(target: &Target, word: &str) -> bool {
-    let Target { name, description, public_addr, hostname, labels, .. } = target;
-    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
-    let texts = [name, description, public_addr, hostname].into_iter().cloned().chain(labels);
-    texts.into_iter().any(|text| text.to_lowercase().contains(word))
 }
 
 #[derive(Debug, Args)]
@@ -316,6 +336,7 @@ pub(super) struct ProxyDb {
 
 #[cfg(test)]
 mod tests {
+    use auth::proto::Target;
     use clap::CommandFactory;
 
     use super::*;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::{bail, ensure};
 use tonic::transport::Channel;
 
 use super::Arguments;
@@ -10,8 +11,9 @@ use crate::{
     home::Home,
     interrupt::unless_cancelled,
     mfa::{self, Mode, Prompter},
-    profile::{Profile, Selection},
+    profile::{Profile, Selection, identity_file_warning},
     proxy_address::ProxyAddress,
+    report::eprint_line,
     terminal::{Terminal, TerminalError},
 };
 
@@ -25,9 +27,17 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(arguments: &Arguments) -> anyhow::Result<Self> {
+        if let Some(file) = &arguments.identity {
+            identity_file_warning(file).iter().for_each(|warning| eprint_line(warning));
+        }
         Ok(Self {
             home: Home::from_environment()?,
-            selection: Selection { proxy: arguments.proxy.clone(), user: arguments.user.clone() },
+            selection: Selection {
+                proxy: arguments.proxy.clone(),
+                user: arguments.user.clone(),
+                cluster: arguments.cluster.clone(),
+                identity: arguments.identity.clone(),
+            },
             terminal: Arc::new(Terminal::open()?),
             mode: arguments.mfa_mode,
         })
@@ -35,8 +45,34 @@ impl Context {
 
     /// The same for one profile, whichever is the current one later.
     pub(super) fn of(&self, profile: &Profile) -> Self {
-        let selection = Selection { proxy: Some(profile.proxy.clone()), user: Some(profile.user.clone()) };
+        let selection = Selection {
+            proxy: Some(profile.proxy.clone()),
+            user: Some(profile.user.clone()),
+            ..self.selection.clone()
+        };
         Self { selection, ..self.clone() }
+    }
+
+    /// The same, in the cluster that was named in another place.
+    pub(super) fn in_cluster(&self, named: Option<&str>) -> anyhow::Result<Self> {
+        let mut selection = self.selection.clone();
+        match (named, &selection.cluster) {
+            (Some(named), Some(cluster)) if named != cluster => {
+                bail!("two clusters are named, {cluster:?} and {named:?}")
+            }
+            (Some(named), None) => selection.cluster = Some(named.to_owned()),
+            _ => {}
+        }
+        Ok(Self { selection, ..self.clone() })
+    }
+
+    /// For what is about the files of `tsh login`, which an identity file has none of.
+    pub(super) fn refuse_identity(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.selection.identity.is_none(),
+            "-i flag cannot be used here (nor TSH_IDENTITY_FILE): this is about the files of tsh login"
+        );
+        Ok(())
     }
 
     /// The API as the user who is logged in.

@@ -17,6 +17,9 @@ use ssh_key::{LineEnding, PrivateKey};
 use tonic::{Code, transport::Channel};
 use zeroize::Zeroizing;
 
+pub(super) mod out;
+
+use self::out::Out;
 use super::{
     arguments::{self, Auth},
     context::Context,
@@ -26,7 +29,7 @@ use crate::{
     armour, connect,
     home::{self, Home},
     mfa::{Asked, Challenge, Prompter, Reason, Whose},
-    output::{Format, printable},
+    output::{Format, print_text, printable},
     profile::{self, Login, Profile, Selection},
     proxy_address::ProxyAddress,
     ssh, trust,
@@ -35,7 +38,14 @@ use crate::{
 const SECONDS_A_MINUTE: u32 = 60;
 
 pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyhow::Result<()> {
-    if let Ok(login) = Login::load(&context.home, &context.selection, SystemTime::now())
+    context.refuse_identity()?;
+    let context = &context.in_cluster(arguments.into.as_deref())?;
+    let out = arguments.out.as_deref().map(|file| Out::new(file, arguments.format));
+    if let Some(out) = out.as_ref().filter(|_| !arguments.overwrite) {
+        out.refuse_existing()?;
+    }
+    if out.is_none()
+        && let Ok(login) = Login::load(&context.home, &context.selection, SystemTime::now())
         && !is_refused(&login).await
     {
         // Whom one logs in as is whom the next commands mean, though nothing needs to be asked.
@@ -53,6 +63,9 @@ pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyh
         context.terminal.say(&lines.join("\n"))?;
     }
     let cluster = ClusterName::new(ping.cluster_name).context("the auth service has no name")?;
+    if let Some(asked) = context.selection.cluster.as_ref().filter(|asked| *asked != cluster.as_str()) {
+        bail!("cluster {asked:?} is not found, {proxy} is the auth service of {cluster}");
+    }
     let keys = Keys::generate()?;
     let asking = Asking {
         prompter: context.prompter(&proxy, &channel),
@@ -73,8 +86,12 @@ pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyh
             (Profile { proxy, user, cluster }, certificates)
         }
     };
+    if let Some(out) = out {
+        return Ok(print_text(&out.write(&profile.cluster, &keys, &certificates)?)?);
+    }
     keep(&context.home, &profile, &keys, &certificates)?;
-    let selection = Selection { proxy: Some(profile.proxy), user: Some(profile.user) };
+    let selection =
+        Selection { proxy: Some(profile.proxy), user: Some(profile.user), ..Selection::default() };
     status::print_login(&Login::load(&context.home, &selection, SystemTime::now())?, &context.home)
 }
 
@@ -96,7 +113,7 @@ fn proxy(context: &Context) -> anyhow::Result<ProxyAddress> {
 
 /// The user of the flag; else the profile's; else the one who is logged in to this machine.
 fn user(context: &Context, proxy: &ProxyAddress) -> anyhow::Result<UserName> {
-    let selection = Selection { proxy: Some(proxy.clone()), user: None };
+    let selection = Selection { proxy: Some(proxy.clone()), ..Selection::default() };
     let known = Profile::load(&context.home, &selection).ok().map(|profile| profile.user);
     let here = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let local = || here().and_then(|user| UserName::new(user.name).ok());

@@ -9,16 +9,19 @@ use super::{context::Context, db::saved::Saved};
 use crate::{
     home::{self, AUTHORITIES, Home, HomeError},
     output::print_text,
-    profile::Profile,
+    profile::{Profile, Selection},
 };
 
 pub(super) fn run(context: &Context) -> anyhow::Result<()> {
+    context.refuse_identity()?;
     let _leaving = context.home.lock()?;
     if context.selection.proxy.is_none() && context.selection.user.is_none() {
         forget_all(&context.home)?;
         return Ok(print_text("Logged out all users from all proxies.")?);
     }
-    let profile = Profile::load(&context.home, &context.selection)?;
+    // Whatever cluster others commands are for, it is these files that go.
+    let selection = Selection { cluster: None, ..context.selection.clone() };
+    let profile = Profile::load(&context.home, &selection)?;
     forget(&context.home, &profile)?;
     Ok(print_text(&format!("Logged out {} from {}.", profile.user, profile.proxy))?)
 }
@@ -72,7 +75,7 @@ fn forget(home: &Home, profile: &Profile) -> anyhow::Result<()> {
     }
     remove_directory(&files.ssh_directory())?;
     remove_directory(&files.databases())?;
-    let selection = crate::profile::Selection { proxy: Some(profile.proxy.clone()), user: None };
+    let selection = Selection { proxy: Some(profile.proxy.clone()), ..Selection::default() };
     if Profile::load(home, &selection).is_ok_and(|current| current.user == profile.user) {
         home::remove(&home.profile(&profile.proxy))?;
     }

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write},
     path::Path,
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, bail};
@@ -11,7 +12,6 @@ use auth::proto::{GetRecordingRequest, users_client::UsersClient};
 use uuid::Uuid;
 
 pub(super) mod arguments;
-pub(super) mod list;
 mod player;
 mod screen;
 
@@ -22,7 +22,8 @@ use self::{
 use super::context::Context;
 use crate::{
     output::{OutputError, escaped_json, printable},
-    recording::{Plain, Recording},
+    recording::{Event, Plain, Recording},
+    recordings::ListRecordings,
 };
 
 pub(super) async fn run(context: &Context, arguments: &Play) -> anyhow::Result<()> {
@@ -37,8 +38,17 @@ pub(super) async fn run(context: &Context, arguments: &Play) -> anyhow::Result<(
             tokio::task::spawn_blocking(move || player.play(&mut recording)).await?
         }
         PlayFormat::Text => text(&mut recording),
-        PlayFormat::Json => json(&mut recording),
+        PlayFormat::Json => each(&mut recording, json),
+        PlayFormat::Yaml => each(&mut recording, yaml),
     }
+}
+
+/// `tsh recordings ls`.
+pub(super) async fn list(context: &Context, list: &ListRecordings) -> anyhow::Result<()> {
+    let request = list.request(SystemTime::now())?;
+    let connection = context.connect().await?;
+    let answer = UsersClient::new(connection.channel.clone()).list_recordings(request).await?;
+    list.print(answer.into_inner().recordings)
 }
 
 fn local(path: &str) -> anyhow::Result<File> {
@@ -80,22 +90,52 @@ fn text(recording: &mut Recording<File>) -> anyhow::Result<()> {
     Ok(out.flush().map_err(OutputError::Write)?)
 }
 
-/// One event as one line, for programs.
-fn json(recording: &mut Recording<File>) -> anyhow::Result<()> {
+/// Every event, for programs.
+fn each(recording: &mut Recording<File>, text: impl Fn(&Event) -> String) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     for index in 0..recording.len() {
         let Some(event) = recording.event(index)? else { break };
-        let line = serde_json::json!({
-            "time": event.at.as_secs_f64(),
-            "type": event.code,
-            "data": event.data,
-        });
-        writeln!(out, "{}", escaped_json(&line.to_string())).map_err(OutputError::Write)?;
+        writeln!(out, "{}", text(&event)).map_err(OutputError::Write)?;
     }
     Ok(out.flush().map_err(OutputError::Write)?)
+}
+
+/// One line.
+fn json(event: &Event) -> String {
+    let Event { at, code, data } = event;
+    let line = serde_json::json!({ "time": at.as_secs_f64(), "type": code, "data": data });
+    escaped_json(&line.to_string())
+}
+
+/// One document. A text of JSON is one of YAML too, and says on one line whatever it holds.
+fn yaml(event: &Event) -> String {
+    let text = |text: &str| escaped_json(&serde_json::Value::from(text).to_string());
+    let Event { at, code, data } = event;
+    format!("---\ntime: {:?}\ntype: {}\ndata: {}", at.as_secs_f64(), text(code), text(data))
 }
 
 /// True where a person watches and can press keys.
 fn watched() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_event_says_the_same_in_yaml_as_in_json_and_drives_no_terminal() {
+        for data in ["\x1b[2J\u{9b}31m\r\n", "a: \"b\" # c", "---", "\u{202e}ü\u{1f600}", ""] {
+            let event =
+                Event { at: Duration::from_millis(1500), code: "o".to_owned(), data: data.to_owned() };
+            let (json, yaml) = (json(&event), yaml(&event));
+            let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(json["data"], data);
+            let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+            assert_eq!(read, json, "{yaml}");
+            assert!(yaml.lines().flat_map(str::chars).all(auth::text::may_stand), "{yaml:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::ensure;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,10 @@ async fn with_tunnel(context: &Context, arguments: &ProxyDb) -> anyhow::Result<(
 }
 
 async fn passing_through(context: &Context, arguments: &ProxyDb) -> anyhow::Result<()> {
+    ensure!(
+        context.selection.identity.is_none(),
+        "-i flag needs --tunnel here: without it the client brings the files of tsh db login"
+    );
     let connection = context.connect().await?;
     let name = &arguments.database.name;
     let command = format!("tsh proxy db {name}");

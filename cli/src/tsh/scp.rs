@@ -23,7 +23,10 @@ use self::{
     location::{Location, Remote},
     progress::Progress,
 };
-use super::{context::Context, ssh::node};
+use super::{
+    context::Context,
+    ssh::{JUMP_IGNORED, node},
+};
 use crate::{
     connect::Connection,
     output::printable_lines,
@@ -42,6 +45,9 @@ const DIRECTORY: u32 = 0o755;
 
 pub(super) async fn run(context: &Context, arguments: &Scp) -> anyhow::Result<()> {
     let copy = Copy::of(arguments)?;
+    if arguments.jumphost.is_some() {
+        report::eprint_line(JUMP_IGNORED);
+    }
     let connection = context.connect().await?;
     let opening = Opening { context, connection: &connection, arguments };
     let mut failed = 0;

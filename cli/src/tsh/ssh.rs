@@ -26,8 +26,12 @@ use crate::{
         options::RequestTty,
         program::{self, ProgramError},
         stdio,
+        x11::{Display, Trusted},
     },
 };
+
+/// What is said of `-J`, whose way nobody needs here.
+pub(super) const JUMP_IGNORED: &str = "WARNING: -J is ignored: the sidecar of a node is reached directly";
 
 /// What ssh ends with where there is no exit status to hand on.
 const NO_STATUS: u8 = 255;
@@ -37,6 +41,9 @@ pub(super) async fn run(context: &Context, arguments: &Ssh) -> anyhow::Result<()
     for warning in &asked.options.warnings {
         eprint_line(&format!("WARNING: {}", printable(warning)));
     }
+    if arguments.jumphost.is_some() {
+        eprint_line(JUMP_IGNORED);
+    }
     let connection = context.connect().await?;
     let nodes = node::list(&connection.channel).await?;
     let cluster = connection.login.profile.cluster.as_str();
@@ -45,7 +52,8 @@ pub(super) async fn run(context: &Context, arguments: &Ssh) -> anyhow::Result<()
         Hosts::Labels(labels) => node::select(nodes, labels)?,
     };
     let prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);
-    let opening = Opening { connection: &connection, prompter: &prompter, asked: &asked };
+    let display = asked.display().await;
+    let opening = Opening { connection: &connection, prompter: &prompter, asked: &asked, display };
     match nodes.as_slice() {
         [node] => opening.one(node).await,
         nodes => opening.each(nodes).await,
@@ -60,6 +68,7 @@ struct Asked {
     what: Option<What>,
     tty: RequestTty,
     agent: bool,
+    x11: Option<Trusted>,
     local: Vec<Local>,
     remote: Vec<Remote>,
     dynamic: Vec<Dynamic>,
@@ -68,10 +77,6 @@ struct Asked {
 
 impl Asked {
     fn of(arguments: &Ssh) -> anyhow::Result<Self> {
-        ensure!(
-            !arguments.x11 && !arguments.trusted_x11,
-            "tsh ssh does not forward X11: use ssh -X, by way of tsh config (run: tsh config >> ~/.ssh/config)"
-        );
         let options = Options::parse(&arguments.options)?;
         let Destination { login, hosts } = arguments.destination.parse()?;
         let what = match arguments.command.as_slice() {
@@ -97,6 +102,7 @@ impl Asked {
             port: arguments.port.or(options.port),
             what,
             tty,
+            x11: x11(arguments, &options),
             agent: arguments.forward_agent || options.forward_agent.unwrap_or(false),
             local: local.collect::<Result<_, _>>()?,
             remote: remote.collect::<Result<_, _>>()?,
@@ -119,11 +125,24 @@ impl Asked {
         }
     }
 
-    fn settings(&self) -> Settings {
+    /// The display to lend, where one is asked for and there is one.
+    async fn display(&self) -> Option<Arc<Display>> {
+        match Display::here(self.x11?).await {
+            Ok(display) => Some(Arc::new(display)),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                eprint_line(&format!("WARNING: X11 is not forwarded: {}", report::one_line(&error)));
+                None
+            }
+        }
+    }
+
+    fn settings(&self, display: Option<&Arc<Display>>) -> Settings {
         let defaults = Settings::default();
         let interval = self.options.alive_interval;
         Settings {
             agent: self.agent.then(agent_socket).flatten(),
+            x11: display.cloned(),
             remote: self.remote.clone(),
             keepalive: interval.or(defaults.keepalive).filter(|interval| !interval.is_zero()),
             keepalive_max: self.options.alive_count.unwrap_or(defaults.keepalive_max),
@@ -144,6 +163,14 @@ impl Asked {
     }
 }
 
+/// ssh's rules: a flag, else the option; trusted only where that is said.
+fn x11(arguments: &Ssh, options: &Options) -> Option<Trusted> {
+    let asked = arguments.x11 || arguments.trusted_x11 || options.forward_x11.unwrap_or(false);
+    let trusted = arguments.trusted_x11 || options.forward_x11_trusted.unwrap_or(false);
+    let trusted = if trusted { Trusted::Yes } else { Trusted::No };
+    (asked && !arguments.no_x11).then_some(trusted)
+}
+
 fn agent_socket() -> Option<std::path::PathBuf> {
     std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(Into::into)
 }
@@ -153,6 +180,7 @@ struct Opening<'a> {
     connection: &'a Connection,
     prompter: &'a Prompter,
     asked: &'a Asked,
+    display: Option<Arc<Display>>,
 }
 
 impl Opening<'_> {
@@ -162,7 +190,7 @@ impl Opening<'_> {
         if let Some(port) = self.asked.port {
             credential.target.public_addr = node::at_port(&credential.target.public_addr, port);
         }
-        Ok(Arc::new(SshConnection::open(&credential, &self.asked.settings()).await?))
+        Ok(Arc::new(SshConnection::open(&credential, &self.asked.settings(self.display.as_ref())).await?))
     }
 
     async fn one(&self, node: &Target) -> anyhow::Result<()> {
@@ -234,6 +262,7 @@ impl Opening<'_> {
             pty: self.asked.pty(what, terminal.is_some()),
             environment: self.asked.environment(),
             agent: self.asked.agent && agent_socket().is_some(),
+            x11: self.display.clone(),
             terminal,
             escape: self.asked.options.escape.unwrap_or(Some(b'~')),
         }

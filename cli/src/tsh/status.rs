@@ -1,6 +1,6 @@
 //! `tsh status`: who is logged in, and until when.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use anyhow::bail;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::{context::Context, db::saved::Saved};
 use crate::{
     home::{self, Home, HomeError},
     output::{self, Format, printable},
-    profile::{self, CertificateFacts, Login, Profile},
+    profile::{self, CertificateFacts, IdentityFile, Login, LoginError, Profile},
     times,
 };
 
@@ -38,7 +38,13 @@ struct Listing<'a> {
 
 pub(super) fn run(context: &Context, format: Format) -> anyhow::Result<()> {
     let now = SystemTime::now();
-    let selected = Profile::load(&context.home, &context.selection).ok();
+    if let Some(path) = &context.selection.identity {
+        return identity_file(context, path, format, now);
+    }
+    let selected = match Profile::load(&context.home, &context.selection) {
+        Err(error @ LoginError::Cluster { .. }) => return Err(error.into()),
+        selected => selected.ok(),
+    };
     let mut active = None;
     let mut others = Vec::new();
     if let Some(profile) = &selected {
@@ -53,6 +59,21 @@ pub(super) fn run(context: &Context, format: Format) -> anyhow::Result<()> {
     if active.is_some() || !others.is_empty() {
         output::print(format, &listing, || text(&listing, now))?;
     }
+    ended(active.as_ref(), now)
+}
+
+/// The login of an identity file, whatever is in the home.
+fn identity_file(context: &Context, path: &Path, format: Format, now: SystemTime) -> anyhow::Result<()> {
+    let profile = Profile::load(&context.home, &context.selection)?;
+    let file = IdentityFile::read(path)?;
+    let ssh = file.ssh_certificate().unwrap_or_default();
+    let shown = Shown::new(&profile, file.facts().clone(), ssh, Vec::new());
+    let listing = Listing { active: Some(&shown), profiles: Vec::new() };
+    output::print(format, &listing, || text(&listing, now))?;
+    ended(Some(&shown), now)
+}
+
+fn ended(active: Option<&Shown>, now: SystemTime) -> anyhow::Result<()> {
     match active {
         None => bail!("Not logged in."),
         Some(shown) if shown.not_after.is_none_or(|end| end <= now) => bail!("Active profile expired."),
@@ -72,21 +93,26 @@ impl Shown {
     fn of(home: &Home, profile: &Profile) -> Result<Option<Self>, HomeError> {
         let files = home.user(&profile.proxy, &profile.user);
         let Some(facts) = profile::facts_in(&files.tls_certificate())? else { return Ok(None) };
-        let CertificateFacts { user, roles, logins, traits_json, not_after } = facts;
         let ssh = home::read(&files.ssh_certificate(&profile.cluster))?.unwrap_or_default();
+        let databases = Saved::all(home, profile)?.into_iter().map(|saved| saved.name.to_string()).collect();
+        Ok(Some(Self::new(profile, facts, &ssh, databases)))
+    }
+
+    fn new(profile: &Profile, facts: CertificateFacts, ssh: &str, databases: Vec<String>) -> Self {
+        let CertificateFacts { user, roles, logins, traits_json, not_after, .. } = facts;
         let traits = traits_json.and_then(|json| serde_json::from_str(&json).ok());
-        Ok(Some(Self {
+        Self {
             profile_url: format!("https://{}", profile.proxy),
             username: user,
             cluster: profile.cluster.to_string(),
             roles,
             traits: traits.unwrap_or_else(|| serde_json::json!({})),
             logins,
-            databases: Saved::all(home, profile)?.into_iter().map(|saved| saved.name.to_string()).collect(),
+            databases,
             valid_until: times::rfc3339(not_after),
-            extensions: extensions(&ssh),
+            extensions: extensions(ssh),
             not_after: Some(not_after),
-        }))
+        }
     }
 
     fn block(&self, mark: char, now: SystemTime) -> String {

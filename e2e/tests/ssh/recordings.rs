@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::{NodeWorld, Terminal, poll};
 use serde_json::Value;
 
-use crate::stage::PATIENCE;
+use crate::stage::{PATIENCE, output};
 
 /// The recordings that authd has: names without their ending, and their text.
 fn kept(world: &NodeWorld) -> Result<Vec<(String, String)>> {
@@ -82,6 +82,17 @@ fn a_terminal_is_recorded_shipped_while_it_grows_and_its_end_names_it() -> Resul
     let played = world.jerry.run(&["play", "--format=text", &id])?.output()?;
     ensure!(played.contains("grün") && played.contains("got it"), "{played}");
     world.tctl.wait_for_audit("session.recording.access", |event| event["sid"] == *id)?;
+    let played = world.jerry.run(&["play", "--format=yaml", &id])?.output()?;
+    ensure!(played.starts_with("---\ntime: ") && played.contains("grün"), "{played}");
+    ensure!(world.jerry.run(&["recordings", "ls", "--last=1h"])?.output()?.contains(&id));
+    ensure!(!world.jerry.run(&["recordings", "ls", "--to-utc=2020-01-01"])?.output()?.contains(&id));
+
+    // Administrators see everybody's; Jerry's roles do not make him one.
+    let listed = world.tctl.ok(&["recordings", "ls", "--last=1h", "--format=json"])?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    assert_eq!((&listed[0]["session_id"], &listed[0]["user"]), (&id.as_str().into(), &"jerry".into()));
+    let refused = output(world.jerry.tctl(&["recordings", "ls"])?, b"")?;
+    ensure!(!refused.status.success() && refused.stdout.is_empty());
 
     // Without a terminal nothing is recorded.
     world.ssh(&world.dev)?.run("echo unseen")?.output()?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use e2e::NodeWorld;
+use e2e::{NodeWorld, poll};
 use serde_json::Value;
 
 use crate::stage::{PATIENCE, noise, output, succeeds};
@@ -69,6 +69,45 @@ fn xauth(file: &Path, words: &[&str]) -> Result<String> {
 
 #[test]
 fn a_window_of_the_hosts_opens_on_the_clients_display_with_its_own_cookie() -> Result<()> {
+    shows_a_window(|world, command| world.ssh(&world.dev)?.ssh(&["-Y"], &[command]))
+}
+
+#[test]
+fn a_window_of_the_hosts_opens_on_the_display_of_tsh_with_its_own_cookie() -> Result<()> {
+    shows_a_window(|world, command| {
+        let node = format!("{}@dev-node", world.sshd.account());
+        world.jerry.command(&["ssh", "-Y", &node, command])
+    })
+}
+
+#[test]
+fn without_a_display_or_a_role_the_command_runs_all_the_same() -> Result<()> {
+    let world = NodeWorld::with_options("permit_x11_forwarding: true", "")?;
+    let (listener, number) = display()?;
+    drop(listener);
+    let node = |name: &str| format!("{}@{name}", world.sshd.account());
+    let said = |flag: &str, display: &str, node: &str| -> Result<(String, String)> {
+        let mut tsh = world.jerry.command(&["ssh", flag, node, "echo d=$DISPLAY"])?;
+        tsh.env("DISPLAY", display).env("XAUTHORITY", world.path().join("none"));
+        let said = output(tsh, b"")?;
+        ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        Ok((String::from_utf8(said.stdout)?, String::from_utf8(said.stderr)?))
+    };
+    let (out, err) = said("-X", "", &node("dev-node"))?;
+    assert_eq!((out.as_str(), err.as_str()), ("d=\n", "WARNING: X11 is not forwarded: DISPLAY is not set\n"));
+    // Nobody there makes a cookie for strangers, and tsh does not fall back to one for friends.
+    let (out, err) = said("-X", &format!("127.0.0.1:{number}"), &node("dev-node"))?;
+    ensure!(out == "d=\n" && err.contains("untrusted X11 forwarding setup failed"), "{out}{err}");
+    // The role of this one lends no display.
+    world.tctl.create(&e2e::role_for(e2e::ACCESS_DEV, world.sshd.account(), ""))?;
+    let refused = || -> Result<Option<()>> {
+        let (out, err) = said("-Y", &format!("127.0.0.1:{number}"), &node("dev-node"))?;
+        Ok((out == "d=\n" && err.contains("WARNING: X11 forwarding was refused")).then_some(()))
+    };
+    poll("X11 to be refused", PATIENCE, refused)
+}
+
+fn shows_a_window(ssh: impl Fn(&NodeWorld, &str) -> Result<Command>) -> Result<()> {
     let world = NodeWorld::with_options("permit_x11_forwarding: true", "")?;
     let (listener, number) = display()?;
     let (name, authority) = (format!("127.0.0.1:{number}"), world.path().join("display_authority"));
@@ -80,7 +119,7 @@ fn a_window_of_the_hosts_opens_on_the_clients_display_with_its_own_cookie() -> R
     let display = thread::spawn(move || serve(&listener));
 
     let command = format!("cd {} && bash client", folder.display());
-    let mut ssh = world.ssh(&world.dev)?.ssh(&["-Y"], &[&command])?;
+    let mut ssh = ssh(&world, &command)?;
     ssh.env("DISPLAY", &name).env("XAUTHORITY", &authority);
     let said = output(ssh, b"")?;
     let errors = String::from_utf8_lossy(&said.stderr).into_owned();

@@ -6,6 +6,7 @@ mod admin;
 mod certificates;
 mod evidence;
 mod forge;
+mod habits;
 mod hostile;
 mod live;
 mod mysql;

@@ -137,6 +137,29 @@ fn on_the_auth_host_nobody_is_asked() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn an_administrators_identity_file_is_for_tctl_and_changes_need_the_touch() -> Result<()> {
+    let office = Office::open()?;
+    let mut login = office.olga.at_terminal(&["login", "--mfa-mode=cross-platform", "--out=boss.pem"])?;
+    login.expect("Enter password")?;
+    login.expect(":")?;
+    login.send(e2e::PASSWORD)?;
+    login.succeed()?;
+    office.olga.run(&["logout"])?.output()?;
+    let server = format!("--auth-server={}", office.authd.public_addr());
+    let with = ["-i", "boss.pem", &server];
+    let shown = office.olga.tctl_at_terminal(&[&with, &["users", "ls"][..]].concat())?.succeed()?;
+    ensure!(shown.contains("olga") && !shown.contains("MFA is required"), "{shown}");
+    let shown = office.olga.tctl_at_terminal(&[&with, &["rm", "role/clerk"][..]].concat())?.succeed()?;
+    ensure!(
+        shown.contains("Tap any security key") && shown.contains("\"clerk\" has been deleted"),
+        "{shown}"
+    );
+    let shown = office.olga.tctl_at_terminal(&["-i", "boss.pem", "users", "ls"])?.fail()?;
+    ensure!(shown.contains("missed --auth-server flag?"), "{shown}");
+    Ok(())
+}
+
 /// An editor that runs a command of sed's.
 fn editing(office: &Office, which: &str, sed: &str) -> Result<Terminal> {
     let mut command = office.olga.tctl(&["edit", which])?;

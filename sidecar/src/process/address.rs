@@ -73,13 +73,13 @@ pub(super) fn hosts(bound: &[Bound]) -> Vec<String> {
 }
 
 pub(super) fn announcement(target: &TargetConfig, bound: &Bound) -> proto::Target {
-    let (kind, hostname) = match target.protocol {
-        Protocol::Ssh => ("node", machine_name()),
-        Protocol::Postgres | Protocol::Mysql => ("database", String::new()),
+    let kind = match target.protocol {
+        Protocol::Ssh => "node",
+        Protocol::Postgres | Protocol::Mysql => "database",
     };
     proto::Target {
         kind: kind.to_owned(),
-        hostname,
+        hostname: machine_name(),
         name: target.name.to_string(),
         description: target.description.clone(),
         labels: target.labels.clone().into_iter().collect(),

@@ -148,7 +148,7 @@ impl Admin for Api {
         if kind != "database" {
             caller.require("node", "list")?;
         }
-        let targets = self.cluster.list_targets(None, kind).await?;
+        let targets = self.cluster.list_announced(kind).await?;
         Ok(Response::new(proto::ListTargetsResponse { targets }))
     }
 
@@ -160,6 +160,15 @@ impl Admin for Api {
         caller.require("user", "read")?;
         caller.require("role", "read")?;
         Ok(Response::new(self.cluster.explain_access(request.get_ref()).await?))
+    }
+
+    async fn list_all_recordings(
+        &self,
+        request: Request<proto::ListRecordingsRequest>,
+    ) -> Result<Response<proto::ListRecordingsResponse>, Status> {
+        caller::admin(&self.cluster, &request).await?.require("session", "list")?;
+        let recordings = self.cluster.list_all_recordings(request.get_ref()).await?;
+        Ok(Response::new(proto::ListRecordingsResponse { recordings }))
     }
 
     async fn list_audit(

@@ -168,6 +168,7 @@ async fn every_call_takes_its_callers_and_no_others() {
     check!(callers, AdminClient.rotate_authority(RotateAuthorityRequest::default()), root_alone);
     check!(callers, AdminClient.list_authorities(ListAuthoritiesRequest::default()), known);
     check!(callers, AdminClient.list_all_targets(ListTargetsRequest::default()), admin);
+    check!(callers, AdminClient.list_all_recordings(ListRecordingsRequest::default()), admin);
     check!(callers, AdminClient.explain_access(ExplainAccessRequest::default()), admin);
     check!(callers, AdminClient.list_audit(ListAuditRequest::default()), admin);
 }

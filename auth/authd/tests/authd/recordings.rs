@@ -258,12 +258,17 @@ async fn the_newest_come_first_and_no_more_than_asked_for() {
     let new = scene.recorded("jerry").await;
     let ids = |all: Vec<proto::Recording>| all.into_iter().map(|r| r.session_id).collect::<Vec<_>>();
     assert_eq!(ids(listed(&mut jerry).await), [new.to_string(), old.to_string()]);
-    let limited = proto::ListRecordingsRequest { limit: 1, since: 0 };
+    let limited = proto::ListRecordingsRequest { limit: 1, ..Default::default() };
     let answer = jerry.list_recordings(limited).await.unwrap().into_inner();
     assert_eq!(ids(answer.recordings), [new.to_string()]);
     let since = auth::clock::unix_millis(scene.world.time.now());
-    let recent = proto::ListRecordingsRequest { limit: 0, since };
+    let recent = proto::ListRecordingsRequest { since, ..Default::default() };
     assert_eq!(ids(jerry.list_recordings(recent).await.unwrap().into_inner().recordings), [new.to_string()]);
+    // The end of the time that is asked for is looked at before the newest are counted.
+    let earlier = proto::ListRecordingsRequest { limit: 1, until: since - 1, ..Default::default() };
+    assert_eq!(ids(jerry.list_recordings(earlier).await.unwrap().into_inner().recordings), [old.to_string()]);
+    let inclusive = proto::ListRecordingsRequest { until: since, ..Default::default() };
+    assert_eq!(jerry.list_recordings(inclusive).await.unwrap().into_inner().recordings.len(), 2);
 }
 
 #[tokio::test]

@@ -112,6 +112,20 @@ async fn what_is_no_longer_announced_is_gone_at_once() {
 }
 
 #[tokio::test]
+async fn administrators_see_each_sidecar_of_a_target_and_users_one() {
+    let world = World::new().await;
+    let (one, two) = (world.guard("pg", &[("env", "dev")]).await, world.guard("pg", &[("env", "dev")]).await);
+    let all = world.admin().await.list_all_targets(proto::ListTargetsRequest::default()).await.unwrap();
+    let mut sidecars: Vec<_> = all.into_inner().targets.into_iter().map(|target| target.sidecar_id).collect();
+    let mut wanted = vec![one.id, two.id];
+    sidecars.sort();
+    wanted.sort();
+    assert_eq!(sidecars, wanted);
+    let get = proto::GetResourcesRequest { kind: "db".into(), ..Default::default() };
+    assert_eq!(world.admin().await.get_resources(get).await.unwrap().into_inner().resources.len(), 1);
+}
+
+#[tokio::test]
 async fn a_locked_sidecar_gets_nothing_more() {
     let world = World::new().await;
     let sidecar = world.guard("one", &[]).await;

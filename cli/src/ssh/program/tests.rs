@@ -16,6 +16,7 @@ fn command(command: &str) -> Program<'static> {
         pty: false,
         environment: Vec::new(),
         agent: false,
+        x11: None,
         terminal: None,
         escape: Some(b'~'),
     }

@@ -9,9 +9,9 @@ use crate::{armour, output};
 /// Print an authority's public certificates or keys.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Export {
-    /// Which authority, for whom
+    /// Which authority, for whom [default: user and host]
     #[arg(long = "type", value_enum)]
-    kind: ExportType,
+    kind: Option<ExportType>,
 }
 
 /// Which authority, in which form.
@@ -47,20 +47,28 @@ impl ExportType {
 
 impl Export {
     pub(in super::super) async fn run(&self, admin: &mut Admin) -> Result<()> {
-        let request = ListAuthoritiesRequest { r#type: self.kind.authority().to_owned() };
-        let authorities = admin.client.list_authorities(request).await?.into_inner().authorities;
-        let cluster = match self.kind {
-            ExportType::Host => admin.client.status(StatusRequest {}).await?.into_inner().cluster_name,
-            _ => String::new(),
-        };
-        let text: String =
-            authorities.into_iter().map(|authority| text(self.kind, authority, &cluster)).collect();
-        if text.is_empty() {
-            bail!("the {} authority has nothing of that form", self.kind.authority());
+        let kinds = self.kind.map_or_else(|| vec![ExportType::User, ExportType::Host], |kind| vec![kind]);
+        let mut exported = String::new();
+        for kind in kinds {
+            exported.push_str(&fetched(admin, kind).await?);
         }
-        output::print_text(text.trim_end())?;
+        output::print_text(exported.trim_end())?;
         Ok(())
     }
+}
+
+async fn fetched(admin: &mut Admin, kind: ExportType) -> Result<String> {
+    let request = ListAuthoritiesRequest { r#type: kind.authority().to_owned() };
+    let authorities = admin.client.list_authorities(request).await?.into_inner().authorities;
+    let cluster = match kind {
+        ExportType::Host => admin.client.status(StatusRequest {}).await?.into_inner().cluster_name,
+        _ => String::new(),
+    };
+    let text: String = authorities.into_iter().map(|authority| text(kind, authority, &cluster)).collect();
+    if text.is_empty() {
+        bail!("the {} authority has nothing of that form", kind.authority());
+    }
+    Ok(text)
 }
 
 fn text(kind: ExportType, authority: Authority, cluster: &str) -> String {

@@ -18,14 +18,17 @@ use crate::{armour, output};
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Sign {
     /// What the certificate is for
-    #[arg(long, value_enum)]
-    format: SignFormat,
+    #[arg(long, value_enum, required_unless_present = "user")]
+    format: Option<SignFormat>,
     /// Names and addresses under which sidecars reach the database
-    #[arg(long = "host", required = true, value_delimiter = ',')]
+    #[arg(long = "host", required_unless_present = "user", value_delimiter = ',')]
     hosts: Vec<String>,
     /// Where to write: PREFIX.crt, PREFIX.key and PREFIX.cas
-    #[arg(long, value_name = "PREFIX")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "PREFIX", required_unless_present = "user")]
+    out: Option<PathBuf>,
+    /// Nobody gets a user's certificate but that user
+    #[arg(long, hide = true)]
+    user: Option<String>,
     /// How long the certificate is valid [default: 2190h]
     #[arg(long, value_parser = ttl::parse)]
     ttl: Option<Duration>,
@@ -39,6 +42,9 @@ pub(in super::super) struct Sign {
 enum SignFormat {
     /// For PostgreSQL, MySQL and MariaDB
     Db,
+    /// Users'
+    #[value(hide = true, aliases = ["openssh", "tls"])]
+    File,
 }
 
 /// The three files of one prefix.
@@ -65,8 +71,8 @@ impl Files {
 
 impl Sign {
     pub(in super::super) async fn run(self, admin: &mut Admin) -> Result<()> {
-        let SignFormat::Db = self.format;
-        let files = Files::new(&self.out);
+        self.refuse_users()?;
+        let files = Files::new(&self.out.unwrap_or_default());
         if let Some(file) = files.all().into_iter().find(|file| !self.overwrite && file.exists()) {
             bail!("{} exists already; --overwrite replaces it", file.display());
         }
@@ -86,6 +92,19 @@ impl Sign {
         write(&files.authorities, 0o644, authorities.as_bytes())?;
         output::print_text(&text(&files))?;
         Ok(())
+    }
+}
+
+impl Sign {
+    /// What an administrator of Teleport would type for a program.
+    fn refuse_users(&self) -> Result<()> {
+        if self.user.is_none() && self.format == Some(SignFormat::Db) {
+            return Ok(());
+        }
+        bail!(
+            "tctl signs no user's certificate: nobody gets one without that user's own password and second factor. \
+             For a program, log in as its user: tsh login --out=FILE"
+        )
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Config) -> anyhow::Result<()> {
+    context.refuse_identity()?;
     let profile = Profile::load(&context.home, &context.selection)?;
     let saved = Saved::chosen(&context.home, &profile, arguments.database.name.as_deref())?;
     let files = saved.files(&context.home, &profile);

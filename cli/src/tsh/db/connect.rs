@@ -1,5 +1,6 @@
 //! `tsh db connect`: the database's own client through a tunnel inside this process.
 
+use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{saved::Saved, target::Meant, tunnel::Sessions};
@@ -14,6 +15,7 @@ pub(in crate::tsh) async fn run(context: &Context, arguments: &Connect) -> anyho
     let Meant { protocol, route, .. } = match &arguments.name {
         Some(name) => Meant::by(context, &connection, name, &arguments.login).await?,
         None => {
+            context.refuse_identity().context("name the database")?;
             let only = Saved::chosen(&context.home, &connection.login.profile, None)?;
             Meant::by(context, &connection, only.name.as_str(), &arguments.login).await?
         }

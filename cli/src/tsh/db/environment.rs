@@ -4,6 +4,7 @@ use super::saved::Saved;
 use crate::{database::DatabaseProtocol, output::print_text, profile::Profile, tsh::context::Context};
 
 pub(in crate::tsh) fn run(context: &Context, name: Option<&str>) -> anyhow::Result<()> {
+    context.refuse_identity()?;
     let profile = Profile::load(&context.home, &context.selection)?;
     let saved = Saved::chosen(&context.home, &profile, name)?;
     let text = match saved.protocol {

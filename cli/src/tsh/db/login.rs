@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub(in crate::tsh) async fn run(context: &Context, arguments: &Database) -> anyhow::Result<()> {
+    context.refuse_identity()?;
     let connection = context.connect().await?;
     let Meant { target, route, .. } = Meant::anew(context, &connection, arguments).await?;
     let name = &target.name;

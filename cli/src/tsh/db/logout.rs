@@ -6,6 +6,7 @@ use super::saved::Saved;
 use crate::{output::print_text, profile::Profile, tsh::context::Context};
 
 pub(in crate::tsh) fn run(context: &Context, name: Option<&str>) -> anyhow::Result<()> {
+    context.refuse_identity()?;
     let _leaving = context.home.lock()?;
     let profile = Profile::load(&context.home, &context.selection)?;
     let all = Saved::all(&context.home, &profile)?;

@@ -58,7 +58,7 @@ pub(in crate::tsh) struct Meant {
 }
 
 impl Meant {
-    /// As whom: flags first, then what `tsh db login` was told, then the only thing that roles allow.
+    /// As whom: flags first, then what `tsh db login` was told (an identity file knows nothing of it), then the only thing that roles allow.
     pub(in crate::tsh) async fn by(
         context: &Context,
         connection: &Connection,
@@ -66,6 +66,9 @@ impl Meant {
         login: &DatabaseLogin,
     ) -> anyhow::Result<Self> {
         let target = find(&connection.channel, name).await?;
+        if connection.login.is_from_file {
+            return Self::new(target, login, None)?.warned(context);
+        }
         let (profile, now) = (&connection.login.profile, SystemTime::now());
         Self::kept(&context.home, profile, target, login, now)?.warned(context)
     }

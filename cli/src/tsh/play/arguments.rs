@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::tsh::arguments::Listing;
+use crate::recordings::ListRecordings;
 
 #[derive(Debug, Args)]
 pub(in crate::tsh) struct Play {
@@ -38,25 +38,12 @@ pub(super) enum PlayFormat {
     Text,
     /// One event a line.
     Json,
+    /// One event a document.
+    Yaml,
 }
 
 #[derive(Debug, Subcommand)]
 pub(in crate::tsh) enum Recordings {
     /// List recorded sessions
     Ls(ListRecordings),
-}
-
-#[derive(Debug, Args)]
-pub(in crate::tsh) struct ListRecordings {
-    /// Only sessions from this day or time on [default: 24 hours ago]
-    #[arg(long, value_name = "TIME")]
-    pub(super) from_utc: Option<String>,
-    /// Only sessions until this day or time
-    #[arg(long, value_name = "TIME")]
-    pub(super) to_utc: Option<String>,
-    /// At most this many, the newest
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(super) limit: u32,
-    #[command(flatten)]
-    pub(super) listing: Listing,
 }

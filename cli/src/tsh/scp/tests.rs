@@ -230,7 +230,8 @@ fn files_of_one_host_need_one_session() {
 fn what_makes_no_sense_is_told() {
     let copy = |paths: &[&str]| {
         let paths = paths.iter().map(Into::into).collect();
-        Copy::of(&Scp { recursive: false, preserve: false, quiet: false, port: None, paths }).err()
+        Copy::of(&Scp { recursive: false, preserve: false, quiet: false, port: None, jumphost: None, paths })
+            .err()
     };
     assert!(copy(&["a", "h:b"]).is_none());
     assert!(copy(&["h:a", "b"]).is_none());

@@ -2,11 +2,11 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::tsh::arguments::Labelled;
+use crate::labelled::Labelled;
 
 #[derive(Debug, Args)]
 pub(in crate::tsh) struct Ssh {
-    /// Account at the node [default: your own name, where your roles allow it]
+    /// Account at the node [default: $TSH_LOGIN, else your own name, where your roles allow it]
     #[arg(short, long, value_name = "LOGIN")]
     pub(super) login: Option<String>,
     /// Port of the sidecar [default: the one that it says]
@@ -25,12 +25,18 @@ pub(in crate::tsh) struct Ssh {
     /// Forward whatever SOCKS clients ask for: `[bind:]port`
     #[arg(short = 'D', long = "dynamic-forward", value_name = "SPEC")]
     pub(super) dynamic: Vec<String>,
-    /// X11 is not forwarded here
-    #[arg(short = 'X', hide = true)]
+    /// For those who are used to name a jump host: ignored, the sidecar of a node is reached directly
+    #[arg(short = 'J', long, value_name = "HOST:PORT")]
+    pub(super) jumphost: Option<String>,
+    /// Show windows of the node's on this display, where they may do what strangers may
+    #[arg(short = 'X', long = "x11-untrusted")]
     pub(super) x11: bool,
-    /// X11 is not forwarded here
-    #[arg(short = 'Y', hide = true)]
+    /// The same for a node that is trusted: its windows may read and type into all others
+    #[arg(short = 'Y', long = "x11-trusted")]
     pub(super) trusted_x11: bool,
+    /// Show no windows, whatever -o says
+    #[arg(short = 'x', conflicts_with_all = ["x11", "trusted_x11"])]
+    pub(super) no_x11: bool,
     /// Run nothing: for forwarded ports
     #[arg(short = 'N', long)]
     pub(super) no_command: bool,
@@ -79,9 +85,6 @@ pub(super) enum NodesFormat {
 
 #[derive(Debug, Args)]
 pub(in crate::tsh) struct ProxySsh {
-    /// The cluster that the node belongs to; only the one that you are logged in to
-    #[arg(long, value_name = "CLUSTER")]
-    pub(super) cluster: Option<String>,
     /// `[user@]host[:port]`
     #[arg(value_name = "[USER@]HOST[:PORT]")]
     pub(super) destination: String,

@@ -6,9 +6,10 @@ use anyhow::{Context as _, ensure};
 use auth::proto::Target;
 
 use super::node;
-use crate::{home::UserFiles, output::print_text, profile::Profile, tsh::context::Context};
+use crate::{environment, home::UserFiles, output::print_text, profile::Profile, tsh::context::Context};
 
 pub(in crate::tsh) async fn run(context: &Context) -> anyhow::Result<()> {
+    context.refuse_identity()?;
     let connection = context.connect().await?;
     let profile = &connection.login.profile;
     let files = context.home.user(&profile.proxy, &profile.user);
@@ -18,7 +19,7 @@ pub(in crate::tsh) async fn run(context: &Context) -> anyhow::Result<()> {
     let nodes = node::list(&connection.channel).await?;
     let tsh = Tsh {
         program: env::current_exe().context("cannot tell where tsh is")?.into_os_string(),
-        home: env::var_os("TSH_HOME").filter(|home| !home.is_empty()),
+        home: environment::value("TSH_HOME"),
     };
     let known_hosts = std::path::absolute(context.home.known_hosts())?;
     Ok(print_text(&text(profile, &files, &known_hosts, &tsh, &nodes)?)?)
@@ -27,7 +28,7 @@ pub(in crate::tsh) async fn run(context: &Context) -> anyhow::Result<()> {
 /// How tsh is run again.
 struct Tsh {
     program: OsString,
-    /// `TSH_HOME`, where it is set: the ssh of an editor or a timer does not have it.
+    /// `TSH_HOME`, where it is set, maybe under Teleport's name: the ssh of an editor or a timer does not have it.
     home: Option<OsString>,
 }
 

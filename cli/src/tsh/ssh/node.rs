@@ -4,7 +4,7 @@ use anyhow::bail;
 use auth::proto::{ListTargetsRequest, Route, Target, users_client::UsersClient};
 use tonic::transport::Channel;
 
-use crate::{output::printable, ssh::Labels, tsh::listed::ANY};
+use crate::{environment, output::printable, ssh::Labels, tsh::listed::ANY};
 
 /// The nodes that the user's roles cover, by name.
 pub(in crate::tsh) async fn list(channel: &Channel) -> anyhow::Result<Vec<Target>> {
@@ -64,11 +64,12 @@ pub(in crate::tsh) fn at_port(address: &str, port: u16) -> String {
     format!("{host}:{port}")
 }
 
-/// As whom a node is entered: what was typed; else one's own name where roles allow it; else the only account that they
+/// As whom a node is entered: what was typed; else what `TSH_LOGIN` says; else one's own name where roles allow it; else the only account that they
 /// allow; else one's own name.
 pub(in crate::tsh) fn login_at(node: &Target, typed: Option<&str>) -> String {
     let here = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    typed.map_or_else(|| default_login(node, here.as_deref()), str::to_owned)
+    let set = || environment::value("TSH_LOGIN").and_then(|login| login.into_string().ok());
+    typed.map(str::to_owned).or_else(set).unwrap_or_else(|| default_login(node, here.as_deref()))
 }
 
 fn default_login(node: &Target, here: Option<&str>) -> String {

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, sync::Arc};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{arguments::ProxySsh, node};
@@ -22,12 +22,6 @@ pub(in crate::tsh) async fn run(context: &Context, arguments: &ProxySsh) -> anyh
     let (login, host) = destination(&arguments.destination)?;
     let connection = context.connect().await?;
     let cluster = connection.login.profile.cluster.as_str();
-    if let Some(asked) = &arguments.cluster {
-        ensure!(
-            asked == cluster,
-            "you are logged in to the cluster {cluster}, not {asked:?}, run: tsh login"
-        );
-    }
     let node = node::find(node::list(&connection.channel).await?, &host, cluster)?;
     let route = node::route(&node, &node::login_at(&node, login.as_deref()));
     let mut prompter = context.prompter(&connection.login.profile.proxy, &connection.channel);

@@ -52,12 +52,21 @@ fn a_terminal_is_for_shells_unless_it_is_asked_for() {
 }
 
 #[test]
-fn what_tsh_does_not_forward_is_refused_with_what_does() {
-    for flag in ["-X", "-Y"] {
-        let refused = asked(&[flag, "h"]).err().unwrap().to_string();
-        assert!(refused.contains("ssh -X") && refused.contains("tsh config"), "{refused}");
+fn a_host_is_trusted_with_the_display_only_where_that_is_said() {
+    let x11 = |line: &[&str]| asked(&[line, &["h"]].concat()).unwrap().x11;
+    assert_eq!(x11(&[]), None);
+    assert_eq!(x11(&["-o", "ForwardX11Trusted=yes"]), None, "it says how, not whether");
+    assert_eq!(x11(&["-X"]), Some(Trusted::No));
+    assert_eq!(x11(&["-o", "ForwardX11=yes"]), Some(Trusted::No));
+    for trusted in [&["-Y"][..], &["-XY"], &["-X", "-o", "ForwardX11Trusted=yes"]] {
+        assert_eq!(x11(trusted), Some(Trusted::Yes), "{trusted:?}");
     }
-    assert_eq!(asked(&["-R", "8080", "h"]).unwrap().remote.len(), 1, "wherever SOCKS clients ask");
+    assert_eq!(x11(&["-x", "-o", "ForwardX11=yes"]), None);
+}
+
+#[test]
+fn a_remote_port_may_lead_wherever_socks_clients_ask() {
+    assert_eq!(asked(&["-R", "8080", "h"]).unwrap().remote.len(), 1);
 }
 
 #[test]
@@ -71,7 +80,7 @@ fn flags_are_ssh_s_and_what_is_unknown_is_a_mistake() {
     assert!(asked(&["-L", "nonsense", "h"]).is_err());
     assert!(asked(&[]).is_err());
     let quiet = asked(&["-o", "ServerAliveInterval=0", "h"]).unwrap();
-    assert_eq!(quiet.settings().keepalive, None);
+    assert_eq!(quiet.settings(None).keepalive, None);
 }
 
 #[test]

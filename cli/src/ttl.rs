@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 /// Why a text is no length of time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a length of time such as 30m, 1h30m or 2190h")]
-pub(super) struct TtlError {
+pub(crate) struct TtlError {
     text: String,
 }
 
 /// Reads hours, minutes and seconds in this order; each at most once, at least one, the whole longer than nothing.
-pub(super) fn parse(text: &str) -> Result<Duration, TtlError> {
+pub(crate) fn parse(text: &str) -> Result<Duration, TtlError> {
     let error = || TtlError { text: text.to_owned() };
     let mut rest = text;
     let mut seconds = 0_u64;
@@ -31,12 +31,12 @@ pub(super) fn parse(text: &str) -> Result<Duration, TtlError> {
 }
 
 /// As the API takes it: whole seconds, 0 where nothing was asked for.
-pub(super) fn seconds(ttl: Option<Duration>) -> u32 {
+pub(crate) fn seconds(ttl: Option<Duration>) -> u32 {
     ttl.map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX))
 }
 
 /// `1h`, `30m`, `1h30m`, `45s`: the time that is left until `expires`, to the nearest minute where there is one.
-pub(super) fn left(expires: SystemTime, now: SystemTime) -> String {
+pub(crate) fn left(expires: SystemTime, now: SystemTime) -> String {
     let seconds = expires.duration_since(now).unwrap_or_default().as_secs();
     if seconds < 60 {
         return format!("{seconds}s");

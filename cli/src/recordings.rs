@@ -1,45 +1,63 @@
-//! `tsh recordings ls`.
+//! Recorded sessions as `tsh recordings ls` and `tctl recordings ls` ask for them and list them.
 
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use auth::{
     clock::unix_millis,
-    proto::{ListRecordingsRequest, Recording, users_client::UsersClient},
+    proto::{ListRecordingsRequest, Recording},
 };
+use clap::Args;
 use serde::Serialize;
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
-use super::arguments::ListRecordings;
 use crate::{
-    output::{self, Table},
-    times,
-    tsh::context::Context,
+    output::{self, Format, Table},
+    times, ttl,
 };
 
 /// How far back is looked unless something else is said.
 const SINCE: Duration = Duration::from_secs(24 * 3600);
 
-/// The service answers with the newest, so those before `--to-utc` may be further back: as many as it gives at once.
-const MOST: u32 = 1000;
+/// Which recorded sessions, and how to list them.
+#[derive(Debug, Args)]
+pub(crate) struct ListRecordings {
+    /// Only sessions from this day or time on, UTC: 2026-01-31 or 2026-01-31T12:00:00Z [default: 24 hours ago]
+    #[arg(long, value_name = "TIME")]
+    from_utc: Option<String>,
+    /// Only sessions until this day or time, UTC
+    #[arg(long, value_name = "TIME")]
+    to_utc: Option<String>,
+    /// Only sessions of the last so many hours, minutes and seconds: 5h30m40s
+    #[arg(long, value_name = "DURATION", value_parser = ttl::parse, conflicts_with_all = ["from_utc", "to_utc"])]
+    last: Option<Duration>,
+    /// At most this many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    format: Format,
+}
 
-pub(in crate::tsh) async fn run(context: &Context, arguments: &ListRecordings) -> anyhow::Result<()> {
-    let from = match &arguments.from_utc {
-        Some(text) => parse(text, Day::Begins)?,
-        None => unix_millis(SystemTime::now().checked_sub(SINCE).unwrap_or(SystemTime::UNIX_EPOCH)),
-    };
-    let to = arguments.to_utc.as_deref().map(|text| parse(text, Day::Ends)).transpose()?;
-    let connection = context.connect().await?;
-    let limit = if to.is_some() { MOST } else { arguments.limit };
-    let request = ListRecordingsRequest { since: from.max(1), limit };
-    let answer = UsersClient::new(connection.channel.clone()).list_recordings(request).await?;
-    let mut recordings = answer.into_inner().recordings;
-    recordings.retain(|recording| to.is_none_or(|to| recording.started <= to));
-    recordings.sort_by_key(|recording| std::cmp::Reverse(recording.started));
-    recordings.truncate(usize::try_from(arguments.limit).unwrap_or(usize::MAX));
-    let shown: Vec<_> = recordings.iter().map(Shown::of).collect();
-    output::print(arguments.listing.format, &shown, || table(&recordings))?;
-    Ok(())
+impl ListRecordings {
+    /// What is asked of the service.
+    pub(crate) fn request(&self, now: SystemTime) -> anyhow::Result<ListRecordingsRequest> {
+        let ago = |duration| unix_millis(now.checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH));
+        let since = match &self.from_utc {
+            Some(text) => parse(text, Day::Begins)?,
+            None => ago(self.last.unwrap_or(SINCE)),
+        };
+        let until = self.to_utc.as_deref().map(|text| parse(text, Day::Ends)).transpose()?;
+        let limit = self.limit;
+        Ok(ListRecordingsRequest { since: since.max(1), limit, until: until.map_or(0, |until| until.max(1)) })
+    }
+
+    /// Lists what the service answered.
+    pub(crate) fn print(&self, mut recordings: Vec<Recording>) -> anyhow::Result<()> {
+        recordings.sort_by_key(|recording| std::cmp::Reverse(recording.started));
+        let shown: Vec<_> = recordings.iter().map(Shown::of).collect();
+        Ok(output::print(self.format, &shown, || table(&recordings))?)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -121,6 +139,29 @@ ID   Type Participants Hostname Timestamp
 ---- ---- ------------ -------- -----------------------------
 6f1c ssh  jerry        prod-1   Thu, 19 Jan 2023 08:01:17 UTC";
         assert_eq!(table(&[recording]), expected);
+    }
+
+    fn asked(line: &str) -> anyhow::Result<ListRecordingsRequest> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            list: ListRecordings,
+        }
+        let words = std::iter::once("ls").chain(line.split_whitespace());
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_674_115_277);
+        <Line as clap::Parser>::try_parse_from(words)?.list.request(now)
+    }
+
+    #[test]
+    fn the_last_day_is_asked_for_or_whatever_is_said() {
+        let request = |since, until, limit| ListRecordingsRequest { since, limit, until };
+        assert_eq!(asked("").unwrap(), request(1_674_028_877_000, 0, 50));
+        assert_eq!(asked("--last=1h30m --limit=3").unwrap(), request(1_674_109_877_000, 0, 3));
+        let day = request(1_674_086_400_000, 1_674_172_799_999, 50);
+        assert_eq!(asked("--from-utc=2023-01-19 --to-utc=2023-01-19").unwrap(), day);
+        for wrong in ["--last=1h --from-utc=2023-01-19", "--last=yesterday", "--limit=0", "--limit=1001"] {
+            assert!(asked(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

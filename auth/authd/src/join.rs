@@ -73,6 +73,7 @@ impl Cluster {
             // The race: the token is removed while it is used. Once that is answered, nobody joins with it.
             Op::check(keys::resource(Kind::Token, &request.token), Condition::Revision(revision)),
             Op::put(keys::sidecar(id), Condition::Absent, &record)?,
+            self.held_by_new(id, &answer).op()?,
         ];
         self.commit_on_record(ops, vec![event], unknown()).await?;
         tracing::info!(sidecar = %id, targets = ?record.targets, "a sidecar joined");

@@ -16,9 +16,11 @@ use uuid::Uuid;
 
 use crate::{
     access::{Standing, kind_word, parse_kind},
+    api::caller::SidecarCaller,
     cluster::Cluster,
     error::Refused,
     keys,
+    rotation::Held,
     store::{self, Condition, Op},
 };
 
@@ -127,14 +129,19 @@ impl Announced {
 }
 
 impl Cluster {
-    /// Takes an announcement, of targets that the sidecar joined with.
-    pub(crate) async fn announce(&self, sidecar: Uuid, targets: Vec<proto::Target>) -> Result<(), Refused> {
+    /// Takes an announcement, of targets that the sidecar joined with; notes what certificate it has.
+    pub(crate) async fn announce(
+        &self,
+        caller: &SidecarCaller,
+        request: proto::AnnounceRequest,
+    ) -> Result<(), Refused> {
+        let (sidecar, targets) = (caller.id, request.targets);
         let record = self.sidecar(sidecar).await?;
         if targets.len() > MAX_TARGETS {
             return Err(Refused::field("targets", "too many"));
         }
         let now = self.clock.now();
-        let mut ops = Vec::new();
+        let mut ops = vec![Held::shown(caller, &request.trusted_ca_pins, now).op()?];
         for target in targets {
             let announced = Announced::from_proto(target, sidecar, now)?;
             let kind = parse_kind(&announced.kind)?;

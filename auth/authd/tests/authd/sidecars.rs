@@ -36,7 +36,7 @@ async fn a_token_for_databases_does_not_cover_a_node_nor_other_names() {
     let mut client = world.sidecars(&sidecar).await;
     let node = proto::Target { kind: "node".into(), protocol: "ssh".into(), ..database("one", &[]) };
     for target in [node, database("two", &[])] {
-        let request = proto::AnnounceRequest { targets: vec![target] };
+        let request = proto::AnnounceRequest { targets: vec![target], ..Default::default() };
         assert_eq!(refused(client.announce(request).await).0, Code::InvalidArgument);
     }
 }
@@ -106,7 +106,7 @@ async fn an_upstream_certificate_is_for_databases_that_this_sidecar_guards() {
 async fn what_is_no_longer_announced_is_gone_at_once() {
     let world = World::new().await;
     let sidecar = world.guard("one", &[]).await;
-    world.sidecars(&sidecar).await.announce(proto::AnnounceRequest { targets: vec![] }).await.unwrap();
+    world.sidecars(&sidecar).await.announce(proto::AnnounceRequest::default()).await.unwrap();
     let all = world.admin().await.list_all_targets(proto::ListTargetsRequest::default()).await.unwrap();
     assert!(all.into_inner().targets.is_empty());
 }

@@ -128,3 +128,24 @@ async fn a_locked_sidecar_gets_nothing_more() {
         assert_eq!(refused(client.watch(proto::WatchRequest {}).await).0, Code::PermissionDenied, "{id}");
     }
 }
+
+#[tokio::test]
+async fn the_token_of_a_locked_sidecar_lets_nobody_in_under_another_id() {
+    let world = World::new().await;
+    let [known, other] = [world.token(&["db"]).await, world.token(&["db"]).await];
+    let sidecar = world.join(&known, &["one"]).await.unwrap();
+    let lock = |target: &str| {
+        format!("kind: lock\nversion: v2\nmetadata: {{name: l}}\nspec: {{target: {{{target}}}}}\n")
+    };
+    // A lock on sessions through it does not lock it out.
+    world.put(&lock(&format!("server_id: {}, user: jerry", sidecar.id))).await;
+    world.join(&known, &["one"]).await.unwrap();
+    world.put(&lock(&format!("server_id: {}", sidecar.id.to_uppercase()))).await;
+    let (code, said) = refused(world.join(&known, &["one"]).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(said.contains("is in force") && said.contains("joined with this token: use another"), "{said}");
+    world.join(&other, &["one"]).await.unwrap();
+    let request = proto::DeleteResourceRequest { kind: "lock".into(), name: "l".into() };
+    world.admin().await.delete_resource(request).await.unwrap();
+    world.join(&known, &["one"]).await.unwrap();
+}

@@ -52,7 +52,9 @@ fn locked_out(lock: &Lock, now: SystemTime) -> Option<Uuid> {
     let server = lock.target.server_id.as_ref()?;
     let alone = LockTarget { server_id: None, ..lock.target.clone() } == LockTarget::default();
     // However the administrator writes its hexadecimal digits, as the sidecar itself reads them.
-    Uuid::try_parse(server.as_str()).ok().filter(|_| alone && lock.is_in_force(now))
+    let id = Uuid::try_parse(server.as_str()).ok()?;
+    let is_id = id.to_string().eq_ignore_ascii_case(server.as_str());
+    (is_id && alone && lock.is_in_force(now)).then_some(id)
 }
 
 impl Cluster {
@@ -75,6 +77,9 @@ impl Cluster {
         let certificate = request.certificate.ok_or_else(|| Refused::field("certificate", "is missing"))?;
         let names = SidecarNames::parse(&certificate.target_names, &certificate.hosts)?;
         let id = Uuid::new_v4();
+        // The race: a step of the host authority that finds no sidecar whom it would lock out, while this one gets its
+        // certificate.
+        let _standing_still = self.authorities.standing_still().await;
         let roles = token.roles.iter().map(|role| role.as_str().to_owned()).collect();
         let (targets, hosts) = (names.targets.clone(), names.hosts.clone());
         let record = SidecarRecord { targets, hosts, roles, token: Some(token_hash) };

@@ -154,8 +154,10 @@ impl Cluster {
             ops.push(Op::put_until(key, Condition::Any, &announced, Some(now + LIFE))?);
         }
         // What it guarded before and does not name any more is gone now, not in ten minutes.
-        for old in self.all_targets().await?.into_iter().filter(|old| old.sidecar == sidecar) {
-            let key = keys::target(&old.kind, old.name.as_str(), sidecar);
+        // By the keys alone: when the host authority changes, all sidecars come at once.
+        let own = sidecar.to_string();
+        let known = self.store.range(&[keys::targets()]).await?.items.into_iter().map(|item| item.key);
+        for key in known.filter(|key| store::last_part(key) == own) {
             if !ops.iter().any(|op| op.key == key) {
                 ops.push(Op::delete(key, Condition::Any));
             }

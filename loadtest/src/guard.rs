@@ -101,7 +101,7 @@ impl Guard {
             labels: BTreeMap::from([("env".to_owned(), "load".to_owned())]),
             ..Target::default()
         };
-        self.sidecars.announce(AnnounceRequest { targets: vec![target] }).await?;
+        self.sidecars.announce(AnnounceRequest { targets: vec![target], ..Default::default() }).await?;
         Ok(())
     }
 }

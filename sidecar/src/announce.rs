@@ -1,8 +1,8 @@
-//! "I guard these targets": said at start, and again before authd forgets.
+//! "I guard these targets": said at start, again before authd forgets, and with each new certificate, so that authd knows of it.
 
 use std::{sync::Arc, time::Duration};
 
-use auth::proto::{AnnounceRequest, Target};
+use auth::proto::{AnnounceRequest, Target, sidecars_client::SidecarsClient};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -29,7 +29,9 @@ enum AnnounceError {
 pub(crate) async fn keep_announced(link: Arc<Link>, targets: Vec<Target>, stop: CancellationToken) {
     let mut backoff = BACKOFF;
     let mut known = false;
+    let mut renewals = link.renewals();
     loop {
+        renewals.borrow_and_update();
         let wait = match timeout(DEADLINE, announce(&link, &targets))
             .await
             .unwrap_or(Err(AnnounceError::Deadline))
@@ -49,14 +51,17 @@ pub(crate) async fn keep_announced(link: Arc<Link>, targets: Vec<Target>, stop: 
         };
         tokio::select! {
             () = sleep(wait) => {}
+            // The sender lives in the link.
+            _ = renewals.changed() => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
 async fn announce(link: &Link, targets: &[Target]) -> Result<(), AnnounceError> {
-    let mut sidecars = link.sidecars().await.map_err(AnnounceError::Connect)?;
-    let request = AnnounceRequest { targets: targets.to_vec() };
+    let (channel, trusted_ca_pins) = link.channel_and_pins().await.map_err(AnnounceError::Connect)?;
+    let request = AnnounceRequest { targets: targets.to_vec(), trusted_ca_pins };
+    let mut sidecars = SidecarsClient::new(channel);
     sidecars.announce(request).await.map_err(|status| AnnounceError::Refused(Box::new(status)))?;
     Ok(())
 }

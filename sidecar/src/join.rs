@@ -280,7 +280,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Renews the certificate, with a new key, until told to stop: at two thirds of its life, and when the cluster trusts other
 /// authorities for hosts than came with it, or the same in another order, which means that another one signs. So the next
 /// authority is trusted before authd shows a certificate of it, and clients see our own by it when its turn has come. Returns too
-/// when authd refuses us because the certificate has expired: what is left then is to join again.
+/// when the certificate has expired and authd refuses us, or is none that we know: what is left then is to join again.
 pub(crate) async fn keep_fresh(
     mut identity: Arc<Identity>,
     replica: &Replica,
@@ -317,10 +317,12 @@ pub(crate) async fn keep_fresh(
             }
             Err(error) if identity.sidecar.not_after <= SystemTime::now() => {
                 error!(error = %Chain(&error), "the certificate of this sidecar has expired: clients and authd refuse it");
-                // authd is there, and nothing that we say with this certificate will change its mind.
-                if matches!(&error, JoinError::NotRenewed(status) if status.code() == tonic::Code::Unauthenticated)
-                {
-                    return;
+                // authd is there, and nothing that we say with this certificate will change its mind; or it stands under an
+                // authority that came while we were away, and we do not know it any more.
+                match &error {
+                    JoinError::NotRenewed(status) if status.code() == tonic::Code::Unauthenticated => return,
+                    JoinError::Connect(ApiError::Untrusted { .. }) => return,
+                    _ => {}
                 }
             }
             Err(error) => warn!(error = %Chain(&error), "certificate not renewed"),

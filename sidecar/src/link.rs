@@ -12,7 +12,7 @@ use std::{
 };
 
 use auth::{
-    api::{self, ApiError, Trust},
+    api::{self, ApiError, CaPin, Trust},
     clock::{from_unix_millis, unix_millis},
     credential::OtpProof,
     identity::{TargetName, UserName},
@@ -22,7 +22,10 @@ use auth::{
     },
 };
 use rustls_pki_types::CertificateDer;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 use tonic::{Code, Status, transport::Channel};
 use uuid::Uuid;
 
@@ -44,6 +47,8 @@ pub(crate) struct Link {
     address: String,
     /// The end of our certificate, in Unix milliseconds.
     not_after: AtomicI64,
+    /// Counts our certificates.
+    renewals: watch::Sender<u64>,
     state: Mutex<State>,
 }
 
@@ -55,7 +60,8 @@ struct State {
 impl Link {
     pub(crate) fn new(address: String, identity: Arc<Identity>) -> Arc<Self> {
         let not_after = AtomicI64::new(unix_millis(identity.sidecar.not_after));
-        Arc::new(Self { address, not_after, state: Mutex::new(State { identity, channel: None }) })
+        let (renewals, state) = (watch::Sender::new(0), Mutex::new(State { identity, channel: None }));
+        Arc::new(Self { address, not_after, renewals, state })
     }
 
     /// When the certificate ends that clients and authd know us by, in Unix milliseconds.
@@ -67,11 +73,28 @@ impl Link {
     pub(crate) async fn renewed(&self, identity: Arc<Identity>) {
         self.not_after.store(unix_millis(identity.sidecar.not_after), Ordering::Relaxed);
         *self.state.lock().await = State { identity, channel: None };
+        self.renewals.send_modify(|renewals| *renewals += 1);
+    }
+
+    /// Hears of each new certificate, once it is the one that calls are made with.
+    pub(crate) fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewals.subscribe()
     }
 
     /// A channel. Who asks while one is being made waits for it, at most for `api::CONNECT_DEADLINE`.
     pub(crate) async fn channel(&self) -> Result<Channel, ApiError> {
+        self.channel_of(&mut *self.state.lock().await).await
+    }
+
+    /// The same, with the pins of the authorities under which we take an authd for one, by the certificate of the channel.
+    pub(crate) async fn channel_and_pins(&self) -> Result<(Channel, Vec<String>), ApiError> {
         let mut state = self.state.lock().await;
+        let channel = self.channel_of(&mut state).await?;
+        let pins = state.identity.host_authorities.iter().filter_map(CaPin::of);
+        Ok((channel, pins.map(|pin| pin.to_string()).collect()))
+    }
+
+    async fn channel_of(&self, state: &mut State) -> Result<Channel, ApiError> {
         if let Some(channel) = &state.channel {
             return Ok(channel.clone());
         }

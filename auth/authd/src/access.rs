@@ -74,8 +74,7 @@ impl Cluster {
 
     /// An administrator may have closed the account itself.
     fn refuse_closed_account(&self, user: &User) -> Result<(), Refused> {
-        let over = user.status.lock_expires.is_some_and(|end| end <= self.clock.now());
-        if !user.status.is_locked || over {
+        if !is_closed(user, self.clock.now()) {
             return Ok(());
         }
         let message = match user.status.locked_message.as_str() {
@@ -102,6 +101,12 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Is the account closed by its own `status`?
+pub(crate) fn is_closed(user: &User, now: SystemTime) -> bool {
+    let over = user.status.lock_expires.is_some_and(|end| end <= now);
+    user.status.is_locked && !over
 }
 
 fn applies(target: &LockTarget, user: &UserName, roles: &[RoleName], subject: LockSubject<'_>) -> bool {

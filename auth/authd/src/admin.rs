@@ -83,14 +83,17 @@ impl AdminCaller {
 }
 
 impl Cluster {
-    pub(crate) fn status(&self) -> proto::StatusResponse {
-        let authorities = AuthorityKind::ALL.map(|kind| self.authority_status(kind));
-        proto::StatusResponse {
+    pub(crate) async fn status(&self) -> Result<proto::StatusResponse, Refused> {
+        let mut authorities = Vec::new();
+        for kind in AuthorityKind::ALL {
+            authorities.push(self.authority_status(kind).await?);
+        }
+        Ok(proto::StatusResponse {
             cluster_name: self.name.to_string(),
             server_version: crate::VERSION.to_owned(),
-            authorities: authorities.into(),
+            authorities,
             ca_pins: self.ca_pins(),
-        }
+        })
     }
 
     /// A join token with a random name, which is its secret.

@@ -11,7 +11,7 @@ use auth::{
 };
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 use crate::{
     audit::AuditLog,
@@ -85,7 +85,7 @@ pub(crate) struct Authorities {
     openssh: ArcSwap<Keyring>,
     /// Counts what was put in another's place.
     changes: watch::Sender<u64>,
-    rotating: Mutex<()>,
+    rotating: RwLock<()>,
 }
 
 impl Authorities {
@@ -102,7 +102,7 @@ impl Authorities {
             db_client: load(AuthorityKind::DbClient).await?,
             openssh: load(AuthorityKind::Openssh).await?,
             changes: watch::Sender::new(0),
-            rotating: Mutex::new(()),
+            rotating: RwLock::new(()),
         })
     }
 
@@ -146,8 +146,13 @@ impl Authorities {
     }
 
     /// Held by whoever steps one.
-    pub(crate) async fn rotating(&self) -> MutexGuard<'_, ()> {
-        self.rotating.lock().await
+    pub(crate) async fn rotating(&self) -> RwLockWriteGuard<'_, ()> {
+        self.rotating.write().await
+    }
+
+    /// Held by whoever signs what a step has to know of, until that is stored.
+    pub(crate) async fn standing_still(&self) -> RwLockReadGuard<'_, ()> {
+        self.rotating.read().await
     }
 
     /// Hears of each that is put in another's place.

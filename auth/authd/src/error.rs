@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     audit::AuditError,
-    ca::{CaError, RotationError},
+    ca::{CaError, Phase, RotationError},
     mfa::{AttestationError, CounterWentBack},
     password::PasswordError,
     store::StoreError,
@@ -175,6 +175,14 @@ pub(crate) enum Refused {
     /// A step that an authority's rotation does not take.
     #[error("{0}")]
     Rotation(RotationError),
+    /// A step of the host authority that would lock sidecars out.
+    #[error("phase {to} would lock out {}: {}", counted(sidecars.len()), named(sidecars))]
+    LeftBehind {
+        /// Where it was to go.
+        to: Phase,
+        /// Whom.
+        sidecars: Vec<auth::proto::SidecarBehind>,
+    },
     /// Signing failed.
     #[error("certificate could not be issued")]
     Ca(#[source] CaError),
@@ -189,6 +197,26 @@ fn advice(error: &CertificateError) -> &'static str {
         CertificateError::UnknownAuthority => "; where its authority was replaced, log in again",
         _ => "",
     }
+}
+
+fn counted(sidecars: usize) -> String {
+    if sidecars == 1 { "a sidecar".to_owned() } else { format!("{sidecars} sidecars") }
+}
+
+/// As many as one reads, and what to do.
+fn named(sidecars: &[auth::proto::SidecarBehind]) -> String {
+    const SHOWN: usize = 3;
+    let one = |sidecar: &auth::proto::SidecarBehind| {
+        format!("{} ({})", sidecar.sidecar_id, sidecar.target_names.join(", "))
+    };
+    let mut names: Vec<_> = sidecars.iter().take(SHOWN).map(one).collect();
+    if sidecars.len() > SHOWN {
+        names.push("…".to_owned());
+    }
+    format!(
+        "{}. One that is connected gets its new certificate in a moment; see tctl status. With --force they have to join anew",
+        names.join(", ")
+    )
 }
 
 impl Refused {
@@ -238,6 +266,7 @@ impl Refused {
             | Self::TouchNeeded
             | Self::NotTouchedFor
             | Self::Rotation(_)
+            | Self::LeftBehind { .. }
             | Self::LastDevice
             | Self::RoleInUse { .. } => Code::FailedPrecondition,
             Self::LockedOut(_) | Self::TooMany(_) | Self::Password(PasswordError::Busy) => {

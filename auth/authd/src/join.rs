@@ -1,6 +1,6 @@
 //! How a sidecar becomes one of us, and stays one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use auth::{
     clock::{rfc3339, unix_millis},
@@ -20,7 +20,7 @@ use crate::{
     cluster::Cluster,
     error::Refused,
     issue::SidecarNames,
-    keys,
+    keys, secret,
     store::{self, Condition, Op, Stored},
 };
 
@@ -31,6 +31,9 @@ pub(crate) struct SidecarRecord {
     hosts: BTreeSet<String>,
     /// Kinds of target that its token was for.
     pub(crate) roles: Vec<String>,
+    /// Hash of the token that it joined with; `None` of one that joined with an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
 impl SidecarRecord {
@@ -42,6 +45,16 @@ impl SidecarRecord {
         };
         self.roles.iter().any(|role| role == needed.as_str())
     }
+}
+
+/// The sidecar that a lock is on, where it is in force and on nothing else: with anything beside the id it is about sessions.
+fn locked_out(lock: &Lock, now: SystemTime) -> Option<Uuid> {
+    let server = lock.target.server_id.as_ref()?;
+    let alone = LockTarget { server_id: None, ..lock.target.clone() } == LockTarget::default();
+    // However the administrator writes its hexadecimal digits, as the sidecar itself reads them.
+    let id = Uuid::try_parse(server.as_str()).ok()?;
+    let is_id = id.to_string().eq_ignore_ascii_case(server.as_str());
+    (is_id && alone && lock.is_in_force(now)).then_some(id)
 }
 
 impl Cluster {
@@ -59,11 +72,17 @@ impl Cluster {
         if token.metadata.is_expired(self.clock.now()) {
             return Err(unknown());
         }
+        let token_hash = secret::hash(&request.token);
+        self.refuse_token_of_locked(&token_hash).await?;
         let certificate = request.certificate.ok_or_else(|| Refused::field("certificate", "is missing"))?;
         let names = SidecarNames::parse(&certificate.target_names, &certificate.hosts)?;
         let id = Uuid::new_v4();
+        // The race: a step of the host authority that finds no sidecar whom it would lock out, while this one gets its
+        // certificate.
+        let _standing_still = self.authorities.standing_still().await;
         let roles = token.roles.iter().map(|role| role.as_str().to_owned()).collect();
-        let record = SidecarRecord { targets: names.targets.clone(), hosts: names.hosts.clone(), roles };
+        let (targets, hosts) = (names.targets.clone(), names.hosts.clone());
+        let record = SidecarRecord { targets, hosts, roles, token: Some(token_hash) };
         let answer = self.sidecar_certificate(id, &record, &names, &certificate)?;
         let event = json!({
             "event": "instance.join", "code": "TJ002I", "success": true, "host_id": id, "method": "token",
@@ -73,6 +92,7 @@ impl Cluster {
             // The race: the token is removed while it is used. Once that is answered, nobody joins with it.
             Op::check(keys::resource(Kind::Token, &request.token), Condition::Revision(revision)),
             Op::put(keys::sidecar(id), Condition::Absent, &record)?,
+            self.held_by_new(id, &answer).op()?,
         ];
         self.commit_on_record(ops, vec![event], unknown()).await?;
         tracing::info!(sidecar = %id, targets = ?record.targets, "a sidecar joined");
@@ -99,24 +119,30 @@ impl Cluster {
     /// What a sidecar joined with, unless an administrator has locked it out.
     pub(crate) async fn sidecar(&self, id: Uuid) -> Result<Stored<SidecarRecord>, Refused> {
         let now = self.clock.now();
-        let own = id.to_string();
-        let mine = |lock: &Lock| {
-            // However the administrator writes its hexadecimal digits, as the sidecar itself reads them.
-            let by_id = lock
-                .target
-                .server_id
-                .as_ref()
-                .is_some_and(|server| own.eq_ignore_ascii_case(server.as_str()));
-            // With anything else beside it, the lock is about sessions.
-            let alone = LockTarget { server_id: None, ..lock.target.clone() } == LockTarget::default();
-            by_id && alone && lock.is_in_force(now)
-        };
-        if let Some(lock) = self.locks().await?.iter().find(|lock| mine(lock)) {
+        if let Some(lock) = self.locks().await?.iter().find(|lock| locked_out(lock, now) == Some(id)) {
             let lock = LockInForce { target: lock.target.clone(), message: lock.message.clone() };
             return Err(Refused::Locked(lock.to_string()));
         }
         let record = store::read(&*self.store, &keys::sidecar(id)).await?;
         record.ok_or_else(|| Refused::NotFound { kind: "sidecar", name: id.to_string() })
+    }
+
+    /// Whoever is locked out knows the token that it joined with, and with that would be in again, under another id. So it lets
+    /// nobody in for as long as the lock holds.
+    async fn refuse_token_of_locked(&self, token_hash: &str) -> Result<(), Refused> {
+        let now = self.clock.now();
+        for lock in self.locks().await? {
+            let Some(id) = locked_out(&lock, now) else { continue };
+            let record = store::read::<SidecarRecord>(&*self.store, &keys::sidecar(id)).await?;
+            if record.is_some_and(|record| record.value.token.as_deref() == Some(token_hash)) {
+                let lock = LockInForce { target: lock.target.clone(), message: lock.message.clone() };
+                tracing::warn!(sidecar = %id, "the join token of a sidecar that is locked out was refused");
+                return Err(Refused::Locked(format!(
+                    "{lock}; that sidecar has joined with this token: use another"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// What a sidecar is, to its peers and, before a node, to clients of SSH: one life for both.

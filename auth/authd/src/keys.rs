@@ -146,6 +146,15 @@ pub(crate) fn sidecar(id: Uuid) -> String {
     key(&["sidecar", &id.to_string()])
 }
 
+/// The certificate that a sidecar has, for as long as that is in date.
+pub(crate) fn held_certificate(sidecar: Uuid) -> String {
+    key(&["held-certificate", &sidecar.to_string()])
+}
+
+pub(crate) fn held_certificates() -> String {
+    below(&["held-certificate"])
+}
+
 /// Whose a recorded session is, and how far its recording has come.
 pub(crate) fn recording(session: Uuid) -> String {
     key(&["recording", &session.to_string()])

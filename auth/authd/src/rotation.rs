@@ -1,13 +1,16 @@
 //! Replacing an authority's keys, phase by phase: by hand, or led by authd over a grace period.
 //!
-//! What a phase means is in [`Keyring`]. Here is how one becomes the next: read, stepped, stored on record, and only then in
+//! What a phase means is in [`Keyring`], and whom one waits for in [`sidecars`]. Here is how one becomes the next: read, stepped, stored on record, and only then in
 //! force, under one lock, so that what signs is never ahead of what is stored and told to sidecars.
 
-use std::{sync::Arc, time::Duration};
+mod sidecars;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use auth::{
     clock::{rfc3339, unix_millis},
     proto,
+    repeated::Repeated,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,8 @@ use crate::{
     keys,
     store::{self, Op},
 };
+
+pub(crate) use self::sidecars::Held;
 
 /// Where nothing else is asked for: Teleport's default.
 const GRACE: Duration = Duration::from_secs(48 * 3600);
@@ -60,27 +65,33 @@ impl Cluster {
                 (phase, None)
             }
         };
-        let phase = self.step_authority(kind, |_| Some((to, grace)), |event| change.sign(event)).await?;
+        if request.force && request.phase.is_empty() {
+            return Err(Refused::field("force", "stands beside phase alone"));
+        }
+        let step = |_: &Keyring| Some(Step { to, grace, force: request.force });
+        let phase = self.step_authority(kind, step, |event| change.sign(event)).await?;
         Ok(proto::RotateAuthorityResponse { phase: phase.to_string() })
     }
 
-    /// Goes on with what is due, one step at most of each kind.
-    pub(crate) async fn lead_rotations(&self) -> Result<(), Refused> {
+    /// Goes on with what is due, one step at most of each kind. Answers with why one of a kind does not, for each.
+    pub(crate) async fn lead_rotations(&self) -> Vec<(AuthorityKind, Result<(), Refused>)> {
+        let mut led = Vec::new();
         for kind in AuthorityKind::ALL {
             let now = self.clock.now();
             if self.authorities.of(kind).due(now).is_some() {
-                let due = |keyring: &Keyring| keyring.due(now).map(|phase| (phase, None));
-                self.step_authority(kind, due, |event| event).await?;
+                let due =
+                    |keyring: &Keyring| keyring.due(now).map(|to| Step { to, grace: None, force: false });
+                led.push((kind, self.step_authority(kind, due, |event| event).await.map(drop)));
             }
         }
-        Ok(())
+        led
     }
 
     /// The phase after it. `next` says which, of what is stored; `None`: it stays as it is.
     async fn step_authority(
         &self,
         kind: AuthorityKind,
-        next: impl FnOnce(&Keyring) -> Option<(Phase, Option<Duration>)> + Send,
+        next: impl FnOnce(&Keyring) -> Option<Step> + Send,
         sign: impl FnOnce(Value) -> Value + Send,
     ) -> Result<Phase, Refused> {
         // Held until what was stored is in force: of two steps the later one stays.
@@ -88,10 +99,22 @@ impl Cluster {
         let key = keys::authority(kind);
         let stored = store::read::<KeyringRecord>(&*self.store, &key).await?.ok_or(CaError::Damaged(kind))?;
         let before = Keyring::from_record(kind, &stored.value)?;
-        let Some((to, grace)) = next(&before) else { return Ok(before.phase()) };
+        let Some(Step { to, grace, force }) = next(&before) else { return Ok(before.phase()) };
         let after = before.step(to, grace, self.name.as_str(), self.clock.now())?;
+        // The way back is open to whoever needs it.
+        let behind = match to {
+            Phase::Rollback => vec![],
+            _ => self.left_behind_by(kind, &after).await?,
+        };
+        if !force && !behind.is_empty() {
+            return Err(Refused::LeftBehind { to, sidecars: behind });
+        }
         let op = Op::put(key, stored.unchanged(), &after.to_record())?;
-        let event = sign(event(kind, &before, &after));
+        let mut event = sign(event(kind, &before, &after));
+        if !behind.is_empty() {
+            let left: Vec<_> = behind.iter().map(|sidecar| sidecar.sidecar_id.as_str()).collect();
+            audit::set(&mut event, "left_behind", left);
+        }
         self.commit_on_record(vec![op], vec![event], Refused::Changed("the authority")).await?;
         self.authorities.replace(kind, after);
         tracing::info!(authority = %kind, from = %before.phase(), phase = %to, "an authority is rotated");
@@ -99,19 +122,40 @@ impl Cluster {
     }
 
     /// How far each authority is.
-    pub(crate) fn authority_status(&self, kind: AuthorityKind) -> proto::AuthorityStatus {
+    pub(crate) async fn authority_status(
+        &self,
+        kind: AuthorityKind,
+    ) -> Result<proto::AuthorityStatus, Refused> {
         let keyring = self.authorities.of(kind);
         let (started, grace) = keyring.under_way().unzip();
         let grace = grace.flatten().map(|grace| u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
-        proto::AuthorityStatus {
+        let behind = match keyring.next_phase() {
+            None => vec![],
+            Some(next) => {
+                let after = keyring.step(next, None, self.name.as_str(), self.clock.now())?;
+                self.left_behind_by(kind, &after).await?
+            }
+        };
+        Ok(proto::AuthorityStatus {
             r#type: kind.as_str().to_owned(),
             rotation: keyring.phase().to_string(),
             not_after: unix_millis(keyring.signer().not_after()),
             started: started.map(unix_millis).unwrap_or_default(),
             grace_seconds: grace.unwrap_or_default(),
             last_rotated: keyring.last_rotated().map(unix_millis).unwrap_or_default(),
-        }
+            ends: keyring.ends().map(unix_millis).unwrap_or_default(),
+            behind,
+        })
     }
+}
+
+/// What is to be done to an authority.
+struct Step {
+    to: Phase,
+    /// At `init`.
+    grace: Option<Duration>,
+    /// Whoever is left behind.
+    force: bool,
 }
 
 /// Says from where to where, and which keys are trusted from now on, the one that signs first.
@@ -122,8 +166,7 @@ fn event(kind: AuthorityKind, before: &Keyring, after: &Keyring) -> Value {
         "from": before.phase().as_str(), "phase": after.phase().as_str(),
         "spki_sha256": trusted.collect::<Vec<_>>(),
     });
-    let end = after.under_way().and_then(|(started, grace)| Some(started + grace?));
-    audit::set(&mut event, "ends", end.map(rfc3339));
+    audit::set(&mut event, "ends", after.ends().map(rfc3339));
     event
 }
 
@@ -131,12 +174,18 @@ fn event(kind: AuthorityKind, before: &Keyring, after: &Keyring) -> Value {
 pub(crate) async fn lead(cluster: Arc<Cluster>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failures: HashMap<&'static str, Repeated> = HashMap::new();
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = cluster.lead_rotations().await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the rotation of an authority does not go on"
-            );
+        for (kind, led) in cluster.lead_rotations().await {
+            let failure = failures.entry(kind.as_str()).or_default();
+            match led {
+                Ok(()) => failure.is_over(),
+                Err(error) if failure.is_news(&error) => tracing::error!(
+                    authority = %kind, error = &error as &dyn std::error::Error,
+                    "the rotation of an authority does not go on"
+                ),
+                Err(_) => {}
+            }
         }
     }
 }

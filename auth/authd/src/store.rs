@@ -37,6 +37,9 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+    /// The disk has no room for what the store needs to be opened.
+    #[error("the disk is full: the store needs some MiB of room to be opened")]
+    NoRoom(#[source] rusqlite::Error),
     /// The database failed.
     #[error("database failed")]
     Database(#[from] rusqlite::Error),

@@ -16,9 +16,11 @@ use uuid::Uuid;
 
 use crate::{
     access::{Standing, kind_word, parse_kind},
+    api::caller::SidecarCaller,
     cluster::Cluster,
     error::Refused,
     keys,
+    rotation::Held,
     store::{self, Condition, Op},
 };
 
@@ -127,14 +129,19 @@ impl Announced {
 }
 
 impl Cluster {
-    /// Takes an announcement, of targets that the sidecar joined with.
-    pub(crate) async fn announce(&self, sidecar: Uuid, targets: Vec<proto::Target>) -> Result<(), Refused> {
+    /// Takes an announcement, of targets that the sidecar joined with; notes what certificate it has.
+    pub(crate) async fn announce(
+        &self,
+        caller: &SidecarCaller,
+        request: proto::AnnounceRequest,
+    ) -> Result<(), Refused> {
+        let (sidecar, targets) = (caller.id, request.targets);
         let record = self.sidecar(sidecar).await?;
         if targets.len() > MAX_TARGETS {
             return Err(Refused::field("targets", "too many"));
         }
         let now = self.clock.now();
-        let mut ops = Vec::new();
+        let mut ops = vec![Held::shown(caller, &request.trusted_ca_pins, now).op()?];
         for target in targets {
             let announced = Announced::from_proto(target, sidecar, now)?;
             let kind = parse_kind(&announced.kind)?;
@@ -147,8 +154,10 @@ impl Cluster {
             ops.push(Op::put_until(key, Condition::Any, &announced, Some(now + LIFE))?);
         }
         // What it guarded before and does not name any more is gone now, not in ten minutes.
-        for old in self.all_targets().await?.into_iter().filter(|old| old.sidecar == sidecar) {
-            let key = keys::target(&old.kind, old.name.as_str(), sidecar);
+        // By the keys alone: when the host authority changes, all sidecars come at once.
+        let own = sidecar.to_string();
+        let known = self.store.range(&[keys::targets()]).await?.items.into_iter().map(|item| item.key);
+        for key in known.filter(|key| store::last_part(key) == own) {
             if !ops.iter().any(|op| op.key == key) {
                 ops.push(Op::delete(key, Condition::Any));
             }

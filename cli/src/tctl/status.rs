@@ -1,9 +1,7 @@
 //! `tctl status`: the cluster at a glance.
 
-use std::time::{Duration, SystemTime};
-
 use anyhow::Result;
-use auth::proto::{AuthorityStatus, StatusRequest, StatusResponse};
+use auth::proto::{AuthorityStatus, SidecarBehind, StatusRequest, StatusResponse};
 use serde_json::json;
 
 use super::Admin;
@@ -33,8 +31,14 @@ impl Status {
                     "rotation": authority.rotation,
                     "not_after": times::rfc3339(times::from_millis(authority.not_after)),
                     "rotation_started": time(authority.started),
-                    "rotation_ends": ends(authority).map(times::rfc3339),
+                    "rotation_ends": time(authority.ends),
                     "last_rotated": time(authority.last_rotated),
+                    "behind": authority.behind.iter().map(|sidecar| json!({
+                        "sidecar_id": sidecar.sidecar_id,
+                        "target_names": sidecar.target_names,
+                        "last_seen": time(sidecar.last_seen),
+                        "not_after": time(sidecar.not_after),
+                    })).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -60,6 +64,7 @@ fn text(status: &StatusResponse) -> String {
             format!("{} CA", authority.r#type),
             format!("{}, valid until {until}", rotation(authority)),
         ));
+        rows.extend(authority.behind.iter().map(|sidecar| (String::new(), behind(sidecar))));
     }
     rows.extend(status.ca_pins.iter().map(|pin| ("CA pin".to_owned(), pin.clone())));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -75,7 +80,7 @@ fn rotation(authority: &AuthorityStatus) -> String {
         ("standby", _, 0) => "never updated".to_owned(),
         ("standby", _, rotated) => format!("rotated {}", date(rotated)),
         (phase, started, _) => {
-            let ending = ends(authority).map(|end| format!(", ending: {}", times::rfc1123(end)));
+            let ending = (authority.ends != 0).then(|| format!(", ending: {}", date(authority.ends)));
             let mode = if ending.is_some() { "auto" } else { "manual" };
             let (phase, ending) = (described(phase), ending.unwrap_or_default());
             format!("{phase} (mode: {mode}, started: {}{ending})", date(started))
@@ -94,10 +99,18 @@ fn described(phase: &str) -> &str {
     }
 }
 
-/// When a rotation that authd leads is over.
-fn ends(authority: &AuthorityStatus) -> Option<SystemTime> {
-    let grace = Duration::from_secs(authority.grace_seconds.into());
-    (!grace.is_zero()).then(|| times::from_millis(authority.started) + grace)
+/// A sidecar that the next phase waits for.
+fn behind(sidecar: &SidecarBehind) -> String {
+    let date = |millis| times::rfc1123(times::from_millis(millis));
+    let seen = match sidecar.last_seen {
+        0 => "never seen since it joined".to_owned(),
+        seen => format!("last seen {}", date(seen)),
+    };
+    let (id, targets) = (&sidecar.sidecar_id, sidecar.target_names.join(", "));
+    format!(
+        "the next phase waits for sidecar {id} ({targets}), {seen}, at most until {}",
+        date(sidecar.not_after)
+    )
 }
 
 #[cfg(test)]
@@ -126,10 +139,10 @@ CA pin        sha256:ab";
 
     #[test]
     fn a_rotation_says_how_far_it_is() {
-        let authority = |rotation: &str, started, grace_seconds, last_rotated| AuthorityStatus {
+        let authority = |rotation: &str, started, ends, last_rotated| AuthorityStatus {
             rotation: rotation.to_owned(),
             started,
-            grace_seconds,
+            ends,
             last_rotated,
             ..AuthorityStatus::default()
         };
@@ -139,6 +152,31 @@ CA pin        sha256:ab";
         assert_eq!(rotation(&authority("init", 1_000, 0, 60_000)), by_hand);
         let led = "rotating servers (mode: auto, started: Thu, 01 Jan 1970 00:00:01 UTC, \
                    ending: Thu, 01 Jan 1970 01:00:01 UTC)";
-        assert_eq!(rotation(&authority("update_servers", 1_000, 3600, 0)), led);
+        assert_eq!(rotation(&authority("update_servers", 1_000, 3_601_000, 0)), led);
+    }
+
+    #[test]
+    fn whom_the_next_phase_waits_for_is_named_below_the_authority() {
+        let behind = SidecarBehind {
+            sidecar_id: "6c1f9a5e".to_owned(),
+            target_names: vec!["dev-pg".to_owned(), "prod-pg".to_owned()],
+            last_seen: 1_000,
+            not_after: 60_000,
+        };
+        let status = StatusResponse {
+            authorities: vec![AuthorityStatus {
+                r#type: "host".to_owned(),
+                rotation: "update_servers".to_owned(),
+                behind: vec![behind.clone(), SidecarBehind { last_seen: 0, ..behind }],
+                ..AuthorityStatus::default()
+            }],
+            ..StatusResponse::default()
+        };
+        let text = text(&status);
+        let seen = "
+         the next phase waits for sidecar 6c1f9a5e (dev-pg, prod-pg), last seen Thu, 01 Jan 1970 00:00:01 UTC, \
+                    at most until Thu, 01 Jan 1970 00:01:00 UTC";
+        assert!(text.contains(seen), "{text}");
+        assert!(text.contains("(dev-pg, prod-pg), never seen since it joined, at most"), "{text}");
     }
 }

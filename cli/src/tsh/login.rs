@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
 use auth::{
-    api,
+    api::{self, ApiError},
     identity::{ClusterName, UserName},
     key,
     proto::{
@@ -95,12 +95,22 @@ pub(super) async fn run(context: &Context, arguments: &arguments::Login) -> anyh
     status::print_login(&Login::load(&context.home, &selection, SystemTime::now())?, &context.home)
 }
 
-/// Does the service say that a login is none, though it is in date? It was ended, or the authority that signed it is gone. Where
-/// the service cannot be asked, it is taken for one.
+/// Is a login none, though it is in date? The service says so: it was ended, the authority that signed it is gone, its roles are, or
+/// it is good at another address alone. Or it opens nothing, because whoever is there is nobody whom we trust. Where the service
+/// cannot be asked, it is taken for one.
 async fn is_refused(login: &Login) -> bool {
-    let Ok(channel) = connect::channel(login).await else { return false };
+    let channel = match connect::channel(login).await {
+        Ok(channel) => channel,
+        Err(error) => return !is_away(&error),
+    };
     let answer = UsersClient::new(channel).list_mfa_devices(ListMfaDevicesRequest {}).await;
-    answer.is_err_and(|status| status.code() == Code::Unauthenticated)
+    answer.is_err_and(|status| matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied))
+}
+
+/// Could the service not be asked?
+fn is_away(error: &anyhow::Error) -> bool {
+    use ApiError::{TimedOut, Tls, Unreachable};
+    matches!(error.downcast_ref(), Some(Unreachable { .. } | TimedOut { .. } | Tls { .. }))
 }
 
 fn proxy(context: &Context) -> anyhow::Result<ProxyAddress> {

@@ -12,6 +12,14 @@ fn step(world: &NodeWorld, kind: &str, phase: &str) -> Result<()> {
     world.tctl.ok(&["auth", "rotate", &kind, "--manual", &phase]).map(drop)
 }
 
+/// As soon as no sidecar would be locked out.
+fn step_host(world: &NodeWorld, phase: &str) -> Result<()> {
+    poll("the sidecars to show their new certificates", Duration::from_secs(60), || {
+        Ok((!world.tctl.ok(&["status"])?.contains("the next phase waits for sidecar")).then_some(()))
+    })?;
+    step(world, "host", phase)
+}
+
 /// Runs `true` at the host by way of the sidecar; who signed for the sidecar, as sshd says it.
 fn signer(world: &NodeWorld) -> Result<String> {
     let said = output(world.ssh(&world.dev)?.ssh(&["-o", "BatchMode=yes"], &["true"])?, b"")?;
@@ -59,10 +67,10 @@ fn a_sidecar_shows_a_host_certificate_of_the_new_authority_and_known_hosts_follo
     world.jerry.run(&["ssh", &format!("{}@dev-node", world.sshd.account()), "true"])?.output()?;
     let known = fs::read_to_string(world.jerry.known_hosts())?;
     assert_eq!(known.matches("@cert-authority").count(), 2, "{known}");
-    step(&world, "host", "update_clients")?;
-    step(&world, "host", "update_servers")?;
+    step_host(&world, "update_clients")?;
+    step_host(&world, "update_servers")?;
     wait_until_renewed(&mut world, 2)?;
-    step(&world, "host", "standby")?;
+    step_host(&world, "standby")?;
     signer(&world)?;
     world.jerry.run(&["ssh", &format!("{}@dev-node", world.sshd.account()), "true"])?.output()?;
     let known = fs::read_to_string(world.jerry.known_hosts())?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cli::home::Home;
 use e2e::{Sidecar, World, process::poll};
 
 /// Longest that a busy machine may take for what takes a second or two.
@@ -16,6 +17,14 @@ fn step(world: &World, kind: &str, phase: &str) -> Result<()> {
         "{said}"
     );
     Ok(())
+}
+
+/// As soon as no sidecar would be locked out.
+fn step_host(world: &World, phase: &str) -> Result<()> {
+    poll("the sidecars to show their new certificates", SOON, || {
+        Ok((!world.tctl.ok(&["status"])?.contains("the next phase waits for sidecar")).then_some(()))
+    })?;
+    step(world, "host", phase)
 }
 
 fn wait_until_renewed(sidecar: &mut Sidecar, times: usize) -> Result<()> {
@@ -54,15 +63,15 @@ fn the_host_authority_is_replaced_and_nobody_logs_in_again() -> Result<()> {
     connects(&world)?;
     native.query("SELECT 1")?.output()?;
 
-    step(&world, "host", "update_clients")?;
-    step(&world, "host", "update_servers")?;
+    step_host(&world, "update_clients")?;
+    step_host(&world, "update_servers")?;
     wait_until_renewed(&mut world.dev, 2)?;
     wait_until_renewed(&mut world.prod, 2)?;
     connects(&world)?;
     let error = native.query("SELECT 1")?.error()?;
     ensure!(error.contains("certificate verify failed"), "an old export must be replaced in time: {error}");
 
-    step(&world, "host", "standby")?;
+    step_host(&world, "standby")?;
     wait_until_renewed(&mut world.dev, 3)?;
     wait_until_renewed(&mut world.prod, 3)?;
     connects(&world)?;
@@ -138,5 +147,58 @@ fn logins_of_before_end_with_the_authority_that_signed_them() -> Result<()> {
     let refused =
         world.tctl.run(&["auth", "rotate", "--type=user", "--manual", "--phase=standby"])?.error()?;
     ensure!(refused.contains("can not switch to phase standby from standby"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn the_host_authority_waits_for_a_sidecar_that_is_away_and_force_leaves_it_behind() -> Result<()> {
+    let mut world = World::jerry_and_olga()?;
+    world.dev.daemon().stop()?;
+    step(&world, "host", "init")?;
+    wait_until_renewed(&mut world.prod, 1)?;
+    step(&world, "host", "update_clients")?;
+    let status = poll("the other to show its new certificate", SOON, || {
+        let status = world.tctl.ok(&["status"])?;
+        Ok((status.matches("the next phase waits for sidecar").count() == 1).then_some(status))
+    })?;
+    ensure!(status.contains("(dev-pg), last seen "), "{status}");
+    let servers = ["auth", "rotate", "--type=host", "--manual", "--phase=update_servers"];
+    let refused = world.tctl.run(&servers)?.error()?;
+    ensure!(
+        refused.contains("phase update_servers would lock out a sidecar: ") && refused.contains("(dev-pg)"),
+        "{refused}"
+    );
+    // It comes back, and all is well.
+    world.dev.resume()?;
+    wait_until_renewed(&mut world.dev, 1)?;
+    connects(&world)?;
+    step_host(&world, "update_servers")?;
+    wait_until_renewed(&mut world.dev, 2)?;
+    connects(&world)?;
+
+    world.dev.daemon().stop()?;
+    step(&world, "host", "rollback")?;
+    let standby = ["auth", "rotate", "--type=host", "--manual", "--phase=standby"];
+    let refused = world.tctl.run(&standby)?.error()?;
+    ensure!(refused.contains("--force"), "{refused}");
+    let forced = [&standby[..], &["--force"]].concat();
+    world.tctl.ok(&forced)?;
+    let trail = world.tctl.ok(&["audit", "ls", "--event=cert_authority.rotate", "--format=json"])?;
+    ensure!(trail.contains("left_behind"), "{trail}");
+    Ok(())
+}
+
+#[test]
+fn a_login_that_opens_nothing_any_more_is_no_login_to_tsh_login() -> Result<()> {
+    let world = World::jerry_and_olga()?;
+    let proxy = world.authd.public_addr();
+    // In date, and good.
+    world.jerry.run(&["login"])?.output()?;
+    world.tctl.ok(&["users", "update", "jerry", "--set-roles=auditor"])?;
+    world.jerry.at_terminal(&["login"])?.expect("Enter password")?;
+    // What one does who was away while the host authority got another key.
+    let home = Home::at(world.jerry.home().join(".tsh"));
+    std::fs::remove_dir_all(home.authorities(&proxy.parse()?))?;
+    world.jerry.at_terminal(&["login"])?.expect("The authenticity of")?;
     Ok(())
 }

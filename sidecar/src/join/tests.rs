@@ -45,7 +45,7 @@ impl Stage {
         let phases = if phase == "update_servers" { vec!["update_clients", phase] } else { vec![phase] };
         for phase in phases {
             let (r#type, phase) = ("host".to_owned(), phase.to_owned());
-            let request = proto::RotateAuthorityRequest { r#type, phase, grace_seconds: 0 };
+            let request = proto::RotateAuthorityRequest { r#type, phase, grace_seconds: 0, force: true };
             admin.rotate_authority(request).await.unwrap();
         }
     }
@@ -148,6 +148,24 @@ async fn once_authd_refuses_a_certificate_that_has_expired_there_is_nothing_left
     let link = Link::new(stage.server.public_addr().to_owned(), Arc::clone(&joined));
     // authd was away for the rest of that day.
     hand.set(joined.sidecar.not_after + Duration::from_secs(1));
+    let (replica, stop) = (Replica::new(Clock::system()), CancellationToken::new());
+    let given_up = keep_fresh(joined, &replica, stage.data.path(), &link, &server, None, stop);
+    tokio::time::timeout(Duration::from_secs(30), given_up).await.expect("it gives up");
+}
+
+#[tokio::test]
+async fn whoever_was_away_for_a_whole_rotation_has_nothing_left_to_renew_once_its_certificate_has_expired() {
+    let now = SystemTime::now();
+    // A day ago, but for two seconds.
+    let (clock, hand) = Clock::fixed(now - Duration::from_secs(24 * 3600 - 2));
+    let stage = Stage::at(clock).await;
+    let joined = Arc::new(stage.identity(true, &["prod-pg"], now).await.unwrap());
+    for phase in ["init", "update_servers", "standby"] {
+        stage.rotate(phase).await;
+    }
+    hand.set(joined.sidecar.not_after + Duration::from_secs(1));
+    let server = ServerCertificate::new(joined.chain(), joined.private_key()).unwrap();
+    let link = Link::new(stage.server.public_addr().to_owned(), Arc::clone(&joined));
     let (replica, stop) = (Replica::new(Clock::system()), CancellationToken::new());
     let given_up = keep_fresh(joined, &replica, stage.data.path(), &link, &server, None, stop);
     tokio::time::timeout(Duration::from_secs(30), given_up).await.expect("it gives up");

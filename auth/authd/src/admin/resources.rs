@@ -2,7 +2,7 @@
 
 use auth::{
     certificate::x509::{AUTH_ORGANISATION, SIDECAR_ORGANISATION},
-    identity::RoleName,
+    identity::{RoleName, UserName},
     proto,
     resource::{AUTH_PREFERENCE_NAME, AuthPreference, Kind, Resource, SecondFactor, Token, TokenName, User},
 };
@@ -13,6 +13,7 @@ use super::{
     events::{self, masked_name, shown_name},
 };
 use crate::{
+    access::is_closed,
     cluster::{Cluster, put_op, read_resource},
     ended::EndedLogins,
     error::Refused,
@@ -76,6 +77,8 @@ impl Cluster {
                 if is_new {
                     let account = Account::new(self.clock.now());
                     ops.extend(self.new_account_ops(name, &account).await?);
+                } else if is_closed(user, self.clock.now()) {
+                    ops.extend(self.end_logins_ops(name).await?);
                 }
                 Ok(ops)
             }
@@ -88,6 +91,14 @@ impl Cluster {
                 Err(Refused::field("kind", "databases and nodes are announced by their sidecars"))
             }
         }
+    }
+
+    /// Logins from before are over, here and at sidecars, which know of no accounts.
+    async fn end_logins_ops(&self, name: &UserName) -> Result<Vec<Op>, Refused> {
+        let Some(stored) = self.account(name).await? else { return Ok(vec![]) };
+        let (now, condition) = (self.clock.now(), stored.unchanged());
+        let account = Account { since: now, ..stored.value };
+        Ok(vec![EndedLogins::op(name, now)?, Op::put(keys::account(name), condition, &account)?])
     }
 
     /// A user has at least one role, and each exists when the user is stored.

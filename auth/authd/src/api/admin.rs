@@ -40,7 +40,7 @@ impl Admin for Api {
         request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
         caller::admin(&self.cluster, &request).await?.require(AUTHORITIES, "read")?;
-        Ok(Response::new(self.cluster.status()))
+        Ok(Response::new(self.cluster.status().await?))
     }
 
     async fn add_user(

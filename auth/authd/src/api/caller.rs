@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use auth::certificate::{CertificateError, SidecarIdentity, VerifiedCertificate, x509};
+use auth::{
+    api::CaPin,
+    certificate::{CertificateError, SidecarIdentity, VerifiedCertificate, x509},
+};
 use rustls_pki_types::CertificateDer;
 use tonic::Request;
 use uuid::Uuid;
@@ -26,8 +29,8 @@ pub(crate) enum Caller {
     Nobody,
     /// A certificate of the user authority.
     User(Arc<VerifiedCertificate>),
-    /// A certificate of the host authority.
-    Sidecar(Arc<SidecarIdentity>),
+    /// A certificate of the host authority, and of which of its keys.
+    Sidecar(Arc<SidecarIdentity>, Option<CaPin>),
     /// The owner of the data directory.
     Root,
     /// A certificate that is not ours, or over. It opens nothing, not even what nobody may call: whoever presents it
@@ -42,14 +45,18 @@ impl Caller {
             return Self::Nobody;
         }
         let now = cluster.clock.now();
-        let host = cluster.authorities.certificates(AuthorityKind::Host);
-        match x509::verify_sidecar(chain, &host, now) {
-            Ok(sidecar) if sidecar.cluster == cluster.name => return Self::Sidecar(Arc::new(sidecar)),
-            Ok(sidecar) => {
-                return Self::Rejected(CertificateError::OtherCluster { certificate_for: sidecar.cluster });
+        for authority in cluster.authorities.certificates(AuthorityKind::Host) {
+            match x509::verify_sidecar(chain, std::slice::from_ref(&authority), now) {
+                Ok(sidecar) if sidecar.cluster == cluster.name => {
+                    return Self::Sidecar(Arc::new(sidecar), CaPin::of(&authority));
+                }
+                Ok(sidecar) => {
+                    let error = CertificateError::OtherCluster { certificate_for: sidecar.cluster };
+                    return Self::Rejected(error);
+                }
+                Err(error @ CertificateError::Expired { .. }) => return Self::Rejected(error),
+                Err(_) => {}
             }
-            Err(error @ CertificateError::Expired { .. }) => return Self::Rejected(error),
-            Err(_) => {}
         }
         let user = cluster.authorities.certificates(AuthorityKind::User);
         match x509::verify_user(chain, &user, &cluster.name, now) {
@@ -65,11 +72,11 @@ pub(crate) async fn distrusted(cluster: &Cluster, chain: &[CertificateDer<'_>], 
     let mut changes = cluster.authorities.changes();
     // What has changed since it was judged is looked at too.
     changes.mark_changed();
-    while matches!(caller, Caller::User(_) | Caller::Sidecar(_)) && changes.changed().await.is_ok() {
+    while matches!(caller, Caller::User(_) | Caller::Sidecar(..)) && changes.changed().await.is_ok() {
         match Caller::of(cluster, chain) {
             Caller::Rejected(CertificateError::Expired { .. }) => {}
             Caller::Rejected(_) => return,
-            Caller::Nobody | Caller::User(_) | Caller::Sidecar(_) | Caller::Root => {}
+            Caller::Nobody | Caller::User(_) | Caller::Sidecar(..) | Caller::Root => {}
         }
     }
     std::future::pending().await
@@ -103,7 +110,7 @@ fn address_of(cluster: &Cluster, connection: &Connection) -> Result<IpAddr, Refu
     match &connection.caller {
         Caller::Nobody | Caller::Root => {}
         Caller::User(certificate) => refuse_expired(certificate.identity.not_after, now)?,
-        Caller::Sidecar(sidecar) => refuse_expired(sidecar.not_after, now)?,
+        Caller::Sidecar(sidecar, _) => refuse_expired(sidecar.not_after, now)?,
         Caller::Rejected(error) => return Err(Refused::Certificate(error.clone())),
     }
     Ok(connection.address)
@@ -118,7 +125,7 @@ pub(crate) async fn user<T>(
     let certificate = match &connection.caller {
         Caller::User(certificate) => certificate,
         Caller::Nobody => return Err(Refused::NotLoggedIn("user")),
-        Caller::Sidecar(_) | Caller::Root => return Err(Refused::OtherCaller("user")),
+        Caller::Sidecar(..) | Caller::Root => return Err(Refused::OtherCaller("user")),
         Caller::Rejected(error) => return Err(Refused::Certificate(error.clone())),
     };
     let identity = &certificate.identity;
@@ -146,7 +153,9 @@ pub(crate) async fn user<T>(
 #[derive(Clone, Copy)]
 pub(crate) struct SidecarCaller {
     pub(crate) id: Uuid,
-    not_after: SystemTime,
+    /// Who has signed its certificate.
+    pub(crate) authority: Option<CaPin>,
+    pub(crate) not_after: SystemTime,
 }
 
 impl SidecarCaller {
@@ -160,8 +169,8 @@ impl SidecarCaller {
 /// A sidecar that joined and is not locked out.
 pub(crate) async fn sidecar<T>(cluster: &Cluster, request: &Request<T>) -> Result<SidecarCaller, Refused> {
     match connection(request)?.clone().caller {
-        Caller::Sidecar(sidecar) => {
-            let caller = SidecarCaller { id: sidecar.id, not_after: sidecar.not_after };
+        Caller::Sidecar(sidecar, authority) => {
+            let caller = SidecarCaller { id: sidecar.id, authority, not_after: sidecar.not_after };
             caller.still_may(cluster).await?;
             Ok(caller)
         }
@@ -176,7 +185,7 @@ pub(crate) async fn admin<T>(cluster: &Cluster, request: &Request<T>) -> Result<
     match &connection(request)?.caller {
         Caller::Root => Ok(AdminCaller::root()),
         Caller::Nobody => Err(Refused::NotLoggedIn("user")),
-        Caller::User(_) | Caller::Sidecar(_) | Caller::Rejected(_) => {
+        Caller::User(_) | Caller::Sidecar(..) | Caller::Rejected(_) => {
             let (caller, standing) = user(cluster, request).await?;
             Ok(AdminCaller::user(caller.user, standing))
         }

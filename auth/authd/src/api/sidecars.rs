@@ -34,7 +34,7 @@ impl Sidecars for Api {
         request: Request<proto::AnnounceRequest>,
     ) -> Result<Response<proto::AnnounceResponse>, Status> {
         let sidecar = caller::sidecar(&self.cluster, &request).await?;
-        self.cluster.announce(sidecar.id, request.into_inner().targets).await?;
+        self.cluster.announce(&sidecar, request.into_inner()).await?;
         Ok(Response::new(proto::AnnounceResponse {}))
     }
 

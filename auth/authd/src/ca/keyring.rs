@@ -130,6 +130,9 @@ struct RotationRecord {
     phase: Phase,
     /// When it began, Unix milliseconds.
     started: i64,
+    /// When this phase of it began; left out where that is when all of it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phase_began: Option<i64>,
     /// All phases together, in seconds, where authd goes from one to the next by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grace_seconds: Option<u64>,
@@ -153,6 +156,8 @@ pub struct KeyringRecord {
 struct Rotation {
     phase: Phase,
     started: SystemTime,
+    /// When it came to this phase.
+    phase_began: SystemTime,
     grace: Option<Duration>,
     new: Arc<Authority>,
 }
@@ -189,6 +194,7 @@ impl Keyring {
             Some(stored) => Some(Rotation {
                 phase: stored.phase,
                 started: time(stored.started)?,
+                phase_began: time(stored.phase_began.unwrap_or(stored.started))?,
                 grace: stored.grace_seconds.map(Duration::from_secs),
                 new: Arc::new(Authority::from_record(kind, &stored.new)?),
             }),
@@ -203,6 +209,8 @@ impl Keyring {
         let rotation = self.rotation.as_ref().map(|rotation| RotationRecord {
             phase: rotation.phase,
             started: unix_millis(rotation.started),
+            phase_began: Some(unix_millis(rotation.phase_began))
+                .filter(|_| rotation.phase_began != rotation.started),
             grace_seconds: rotation.grace.map(|grace| grace.as_secs()),
             new: rotation.new.to_record(),
         });
@@ -283,7 +291,7 @@ impl Keyring {
         let (kind, old, last_rotated) = (self.kind, Arc::clone(&self.old), self.last_rotated);
         let Some(rotation) = &self.rotation else {
             let new = Arc::new(Authority::generate(kind, cluster, now)?);
-            let rotation = Some(Rotation { phase: to, started: now, grace, new });
+            let rotation = Some(Rotation { phase: to, started: now, phase_began: now, grace, new });
             return Ok(Self { kind, old, rotation, last_rotated });
         };
         let new = Arc::clone(&rotation.new);
@@ -293,25 +301,42 @@ impl Keyring {
             // Whoever rolls back decides about the end by hand.
             (_, to) => {
                 let grace = rotation.grace.filter(|_| to != Phase::Rollback);
-                let rotation = Some(Rotation { phase: to, started: rotation.started, grace, new });
+                let started = rotation.started;
+                let rotation = Some(Rotation { phase: to, started, phase_began: now, grace, new });
                 Self { kind, old, rotation, last_rotated }
             }
         })
     }
 
-    /// The phase that has come by the clock, one after this, where authd leads. The three waits are of equal length.
+    /// What comes after this phase; `None` in `standby`.
+    #[must_use]
+    pub fn next_phase(&self) -> Option<Phase> {
+        match self.phase() {
+            Phase::Rollback => Some(Phase::Standby),
+            phase => phase.next(),
+        }
+    }
+
+    /// The phase that has come by the clock, one after this, where authd leads. The three waits are of equal length, each from
+    /// when its phase began: an authd that was down leaves everybody as much time in the phases that are left.
     #[must_use]
     pub fn due(&self, now: SystemTime) -> Option<Phase> {
         let rotation = self.rotation.as_ref()?;
-        let grace = rotation.grace?;
-        let thirds = match rotation.phase {
-            Phase::Init => 1,
+        let at = rotation.phase_began + rotation.grace? / 3;
+        rotation.phase.next().filter(|_| at <= now)
+    }
+
+    /// When the last wait is over, where authd leads.
+    #[must_use]
+    pub fn ends(&self) -> Option<SystemTime> {
+        let rotation = self.rotation.as_ref()?;
+        let waits = match rotation.phase {
+            Phase::Init => 3,
             Phase::UpdateClients => 2,
-            Phase::UpdateServers => 3,
+            Phase::UpdateServers => 1,
             Phase::Standby | Phase::Rollback => return None,
         };
-        let at = rotation.started + grace / 3 * thirds;
-        rotation.phase.next().filter(|_| at <= now)
+        Some(rotation.phase_began + rotation.grace? / 3 * waits)
     }
 }
 

@@ -63,11 +63,14 @@ impl Sqlite {
     /// Opens the file, making it if needed. The caller sees to the permissions of its directory.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError::NoRoom`], [`StoreError::Database`].
     pub fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
-        let writer = connect(path)?;
-        writer.execute_batch(SCHEMA)?;
-        let (reader, points) = (connect(path)?, connect(path)?);
+        let made = || {
+            let writer = connect(path)?;
+            writer.execute_batch(SCHEMA)?;
+            Ok((writer, connect(path)?, connect(path)?))
+        };
+        let (writer, reader, points) = made().map_err(not_opened)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let (changes, _) = broadcast::channel(WATCH_BACKLOG);
         let memory = Arc::new(Memory::new(&keys::ASKED_OFTEN));
@@ -173,6 +176,19 @@ impl Store for Sqlite {
     }
 }
 
+/// Of a file that has all its tables, opening writes nothing but the index of its journal, which is made anew by whoever comes
+/// first (sqlite.org/walformat.html, "The WAL-Index File Format"): on a full disk it cannot be, and SQLite calls that an error of
+/// input or output.
+fn not_opened(error: rusqlite::Error) -> StoreError {
+    let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+    match code {
+        Some((rusqlite::ErrorCode::DiskFull, _) | (_, rusqlite::ffi::SQLITE_IOERR_SHMSIZE)) => {
+            StoreError::NoRoom(error)
+        }
+        _ => error.into(),
+    }
+}
+
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(10))?;
@@ -241,4 +257,22 @@ fn millis(at: SystemTime) -> i64 {
 
 fn from_millis(at: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(at.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_called_one_when_the_store_is_opened() {
+        let opened = |code| not_opened(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_FULL] {
+            assert!(opened(code).to_string().starts_with("the disk is full"), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR_READ, ffi::SQLITE_CORRUPT, ffi::SQLITE_CANTOPEN] {
+            assert!(matches!(opened(code), StoreError::Database(_)), "{code}");
+        }
+    }
 }

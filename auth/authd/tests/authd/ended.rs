@@ -155,3 +155,37 @@ async fn a_login_of_the_second_before_a_reset_is_over_here_too() {
     let refused = refused(users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await);
     assert_eq!(refused.0, Code::Unauthenticated, "{}", refused.1);
 }
+
+#[tokio::test]
+async fn an_account_that_is_closed_ends_its_logins_at_every_sidecar_and_whoever_is_let_in_again_logs_in_again()
+ {
+    let world = World::new().await;
+    let mut olga = world.person_with_key("olga", &["access"]).await;
+    world.login(&mut olga).await;
+    world.clock.advance(SECOND);
+    let mut door = Door::of(&world).await;
+    let permit = door.open(&olga.certificate).unwrap();
+    let user = |status: &str| {
+        format!(
+            "kind: user\nversion: v2\nmetadata: {{name: olga}}\nspec: {{roles: [access], traits: {{db_users: [alice], db_names: [app]}}, status: {{{status}}}}}\n"
+        )
+    };
+    // One that was over before it began closes nothing.
+    world.put(&user("is_locked: true, lock_expires: '2020-01-01T00:00:00Z'")).await;
+    world.users(olga.identity()).await.list_mfa_devices(proto::ListMfaDevicesRequest {}).await.unwrap();
+
+    world.put(&user("is_locked: true, locked_message: on leave")).await;
+    assert_eq!(door.hears_of_ended_logins().await, "olga");
+    assert_ended(door.open(&olga.certificate));
+    assert!(matches!(permit.ended().await, Ended::LoginEnded { .. }));
+    let mut users = world.users(olga.identity()).await;
+    let (code, said) = refused(users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await);
+    assert!(code == Code::PermissionDenied && said.contains("on leave"), "{said}");
+
+    world.put(&user("is_locked: false")).await;
+    let refused = refused(users.list_mfa_devices(proto::ListMfaDevicesRequest {}).await);
+    assert_eq!(refused.0, Code::Unauthenticated, "{}", refused.1);
+    assert_ended(door.open(&olga.certificate));
+    world.login(&mut olga).await;
+    assert!(door.open(&olga.certificate).is_ok());
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use auth::{
-    api::{self, ApiError, ClientIdentity, Trust},
+    api::{self, ApiError, CaPin, ClientIdentity, Trust},
     certificate::x509,
     identity::ClusterName,
     proto::{
@@ -14,7 +14,7 @@ use auth::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     watch::{next_change, snapshot},
@@ -22,14 +22,38 @@ use crate::{
 };
 
 impl World {
+    /// Whoever is left behind.
     async fn rotate(&self, kind: &str, phase: &str) {
-        let request = proto::RotateAuthorityRequest {
-            r#type: kind.to_owned(),
-            phase: phase.to_owned(),
-            grace_seconds: 0,
-        };
-        let answer = self.admin().await.rotate_authority(request).await.unwrap().into_inner();
-        assert_eq!(answer.phase, phase);
+        assert_eq!(self.try_to_rotate(kind, phase, true).await.unwrap(), phase);
+    }
+
+    async fn try_to_rotate(&self, kind: &str, phase: &str, force: bool) -> Result<String, Status> {
+        let (r#type, phase) = (kind.to_owned(), phase.to_owned());
+        let request = proto::RotateAuthorityRequest { r#type, phase, grace_seconds: 0, force };
+        Ok(self.admin().await.rotate_authority(request).await?.into_inner().phase)
+    }
+
+    /// Whom the next phase of the host authority would lock out.
+    async fn behind(&self) -> Vec<proto::SidecarBehind> {
+        let status = self.admin().await.status(proto::StatusRequest {}).await.unwrap().into_inner();
+        let host = status.authorities.into_iter().find(|authority| authority.r#type == "host").unwrap();
+        host.behind
+    }
+
+    /// A sidecar asks for its next certificate.
+    async fn renew(&self, sidecar: &Sidecar, authority: &CertificateDer<'static>) -> Sidecar {
+        let key = Key::new();
+        let mut sidecars = self.sidecars_under(authority, sidecar.identity()).await;
+        let certificate = sidecars.renew_certificate(certificate_request(&key, &["pg"])).await.unwrap();
+        Sidecar { key, id: sidecar.id.clone(), certificate: certificate.into_inner().certificate }
+    }
+
+    /// A sidecar shows its certificate, and says whom it trusts: whoever is trusted now.
+    async fn announce(&self, sidecar: &Sidecar, authority: &CertificateDer<'static>) {
+        let pin = |authority: &CertificateDer<'_>| CaPin::of(authority).unwrap().to_string();
+        let trusted_ca_pins = self.trusted("host").await.iter().map(pin).collect();
+        let request = proto::AnnounceRequest { targets: vec![], trusted_ca_pins };
+        self.sidecars_under(authority, sidecar.identity()).await.announce(request).await.unwrap();
     }
 
     /// Whom others are told to trust, the one who signs first.
@@ -195,4 +219,73 @@ async fn status_tells_how_far_it_is_and_the_trail_who_did_it() {
     assert_eq!(events.len(), 1);
     assert_eq!((&events[0]["code"], &events[0]["user"]), (&"TTS30I".into(), &"root".into()));
     assert_eq!(events[0]["spki_sha256"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_host_authority_waits_for_each_sidecar_that_a_phase_would_lock_out() {
+    let world = World::new().await;
+    let sidecar = world.sidecar(&["pg"]).await;
+    let old = world.trusted("host").await.remove(0);
+    let may = async |phase: &str| world.try_to_rotate("host", phase, false).await;
+    may("init").await.unwrap();
+    may("update_clients").await.unwrap();
+    // It does not know the new authority, under which authd would stand.
+    let behind = world.behind().await;
+    assert_eq!((behind.len(), &behind[0].target_names), (1, &vec!["pg".to_owned()]));
+    assert_eq!((behind[0].last_seen, &behind[0].sidecar_id), (0, &sidecar.id));
+    let (code, said) = refused(may("update_servers").await);
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(said.contains("would lock out a sidecar") && said.contains(&sidecar.id), "{said}");
+    // What it was given counts once it is shown.
+    let second = world.renew(&sidecar, &old).await;
+    refused(may("update_servers").await);
+    world.announce(&second, &old).await;
+    assert_eq!(world.behind().await, []);
+    may("update_servers").await.unwrap();
+
+    let new = world.trusted("host").await.remove(0);
+    let changed = async { while !world.is_authd_under(&new).await {} };
+    timeout(Duration::from_secs(30), changed).await.unwrap();
+    assert_ne!(world.behind().await[0].last_seen, 0);
+    refused(may("standby").await);
+    // One that has joined since is no hindrance.
+    let (third, _) = (world.renew(&second, &new).await, world.sidecar(&["other"]).await);
+    world.announce(&third, &new).await;
+    may("standby").await.unwrap();
+    world.announce(&third, &new).await;
+    assert_eq!(
+        world.events("cert_authority.rotate").await.iter().filter(|e| e.get("left_behind").is_some()).count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_rotation_waits_for_nobody_who_is_locked_out_or_whose_certificate_is_over_and_force_is_on_record() {
+    let world = World::new().await;
+    let old = world.trusted("host").await.remove(0);
+    let [locked, away] = [world.sidecar(&["pg"]).await, world.sidecar(&["pg"]).await];
+    world.rotate("host", "init").await;
+    world.rotate("host", "update_clients").await;
+    assert_eq!(world.behind().await.len(), 2);
+    // The way back is open.
+    world.try_to_rotate("host", "rollback", false).await.unwrap();
+    world.try_to_rotate("host", "standby", false).await.unwrap();
+    for phase in ["init", "update_clients"] {
+        world.try_to_rotate("host", phase, false).await.unwrap();
+    }
+    let lock = format!(
+        "kind: lock\nversion: v2\nmetadata: {{name: l}}\nspec: {{target: {{server_id: {}}}}}\n",
+        locked.id
+    );
+    world.put(&lock).await;
+    let behind = world.behind().await;
+    assert_eq!((behind.len(), &behind[0].sidecar_id), (1, &away.id));
+    world.try_to_rotate("host", "update_servers", true).await.unwrap();
+    let events = world.events("cert_authority.rotate").await;
+    assert_eq!(events.last().unwrap()["left_behind"], serde_json::json!([away.id]));
+    refused(world.try_to_rotate("host", "standby", false).await);
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    assert_eq!(world.behind().await, []);
+    world.try_to_rotate("host", "standby", false).await.unwrap();
+    assert_ne!(world.trusted("host").await, [old]);
 }

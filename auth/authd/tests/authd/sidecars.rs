@@ -36,7 +36,7 @@ async fn a_token_for_databases_does_not_cover_a_node_nor_other_names() {
     let mut client = world.sidecars(&sidecar).await;
     let node = proto::Target { kind: "node".into(), protocol: "ssh".into(), ..database("one", &[]) };
     for target in [node, database("two", &[])] {
-        let request = proto::AnnounceRequest { targets: vec![target] };
+        let request = proto::AnnounceRequest { targets: vec![target], ..Default::default() };
         assert_eq!(refused(client.announce(request).await).0, Code::InvalidArgument);
     }
 }
@@ -106,7 +106,7 @@ async fn an_upstream_certificate_is_for_databases_that_this_sidecar_guards() {
 async fn what_is_no_longer_announced_is_gone_at_once() {
     let world = World::new().await;
     let sidecar = world.guard("one", &[]).await;
-    world.sidecars(&sidecar).await.announce(proto::AnnounceRequest { targets: vec![] }).await.unwrap();
+    world.sidecars(&sidecar).await.announce(proto::AnnounceRequest::default()).await.unwrap();
     let all = world.admin().await.list_all_targets(proto::ListTargetsRequest::default()).await.unwrap();
     assert!(all.into_inner().targets.is_empty());
 }
@@ -141,4 +141,25 @@ async fn a_locked_sidecar_gets_nothing_more() {
         assert_eq!(refused(renewal).0, Code::PermissionDenied, "{id}");
         assert_eq!(refused(client.watch(proto::WatchRequest {}).await).0, Code::PermissionDenied, "{id}");
     }
+}
+
+#[tokio::test]
+async fn the_token_of_a_locked_sidecar_lets_nobody_in_under_another_id() {
+    let world = World::new().await;
+    let [known, other] = [world.token(&["db"]).await, world.token(&["db"]).await];
+    let sidecar = world.join(&known, &["one"]).await.unwrap();
+    let lock = |target: &str| {
+        format!("kind: lock\nversion: v2\nmetadata: {{name: l}}\nspec: {{target: {{{target}}}}}\n")
+    };
+    // A lock on sessions through it does not lock it out.
+    world.put(&lock(&format!("server_id: {}, user: jerry", sidecar.id))).await;
+    world.join(&known, &["one"]).await.unwrap();
+    world.put(&lock(&format!("server_id: {}", sidecar.id.to_uppercase()))).await;
+    let (code, said) = refused(world.join(&known, &["one"]).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(said.contains("is in force") && said.contains("joined with this token: use another"), "{said}");
+    world.join(&other, &["one"]).await.unwrap();
+    let request = proto::DeleteResourceRequest { kind: "lock".into(), name: "l".into() };
+    world.admin().await.delete_resource(request).await.unwrap();
+    world.join(&known, &["one"]).await.unwrap();
 }

@@ -246,7 +246,11 @@ impl World {
     pub(crate) async fn guard(&self, name: &str, labels: &[(&str, &str)]) -> Sidecar {
         let sidecar = self.sidecar(&[name]).await;
         let targets = vec![database(name, labels)];
-        self.sidecars(&sidecar).await.announce(proto::AnnounceRequest { targets }).await.unwrap();
+        self.sidecars(&sidecar)
+            .await
+            .announce(proto::AnnounceRequest { targets, ..Default::default() })
+            .await
+            .unwrap();
         sidecar
     }
 
@@ -262,7 +266,11 @@ impl World {
         let answer = self.public().await.join(request).await.unwrap().into_inner();
         let sidecar = Sidecar { key, id: answer.sidecar_id.clone(), certificate: answer.certificate.clone() };
         let targets = nodes.iter().map(|(name, env)| node(name, &[("env", *env)])).collect();
-        self.sidecars(&sidecar).await.announce(proto::AnnounceRequest { targets }).await.unwrap();
+        self.sidecars(&sidecar)
+            .await
+            .announce(proto::AnnounceRequest { targets, ..Default::default() })
+            .await
+            .unwrap();
         (sidecar, answer)
     }
 

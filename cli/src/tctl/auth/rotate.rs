@@ -20,6 +20,9 @@ pub(in super::super) struct Rotate {
     /// The phase to go to
     #[arg(long, value_enum, requires = "manual")]
     phase: Option<Phase>,
+    /// Go to the phase though it locks sidecars out, which then have to join anew
+    #[arg(long, requires = "manual")]
+    force: bool,
     /// How long all phases take together [default: 48h, at least 3m]
     #[arg(long, value_parser = ttl::parse, conflicts_with = "manual")]
     grace_period: Option<Duration>,
@@ -89,6 +92,7 @@ impl Rotate {
             r#type: kind.to_owned(),
             phase: phase.to_owned(),
             grace_seconds: ttl::seconds(self.grace_period),
+            force: self.force,
         }
     }
 }
@@ -124,6 +128,7 @@ mod tests {
             r#type: kind.to_owned(),
             phase: phase.to_owned(),
             grace_seconds,
+            force: false,
         };
         for (line, wanted) in [
             ("--type=user", request("user", "", 0)),
@@ -133,8 +138,12 @@ mod tests {
         ] {
             assert_eq!(asked(line).ok(), Some(wanted), "{line}");
         }
+        let line = "--type=host --manual --phase=standby --force";
+        let forced = RotateAuthorityRequest { force: true, ..request("host", "standby", 0) };
+        assert_eq!(asked(line).ok(), Some(forced));
         for wrong in [
             "",
+            "--type=host --force",
             "--type=jwt",
             "--type=user --manual",
             "--type=user --phase=init",

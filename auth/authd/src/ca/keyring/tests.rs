@@ -106,6 +106,27 @@ fn what_earlier_versions_stored_is_read_and_without_a_rotation_they_read_ours() 
 }
 
 #[test]
+fn a_phase_that_began_late_is_no_shorter_for_it() {
+    let grace = Duration::from_secs(300);
+    let after = |seconds| start() + Duration::from_secs(seconds);
+    let led = keyring(AuthorityKind::Host).step(Phase::Init, Some(grace), "main", start()).unwrap();
+    assert_eq!(led.ends(), Some(after(300)));
+    // authd was down for a day, and somebody looks at each step.
+    let mut now = led;
+    for (late, phase, ends) in [
+        (86_400, Phase::UpdateClients, Some(86_600)),
+        (86_500, Phase::UpdateServers, Some(86_600)),
+        (90_000, Phase::Standby, None),
+    ] {
+        now = now.step(now.due(after(late)).unwrap(), None, "main", after(late)).unwrap();
+        assert_eq!((now.phase(), now.ends()), (phase, ends.map(after)));
+        // As it is read after a restart, too.
+        now = Keyring::from_record(now.kind, &now.to_record()).unwrap();
+        assert_eq!(now.due(after(late + 99)), None, "{phase}");
+    }
+}
+
+#[test]
 fn a_rotation_that_authd_leads_goes_on_by_thirds() {
     let grace = Duration::from_secs(300);
     let after = |seconds| start() + Duration::from_secs(seconds);

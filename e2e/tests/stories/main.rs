@@ -16,4 +16,5 @@ mod people;
 mod rotation;
 mod story;
 mod tools;
+mod unread;
 mod upstream;

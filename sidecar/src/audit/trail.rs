@@ -74,7 +74,8 @@ impl Shared {
         self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues the results that found no room before; returns once they are.
+    /// Queues the results that found no room before, and in which encoding what follows is read, if that has changed; returns
+    /// once they are.
     ///
     /// # Cancel safety
     /// A result stays owed until it is queued.
@@ -83,6 +84,13 @@ impl Shared {
             let renderer = Arc::clone(&self.renderer);
             self.audit.queued(&self.share, Draft::Result { renderer, result }).await?;
             self.statements().paid();
+        }
+        let encoding = self.statements().encoding();
+        if let Some(client_encoding) = encoding {
+            let (renderer, ei, at) = (Arc::clone(&self.renderer), self.index(), self.clock.now());
+            let body = Body::Encoding { client_encoding: client_encoding.clone() };
+            self.audit.queued(&self.share, Draft::Observed { renderer, ei, at, body }).await?;
+            self.statements().encoding_recorded(&client_encoding);
         }
         Ok(())
     }
@@ -108,7 +116,8 @@ impl Trail {
         // Before the event, so that no failure after it goes unseen.
         let failures = audit.failures();
         let renderer = Arc::new(Renderer::new(subject));
-        let started = renderer.started(0, clock.now(), started);
+        let encoding = started.client_encoding();
+        let started_event = renderer.started(0, clock.now(), started);
         let began = Instant::now();
         let shared = Shared {
             audit: audit.clone(),
@@ -117,13 +126,13 @@ impl Trail {
             renderer,
             next: AtomicU64::new(1),
             parameters,
-            statements: Mutex::new(Statements::new(began)),
+            statements: Mutex::new(Statements::new(began, encoding)),
             doings: Doings::new(began),
         };
         // Before the wait: who is cancelled in it may have begun, and so must end.
         let span = Span::current();
         let mut trail = Self { shared: Arc::new(shared), failures, began, ended: false, span };
-        let begun = audit.begin(&trail.shared.share, started).await;
+        let begun = audit.begin(&trail.shared.share, started_event).await;
         let unwritten = |error: &AuditError| {
             matches!(error, AuditError::Full { .. } | AuditError::Share { .. } | AuditError::TooLong(_))
         };

@@ -144,10 +144,10 @@ impl Audit {
         thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run(commands))?;
         let audit = Self {
             queue,
-            space,
             state: Arc::clone(&state),
             bound,
-            shares: Shares::new(Arc::clone(&state), bound),
+            shares: Shares::new(Arc::clone(&state), Arc::clone(&space), bound),
+            space,
             denials: Arc::new(Denials::new()),
             failed,
         };

@@ -17,9 +17,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 
-use super::{AuditError, writer::State};
+use super::{AuditError, QUEUE_BYTES, writer::State};
 
 /// Nothing is divided below this part of the bound, or below these bytes: the segment that is written, and the one that is sent.
 const CALM: u64 = 8;
@@ -34,6 +37,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The users' shares of one spool.
 pub(super) struct Shares {
     state: Arc<State>,
+    /// What is left of the queue.
+    queue: Arc<Semaphore>,
     bound: u64,
     /// Users that have sessions or events that wait.
     users: Mutex<HashMap<String, Arc<AtomicU64>>>,
@@ -50,8 +55,8 @@ pub(super) struct Share {
 }
 
 impl Shares {
-    pub(super) fn new(state: Arc<State>, bound: u64) -> Arc<Self> {
-        Arc::new(Self { state, bound, users: Mutex::default(), divided: AtomicBool::new(false) })
+    pub(super) fn new(state: Arc<State>, queue: Arc<Semaphore>, bound: u64) -> Arc<Self> {
+        Arc::new(Self { state, queue, bound, users: Mutex::default(), divided: AtomicBool::new(false) })
     }
 
     /// The share of all sessions of a user.
@@ -68,9 +73,11 @@ impl Shares {
         Share { shares: Arc::clone(self), taken }
     }
 
-    /// Bytes that wait, where they are many.
+    /// Bytes that wait, on disk and on their way there, where they are many.
     fn waiting(&self) -> Option<u64> {
-        let waiting = self.state.bytes.load(Ordering::Acquire);
+        let room = u32::try_from(self.queue.available_permits()).unwrap_or(QUEUE_BYTES);
+        let queued = u64::from(QUEUE_BYTES.saturating_sub(room));
+        let waiting = self.state.bytes.load(Ordering::Acquire).saturating_add(queued);
         if waiting > CALM_BYTES.max(self.bound / CALM).min(self.bound / 2) {
             return Some(waiting);
         }
@@ -161,7 +168,8 @@ mod tests {
 
     fn spool() -> (Arc<State>, Arc<Shares>) {
         let state = State::new(0);
-        (Arc::clone(&state), Shares::new(state, BOUND))
+        let queue = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
+        (Arc::clone(&state), Shares::new(state, queue, BOUND))
     }
 
     /// Writes as much as it may; nothing is shipped.

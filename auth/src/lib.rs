@@ -119,6 +119,7 @@ pub mod fuzz;
 pub mod identity;
 pub mod key;
 pub mod lock;
+pub mod log;
 pub mod permit;
 pub mod policy;
 pub mod proto;

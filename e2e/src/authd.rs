@@ -33,14 +33,14 @@ impl Authd {
     /// # Errors
     /// When it does not start.
     pub fn start(data_dir: &Path) -> Result<Self> {
-        Self::listening(data_dir, "127.0.0.1:0")
+        Self::listening(data_dir, "127.0.0.1:0", "info")
     }
 
-    fn listening(data_dir: &Path, listen: &str) -> Result<Self> {
+    fn listening(data_dir: &Path, listen: &str, log: &str) -> Result<Self> {
         let mut command = mortal(binaries::ours("authd")?, "KILL");
         command.arg("start").arg(format!("--cluster-name={CLUSTER}")).arg(format!("--listen={listen}"));
         command.arg(format!("--data-dir={}", data_dir.display())).arg("--log-format=json");
-        command.env("TOUCHSTONE_LOG", "info");
+        command.env("TOUCHSTONE_LOG", log);
         let daemon = Daemon::start("authd", command)?;
         let address = daemon.wait_for("authd to listen", STARTING, |line| listening(line, "api"))?;
         Ok(Self { daemon, data_dir: data_dir.to_owned(), address })
@@ -77,7 +77,15 @@ impl Authd {
     /// # Errors
     /// When it does not start.
     pub fn resume(&mut self) -> Result<()> {
-        *self = Self::listening(&self.data_dir, &self.address.to_string())?;
+        self.resume_logging("info")
+    }
+
+    /// The same with a log of this level, or filter.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn resume_logging(&mut self, log: &str) -> Result<()> {
+        *self = Self::listening(&self.data_dir, &self.address.to_string(), log)?;
         Ok(())
     }
 

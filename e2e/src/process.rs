@@ -67,6 +67,8 @@ struct Written {
     lines: Vec<String>,
     /// Streams that reached their end.
     ended: usize,
+    /// Nobody reads any more.
+    is_left: bool,
 }
 
 impl Log {
@@ -78,8 +80,11 @@ impl Log {
         let log = Arc::clone(self);
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                log.lock().lines.push(line);
+                let mut written = log.lock();
+                written.lines.push(line);
                 log.grown.notify_all();
+                // The stream stays open and unread.
+                drop(log.grown.wait_while(written, |written| written.is_left));
             }
             log.lock().ended += 1;
             log.grown.notify_all();
@@ -123,6 +128,12 @@ impl Daemon {
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lock().lines.clone()
+    }
+
+    /// Reads its output no more, or reads on. What it writes meanwhile fills the pipe to it.
+    pub fn leave_unread(&self, unread: bool) {
+        self.log.lock().is_left = unread;
+        self.log.grown.notify_all();
     }
 
     /// Waits until some line of the log, past or future, gives an answer.

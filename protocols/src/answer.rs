@@ -49,6 +49,13 @@ pub enum Answer<'a> {
     CopyOut,
     /// Data flows both ways until both sides end it: replication.
     CopyBoth,
+    /// From here on the upstream reads what the client says in this encoding, and has done so since some statement before
+    /// (PostgreSQL, `client_encoding`). It says so when the session begins, and at each change: at the latest when the
+    /// round ends in which it was changed.
+    Encoding {
+        /// As the upstream calls it: `UTF8`, `SJIS`.
+        name: &'a [u8],
+    },
     /// A round is over: the upstream waits for the client, unless that has sent more already.
     Ready {
         /// What transaction the session is in; `None` when the upstream says none of the three.

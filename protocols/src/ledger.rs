@@ -142,6 +142,10 @@ impl<T> Ledger<T> {
     /// statements has several answers. A message that prepares something and fails is about the Execute behind
     /// it, if that was asked. Statements that are skipped because of an error before them are never answered.
     pub fn answered(&mut self, answer: &Answer<'_>) -> Option<&mut T> {
+        if let Answer::Encoding { .. } = answer {
+            // It answers nothing, and may come by itself.
+            return None;
+        }
         if let Mood::Adrift { rounds, countable } = self.mood {
             self.drift(rounds, countable, answer);
             return None;

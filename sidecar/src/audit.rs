@@ -14,7 +14,8 @@
 //! - Of SSH sessions, what terminals show is recorded besides: see `channels`, and `recording`.
 //! - `db.session.end` is written on every way out, a panic and a cancelled task included ([`Trail`] sees to it).
 //! - The disk space is bounded: beyond the bound no session starts; live ones go on for a quarter of it, then end. Who is
-//!   turned away has no part in that quarter, and is on record so many times in a while: see `denials`.
+//!   turned away has no part in that quarter, and is on record so many times in a while: see `denials`. No user may have more
+//!   waiting for authd than there is room left for all: see `shares`.
 
 use std::{
     io,
@@ -38,6 +39,7 @@ mod event;
 mod fresh;
 mod queue;
 mod rejected;
+mod shares;
 mod shipper;
 mod spool;
 mod statements;
@@ -56,6 +58,7 @@ use self::{
     denials::Denials,
     draft::{Came, Draft},
     event::Renderer,
+    shares::{Share, Shares},
     spool::SpoolRoot,
     writer::{Command, Item, State, WriteFailed, Writer},
 };
@@ -81,6 +84,16 @@ pub(crate) enum AuditError {
         /// The configured bound.
         bound: u64,
     },
+    /// Too much of what waits for authd is this user's own.
+    #[error(
+        "{bytes} bytes of the user's events wait for authd, more than the {left} that are left in the audit spool"
+    )]
+    Share {
+        /// Bytes that wait, of all sessions of the user.
+        bytes: u64,
+        /// Bytes that are left for all.
+        left: u64,
+    },
     /// An event longer than 240 KiB. Events are cut long before that.
     #[error("an audit event of {0} bytes")]
     TooLong(usize),
@@ -99,6 +112,7 @@ pub(crate) struct Audit {
     space: Arc<Semaphore>,
     state: Arc<State>,
     bound: u64,
+    shares: Arc<Shares>,
     denials: Arc<Denials>,
     /// Events that could not be recorded.
     failed: IntCounter,
@@ -130,29 +144,38 @@ impl Audit {
         thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run(commands))?;
         let audit = Self {
             queue,
-            space,
             state: Arc::clone(&state),
             bound,
+            shares: Shares::new(Arc::clone(&state), Arc::clone(&space), bound),
+            space,
             denials: Arc::new(Denials::new()),
             failed,
         };
         Ok((audit, AuditSpool { root, id, state }))
     }
 
+    /// The share of a user's sessions in what may wait for authd.
+    fn share(&self, user: Option<&str>) -> Share {
+        self.shares.of(user.unwrap_or_default())
+    }
+
     /// Writes an event that begins something; returns once it is on disk.
-    async fn begin(&self, json: String) -> Result<(), AuditError> {
+    async fn begin(&self, share: &Share, json: String) -> Result<(), AuditError> {
         let written = async {
             self.check_bound(self.bound)?;
-            self.durable(json).await
+            share.check()?;
+            self.durable(share, json).await
         };
         self.counted(written.await)
     }
 
-    async fn durable(&self, json: String) -> Result<(), AuditError> {
+    async fn durable(&self, share: &Share, json: String) -> Result<(), AuditError> {
         let event = Draft::Rendered(json);
         let written = async {
             let space = event.bytes()?;
             self.reserve(space).await?;
+            // Its end, which is as long, asks for no room.
+            share.take(space.saturating_mul(2));
             let (done, written) = oneshot::channel();
             self.send(Item { event, space, done: Some(done), hurry: true })?;
             written.await.map_err(|_| AuditError::WriterStopped)?.map_err(AuditError::from)
@@ -160,12 +183,16 @@ impl Audit {
         timeout(DISK_DEADLINE, written).await.map_err(|_| AuditError::NotWritten)?
     }
 
-    /// Queues an event of a live session; returns once there is room.
+    /// Queues an event of a live session; returns once there is room for it, and for this user.
     ///
     /// # Cancel safety
     /// The event is queued or it is not; nothing is half done.
-    async fn queued(&self, event: Draft) -> Result<(), AuditError> {
-        self.queued_within(self.bound.saturating_add(self.bound / 4), event).await
+    async fn queued(&self, share: &Share, event: Draft) -> Result<(), AuditError> {
+        self.counted(match share.check() {
+            Ok(()) => Ok(()),
+            Err(_) => share.room(DISK_DEADLINE).await,
+        })?;
+        self.queued_within(self.bound.saturating_add(self.bound / 4), Some(share), event).await
     }
 
     /// Queues an event about a client that is turned away: it has no part in what is kept for live sessions.
@@ -173,15 +200,18 @@ impl Audit {
     /// # Cancel safety
     /// As of [`Self::queued`].
     async fn denied(&self, event: Draft) -> Result<(), AuditError> {
-        self.queued_within(self.bound, event).await
+        self.queued_within(self.bound, None, event).await
     }
 
-    async fn queued_within(&self, bound: u64, event: Draft) -> Result<(), AuditError> {
+    async fn queued_within(&self, bound: u64, share: Option<&Share>, event: Draft) -> Result<(), AuditError> {
         let queued = async {
             self.check_bound(bound)?;
             let space = event.bytes()?;
             if !self.try_reserve(space) {
                 timeout(DISK_DEADLINE, self.reserve(space)).await.map_err(|_| AuditError::NotWritten)??;
+            }
+            if let Some(share) = share {
+                share.take(space);
             }
             self.send(Item { event, space, done: None, hurry: false })
         };
@@ -189,11 +219,12 @@ impl Audit {
     }
 
     /// Queues a result if there is room for it now. The bound on disk does not count: what it belongs to is on disk already.
-    fn offer(&self, renderer: &Arc<Renderer>, result: Came) -> Offer {
+    fn offer(&self, share: &Share, renderer: &Arc<Renderer>, result: Came) -> Offer {
         let space = Draft::RESULT_BYTES;
         if !self.try_reserve(space) {
             return Offer::NoRoom(result);
         }
+        share.take(space);
         let event = Draft::Result { renderer: Arc::clone(renderer), result };
         match self.counted(self.send(Item { event, space, done: None, hurry: false })) {
             Ok(()) => Offer::Taken,

@@ -1,7 +1,11 @@
 //! The sidecar's command line.
 
 use std::{
-    collections::BTreeMap, io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode,
+    collections::BTreeMap,
+    io::IsTerminal as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -9,6 +13,7 @@ use anyhow::Context as _;
 use auth::{
     api::CaPin,
     identity::{Protocol, TargetName},
+    log::{self, Log},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use sidecar::{
@@ -157,13 +162,25 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ERROR: {error:#}");
-            ExitCode::FAILURE
+    let (outcome, log) = match cli.command {
+        Command::Start(start) => match Log::on_stderr() {
+            Ok(log) => (run(*start, &log), Some(log)),
+            Err(error) => (Err(error).context("cannot log to standard error"), None),
+        },
+        Command::Check { config } => (check(&config), None),
+        Command::Version => {
+            println!("Touchstone {VERSION}");
+            (Ok(()), None)
         }
+    };
+    match (&outcome, log) {
+        (Ok(()), None) => {}
+        (Ok(()), Some(log)) => log.flush(),
+        (Err(error), None) => eprintln!("ERROR: {error:#}"),
+        // Whoever does not read the log does not keep the program from ending either.
+        (Err(error), Some(log)) => log.last_words(&format!("{error:#}")),
     }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Parses the command line as `tsh` and `tctl` do: help and version go to standard output; a mistake is an `ERROR: …` and status
@@ -180,32 +197,26 @@ fn parsed() -> Result<Cli, ExitCode> {
     })
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
-        Command::Start(start) => {
-            log_to_stderr(start.log_format);
-            let config = start.into_config()?;
-            // For what keeps up with authd; sessions have threads of their own.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.context("cannot start the runtime")?.block_on(serve(config))
-        }
-        Command::Check { config: path } => {
-            let config = Config::read(&path)?;
-            for target in &config.targets {
-                let UpstreamConfig { address, tls, credential, .. } = &target.upstream;
-                println!(
-                    "{}: {} on {} → {address} ({tls:?}, {credential:?})",
-                    target.name, target.protocol, target.listen
-                );
-            }
-            println!("{} is valid", path.display());
-            Ok(())
-        }
-        Command::Version => {
-            println!("Touchstone {VERSION}");
-            Ok(())
-        }
+fn run(start: Start, log: &Log) -> anyhow::Result<()> {
+    write_log(log, start.log_format);
+    log::take_panics();
+    let config = start.into_config()?;
+    // For what keeps up with authd; sessions have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(serve(config))
+}
+
+fn check(path: &Path) -> anyhow::Result<()> {
+    let config = Config::read(path)?;
+    for target in &config.targets {
+        let UpstreamConfig { address, tls, credential, .. } = &target.upstream;
+        println!(
+            "{}: {} on {} → {address} ({tls:?}, {credential:?})",
+            target.name, target.protocol, target.listen
+        );
     }
+    println!("{} is valid", path.display());
+    Ok(())
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -310,17 +321,19 @@ impl Start {
     }
 }
 
-fn log_to_stderr(format: LogFormat) {
+fn write_log(log: &Log, format: LogFormat) {
+    let log = log.clone();
+    let writer = move || log.clone();
     let directives = std::env::var("TOUCHSTONE_LOG").unwrap_or_else(|_| "info".to_owned());
     let lines = match format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(writer)
             // In a file or a journal colours are rubbish.
             .with_ansi(std::io::stderr().is_terminal())
             .boxed(),
         // The list would hold the same one span again, read from its text and written once more for each line.
         LogFormat::Json => {
-            tracing_subscriber::fmt::layer().json().with_span_list(false).with_writer(std::io::stderr).boxed()
+            tracing_subscriber::fmt::layer().json().with_span_list(false).with_writer(writer).boxed()
         }
     };
     // A filter that asks for levels alone costs nothing where a session's task goes on, as it does with each message; one that

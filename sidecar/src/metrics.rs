@@ -55,6 +55,7 @@ pub(crate) struct Process {
     pub(crate) audit_damaged_bytes: IntGauge,
     pub(crate) audit_rejected: IntGauge,
     pub(crate) upstream_certificates: IntGauge,
+    pub(crate) log_lost: IntGauge,
 }
 
 /// What a client was, as far as MFA goes, when policy was asked.
@@ -217,6 +218,8 @@ impl Metrics {
                     .gauge("touchstone_audit_rejected_events", "Events that authd refused for good, set aside.")?,
                 upstream_certificates: make
                     .gauge("touchstone_upstream_certificates", "Upstream client certificates held ready.")?,
+                log_lost: make
+                    .gauge("touchstone_log_lost_lines", "Lines of the log that were lost for want of a reader.")?,
             },
             registry: make.0,
         })

@@ -5,22 +5,20 @@
 //!              waits for the write      fdatasync each 100 ms      from where authd has it on, for ever
 //! ```
 //!
-//! - Every terminal has a recording of its own. The first one of a session has the session's id, so that `tsh play SID`
+//! - Every terminal, and every shell without one, has a recording of its own. The first one of a session has the session's id, so that `tsh play SID`
 //!   shows what one expects; a connection with several terminals (`ControlMaster`) has one more for each.
 //! - The file, its header and what it is of are on disk before the shell starts. Output is written before it is shown: it
 //!   survives the death of the process; within 100 ms it survives that of the machine too. Only what is durable is shipped,
 //!   so authd never has more of a recording than this disk.
 //! - After kill -9 the next start ships what was left, up to the last whole line, and marks it as finished.
-//! - The disk space is bounded: beyond the bound no recording begins; live ones go on for a quarter of it, then fail.
+//! - The disk space is bounded: beyond the bound no recording begins; live ones go on for a quarter of it, then fail. No user's
+//!   may take more of it than is left for all: see `room`.
 //! - What becomes of a session that cannot be recorded is for its roles to say (`record_session`).
 
 use std::{
     io,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,10 +27,12 @@ use uuid::Uuid;
 
 mod cast;
 mod courier;
+mod room;
 mod store;
 
 use self::{
     cast::Cast,
+    room::Room,
     store::{Live, Root},
 };
 pub(crate) use self::{
@@ -63,6 +63,16 @@ pub(crate) enum RecordError {
         /// The configured bound.
         bound: u64,
     },
+    /// Too much of what waits for authd is this user's own.
+    #[error(
+        "recordings of the user that wait for authd hold {bytes} bytes, more than the {left} that are left for all"
+    )]
+    Share {
+        /// Bytes on disk, of all recordings of the user.
+        bytes: u64,
+        /// Bytes that are left for all.
+        left: u64,
+    },
     /// authd will never have it.
     #[error("authd refuses the recording for good")]
     Refused,
@@ -82,11 +92,18 @@ pub(crate) struct Screen {
     pub(crate) size: Size,
 }
 
+impl Screen {
+    /// Of a shell without a terminal: what it writes is for a terminal, if for anybody.
+    pub(crate) fn none() -> Self {
+        Self { term: "dumb".to_owned(), size: Size::new(80, 24) }
+    }
+}
+
 /// All recordings of a sidecar.
 pub(crate) struct Recordings {
     root: Root,
     bound: u64,
-    bytes: Arc<AtomicU64>,
+    room: Arc<Room>,
     /// To the couriers.
     begun: mpsc::UnboundedSender<Arc<Live>>,
 }
@@ -100,10 +117,13 @@ impl Recordings {
     pub(crate) fn open(data_dir: &Path, bound: u64) -> io::Result<(Arc<Self>, Couriers)> {
         let root = Root::open(data_dir)?;
         let left = root.left_over()?;
-        let bytes = Arc::new(AtomicU64::new(left.iter().map(|live| live.progress().durable).sum()));
+        let room = Arc::new(Room::default());
+        for live in &left {
+            room.take(&live.of().user, live.progress().durable);
+        }
         let (begun, to_come) = mpsc::unbounded_channel();
-        let couriers = Couriers::new(root.clone(), left, to_come, Arc::clone(&bytes));
-        Ok((Arc::new(Self { root, bound, bytes, begun }), couriers))
+        let couriers = Couriers::new(root.clone(), left, to_come, Arc::clone(&room));
+        Ok((Arc::new(Self { root, bound, room, begun }), couriers))
     }
 
     /// Begins one; its header is on disk when this returns.
@@ -111,28 +131,22 @@ impl Recordings {
     /// # Errors
     /// It is not, so nothing must be shown that has to be recorded.
     pub(crate) async fn begin(&self, id: Uuid, of: Of, screen: &Screen) -> Result<Recorder, RecordError> {
-        self.check_bound(self.bound)?;
+        self.room.check(&of.user, self.bound, self.bound)?;
         let title = format!("{}@{}", of.login, of.target_name);
         let header = cast::header(screen.size, &screen.term, &title, of.started / 1000);
         let root = self.root.clone();
         let created = blocking(move || root.create(id, &of, &header)).await?;
         let live = Arc::new(created);
-        self.bytes.fetch_add(live.written(), Ordering::AcqRel);
+        self.room.take(&live.of().user, live.written());
         // Without couriers the process is about to end, and the next one finds the file.
         let _ = self.begun.send(Arc::clone(&live));
-        let bound = self.bound.saturating_add(self.bound / 4);
         let cast = Cast::new(Instant::now());
-        Ok(Recorder { live, cast, bytes: Arc::clone(&self.bytes), bound, settled: true })
+        Ok(Recorder { live, cast, room: Arc::clone(&self.room), bound: self.bound, settled: true })
     }
 
     /// Bytes that authd does not have in full.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Acquire)
-    }
-
-    fn check_bound(&self, bound: u64) -> Result<(), RecordError> {
-        let bytes = self.bytes();
-        if bytes > bound { Err(RecordError::Full { bytes, bound }) } else { Ok(()) }
+        self.room.all()
     }
 }
 
@@ -140,7 +154,8 @@ impl Recordings {
 pub(crate) struct Recorder {
     live: Arc<Live>,
     cast: Cast,
-    bytes: Arc<AtomicU64>,
+    room: Arc<Room>,
+    /// Beyond which none begins.
     bound: u64,
     /// Nothing is being written, and nothing has failed to be: the disk does not stall.
     settled: bool,
@@ -185,25 +200,20 @@ impl Recorder {
         if recorded.saturating_add(length) > MAX_RECORDING_BYTES {
             return Err(RecordError::TooLong { bytes: recorded });
         }
-        let bytes = self.bytes.load(Ordering::Acquire);
-        if bytes > self.bound {
-            return Err(RecordError::Full { bytes, bound: self.bound });
-        }
-        let (live, all) = (Arc::clone(&self.live), Arc::clone(&self.bytes));
+        self.room.check(&self.live.of().user, self.bound, self.bound.saturating_add(self.bound / 4))?;
+        let (live, room) = (Arc::clone(&self.live), Arc::clone(&self.room));
         self.settled = false;
-        blocking(move || append(&live, &all, &line)).await?;
+        blocking(move || append(&live, &room, &line)).await?;
         self.settled = true;
         Ok(())
     }
 }
 
 /// Blocks. It is counted first: a recording that is done with is taken off by what it holds.
-fn append(live: &Live, all: &AtomicU64, line: &[u8]) -> io::Result<()> {
-    let length = line.len() as u64;
-    all.fetch_add(length, Ordering::AcqRel);
-    live.append(line).inspect_err(|_| {
-        all.fetch_sub(length, Ordering::AcqRel);
-    })
+fn append(live: &Live, room: &Room, line: &[u8]) -> io::Result<()> {
+    let (user, length) = (&live.of().user, line.len() as u64);
+    room.take(user, length);
+    live.append(line).inspect_err(|_| room.give_back(user, length))
 }
 
 impl Drop for Recorder {
@@ -214,10 +224,10 @@ impl Drop for Recorder {
         }
         // Not on this thread, which may be a relay's: other sessions would wait for a disk that stalls. What is still being
         // written goes first. What fails here is half a character.
-        let (live, all) = (Arc::clone(&self.live), Arc::clone(&self.bytes));
+        let (live, room) = (Arc::clone(&self.live), Arc::clone(&self.room));
         let finish = move || {
             if !line.is_empty() {
-                let _ = append(&live, &all, &line);
+                let _ = append(&live, &room, &line);
             }
             live.finish();
         };

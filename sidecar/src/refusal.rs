@@ -99,6 +99,7 @@ pub(crate) fn answer(stop: &Stop, asked: Asked<'_>) -> Answer {
             let reason = match error {
                 AuditError::NotWritten | AuditError::WriterStopped | AuditError::TooLong(_) => "audit_failed",
                 AuditError::Full { .. } => "audit_full",
+                AuditError::Share { .. } => "audit_share_full",
             };
             plain(RefusalCode::Internal, reason, NOT_RECORDED)
         }

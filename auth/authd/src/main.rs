@@ -3,7 +3,11 @@
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use auth::{clock::Clock, identity::ClusterName};
+use auth::{
+    clock::Clock,
+    identity::ClusterName,
+    log::{self, Log},
+};
 use authd::{
     config::{Config, LogFormat, Overrides, PublicAddr},
     server::Server,
@@ -73,20 +77,24 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let outcome = match arguments.command {
+    let (outcome, log) = match arguments.command {
         Command::Version => {
             println!("Touchstone {VERSION}");
-            Ok(())
+            (Ok(()), None)
         }
-        Command::Start(start) => run(start),
+        Command::Start(start) => match Log::on_stderr() {
+            Ok(log) => (run(start, &log), Some(log)),
+            Err(error) => (Err(error).context("cannot log to standard error"), None),
+        },
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ERROR: {error:#}");
-            ExitCode::FAILURE
-        }
+    match (&outcome, log) {
+        (Ok(()), None) => {}
+        (Ok(()), Some(log)) => log.flush(),
+        (Err(error), None) => eprintln!("ERROR: {error:#}"),
+        // Whoever does not read the log does not keep the program from ending either.
+        (Err(error), Some(log)) => log.last_words(&format!("{error:#}")),
     }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Parses the command line as `tsh` and `tctl` do: help and version go to standard output; a mistake is an `ERROR: …` and status
@@ -104,7 +112,7 @@ fn parsed() -> Result<Arguments, ExitCode> {
 }
 
 #[tokio::main]
-async fn run(start: Start) -> anyhow::Result<()> {
+async fn run(start: Start, log: &Log) -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Whatever this process makes is its owner's alone.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
@@ -119,7 +127,8 @@ async fn run(start: Start) -> anyhow::Result<()> {
         }),
     };
     let config = Config::load(start.config.as_deref(), flags)?;
-    init_log(config.log_format)?;
+    init_log(log, config.log_format)?;
+    log::take_panics();
     raise_open_files();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(&config, Clock::system()).await?;
@@ -143,17 +152,16 @@ fn raise_open_files() {
     }
 }
 
-fn init_log(format: LogFormat) -> anyhow::Result<()> {
+fn init_log(log: &Log, format: LogFormat) -> anyhow::Result<()> {
     let filter = match std::env::var("TOUCHSTONE_LOG") {
         Ok(text) => EnvFilter::try_new(text).context("TOUCHSTONE_LOG is not a log filter")?,
         // The libraries' own informations are not ours.
         Err(_) => EnvFilter::new("warn,authd=info"),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.clone();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || log.clone());
     // In a file or a journal colours are rubbish.
     let log = log.with_ansi(std::io::stderr().is_terminal());
-    // A full disk, or a reader that is gone: said on the same standard error, it would be a panic for each line.
-    let log = log.log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -82,3 +82,41 @@ fn a_target_that_withholds_values_has_none_in_the_trail() -> Result<()> {
     ensure!(everything.contains(PARSE) && !everything.contains("hunter2"), "{everything}");
     Ok(())
 }
+
+#[test]
+fn the_encoding_that_texts_are_read_in_is_in_the_trail_whoever_sets_it() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    let encoding = "db.session.postgres.encoding";
+    let with =
+        |encoding: &str, sql: &str| scene.psql()?.with("client_encoding", encoding).query(sql)?.output();
+    with("UTF8", "SELECT 'as asked'")?;
+    scene.world.postgres.admin("app", "ALTER ROLE jerry SET client_encoding TO 'LATIN1'")?;
+    scene
+        .psql()?
+        .query("SELECT 'as the role has it'; SET client_encoding TO 'SJIS'; RESET client_encoding")?
+        .output()?;
+    let mut psql = scene.psql()?.command("psql")?;
+    psql.args(["--no-psqlrc", "--file=-"]).arg(scene.psql()?.connection());
+    let script = "SELECT 'first';\nSET client_encoding TO 'SJIS';\nSELECT 'second';\nSELECT 'third';\n";
+    run(psql, script, PATIENCE)?.output()?;
+    scene.world.tctl.wait_for_audit("db.session.end", |event| event["db_service"] == "late-pg")?;
+    let third = scene
+        .world
+        .tctl
+        .wait_for_audit("db.session.query", |event| event["db_query"] == "SELECT 'third';")?;
+
+    let told = scene.world.tctl.audit(encoding)?;
+    let told: Vec<_> = told.iter().map(|event| (&event["sid"], event["client_encoding"].as_str())).collect();
+    let of_the_script: Vec<_> =
+        told.iter().filter(|(sid, _)| **sid == third["sid"]).map(|told| told.1).collect();
+    assert_eq!(of_the_script, [Some("LATIN1"), Some("SJIS")], "{told:?}");
+    let mut sessions: Vec<_> = told.iter().map(|(sid, _)| sid.as_str()).collect();
+    sessions.dedup();
+    assert_eq!(sessions.len(), 2, "{told:?}");
+    // Each stands before what is read in it.
+    let sjis = event(&scene, encoding, |event| event["client_encoding"] == "SJIS")?;
+    let of = |text: &str| event(&scene, "db.session.query", |event| event["db_query"] == text);
+    let (set, second) = (of("SET client_encoding TO 'SJIS';")?, of("SELECT 'second';")?);
+    ensure!(set["ei"].as_u64() < sjis["ei"].as_u64() && sjis["ei"].as_u64() < second["ei"].as_u64());
+    Ok(())
+}

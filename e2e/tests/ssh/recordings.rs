@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use e2e::{NodeWorld, Terminal, poll};
+use e2e::{NodeWorld, Terminal, poll, run};
 use serde_json::Value;
 
 use crate::stage::{PATIENCE, output};
@@ -94,7 +94,16 @@ fn a_terminal_is_recorded_shipped_while_it_grows_and_its_end_names_it() -> Resul
     let refused = output(world.jerry.tctl(&["recordings", "ls"])?, b"")?;
     ensure!(!refused.status.success() && refused.stdout.is_empty());
 
-    // Without a terminal nothing is recorded.
+    // A shell without a terminal is a session too.
+    let shell = world.ssh(&world.dev)?.ssh(&["-T"], &[])?;
+    let said = run(shell, "echo with''out a terminal\nexit\n", PATIENCE)?.output()?;
+    ensure!(said.ends_with("without a terminal\n"), "{said}");
+    let (id, cast) = wait_for(&world, "without a terminal\r\n")?;
+    let shell = world.tctl.wait_for_audit("session.shell", |event| event["sid"] == *id)?;
+    ensure!(shell["recording"] == *id && shell.get("terminal").is_none(), "{shell}");
+    ensure!(!cast.contains("with''out"), "what a shell reads is not in it");
+
+    // Of a command without a terminal nothing is recorded.
     world.ssh(&world.dev)?.run("echo unseen")?.output()?;
     let unseen = |event: &Value| event["command"] == "echo unseen";
     let exec = world.tctl.wait_for_audit("exec", unseen)?;

@@ -17,4 +17,5 @@ mod people;
 mod rotation;
 mod story;
 mod tools;
+mod unread;
 mod upstream;

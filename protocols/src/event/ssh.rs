@@ -71,7 +71,7 @@ pub enum SshAction<'a> {
         /// The request's name.
         name: &'a [u8],
     },
-    /// The upstream writes to a channel that has a terminal. The client is shown it after the tap.
+    /// The upstream writes to a channel that has a terminal, or in which a shell runs without one. The client is shown it after the tap.
     Output {
         /// What.
         bytes: &'a [u8],

@@ -18,7 +18,7 @@ use crate::{Client, End, Limits, Refusal, RelayError, RelayFault, Tap, Transferr
 
 use super::cancel::{Registration, Registry, Route};
 use super::front::ClientStream;
-use super::messages::Messages;
+use super::messages::{self, Messages};
 use super::startup::{NEWEST_MINOR, Version};
 use super::upstream::{self, PostgresUpstream};
 use super::{error_response, wire};
@@ -50,9 +50,13 @@ impl<S: Stream> Client for PostgresClient<S> {
     ) -> Result<Transferred, RelayError> {
         // Held until the session is over: dropping it makes the client's cancel key worthless.
         let span = self.span.clone();
+        let mut answers = tap.answers();
+        if let Some(answers) = &mut answers {
+            messages::encodings(&upstream.greeting).for_each(|encoding| answers.answered(encoding));
+        }
         let _registration = self.welcome(&upstream).instrument(span.clone()).await?;
         let close = self.limits.close;
-        let halves = (Splitter::new(Messages), Boundaries::<Messages>::new(tap.answers()));
+        let halves = (Splitter::new(Messages), Boundaries::<Messages>::new(answers));
         let outcome = relay::run(&mut *self.stream, &mut upstream.stream, halves, tap, ended, close).await;
         let stop = stop_upstream(&mut upstream, &outcome, close).instrument(span);
         let last = outcome.farewell.as_deref().unwrap_or_default();

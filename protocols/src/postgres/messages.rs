@@ -74,7 +74,7 @@ impl Framing for Messages {
 
     fn answer_bytes(header: &[u8]) -> Option<usize> {
         match header.first()? {
-            b'C' | b'E' => Some(CAPTURED),
+            b'C' | b'E' | b'S' => Some(CAPTURED),
             b'Z' => Some(1),
             b'I' | b's' | b'V' | b'G' | b'H' | b'W' | b'1' | b'2' | b'3' | b'n' | b'T' => Some(0),
             _ => None,
@@ -93,6 +93,7 @@ impl Framing for Messages {
             b'H' => Answer::CopyOut,
             b'W' => Answer::CopyBoth,
             b'E' => Answer::Failed { sql_state: error_response::sql_state_in(content), number: None },
+            b'S' => Answer::Encoding { name: encoding(content)? },
             b'Z' => Answer::Ready { transaction: transaction(content) },
             _ => return None,
         })
@@ -101,6 +102,23 @@ impl Framing for Messages {
     fn farewell(&self, refusal: &Refusal) -> Vec<u8> {
         error_response::fatal(refusal)
     }
+}
+
+/// What ParameterStatus says of `client_encoding`, if it is about that.
+fn encoding(content: &[u8]) -> Option<&[u8]> {
+    content.strip_prefix(b"client_encoding\0")?.split(|byte| *byte == 0).next()
+}
+
+/// The encodings that are told of in whole messages, such as those before the session begins.
+pub(super) fn encodings(mut messages: &[u8]) -> impl Iterator<Item = Answer<'_>> {
+    std::iter::from_fn(move || {
+        let length = usize::try_from(Messages::upstream_length(messages.get(..HEADER)?)?).ok()?;
+        let (message, rest) = messages.split_at_checked(length)?;
+        messages = rest;
+        message.split_at_checked(HEADER)
+    })
+    .filter_map(|(header, content)| Messages::answer(header, content))
+    .filter(|answer| matches!(answer, Answer::Encoding { .. }))
 }
 
 /// What ReadyForQuery says.

@@ -105,7 +105,15 @@ impl Answers {
         }
     }
 
+    /// Whether the other side owes any.
+    pub(super) fn awaits(&self) -> bool {
+        self.0.iter().any(|owed| *owed != Owed::No)
+    }
+
     /// The other side answers: to what, and how many answers of ours follow. `None`: nothing was asked.
+    ///
+    /// Answers have no numbers. A side that has left one out, and so broken the protocol, answers something that was asked
+    /// later: what it said is about the request that is told here for certain only where it owes no other ([`Self::awaits`]).
     pub(super) fn answered(&mut self) -> Option<(Owed, usize)> {
         let owed = self.0.pop_front()?;
         let follow = self.0.iter().take_while(|owed| **owed == Owed::No).count();
@@ -124,8 +132,10 @@ pub(super) struct Channel {
     /// What each side calls it.
     ids: Both<u32>,
     closed: Both<bool>,
-    /// The client has asked for a terminal: what it shows is shown to the tap.
+    /// The client has asked for a terminal: that something is typed is shown to the tap.
     pub(super) terminal: bool,
+    /// It has asked for a terminal, or for a shell without one: what the upstream writes is shown to the tap.
+    pub(super) shown: bool,
     /// What is to run in it has been asked for, and was not refused.
     pub(super) started: bool,
     /// It lends the display for one connection, which has not come yet.
@@ -220,6 +230,7 @@ impl Table {
             ids,
             closed: Both::default(),
             terminal: false,
+            shown: false,
             started: false,
             display: false,
             files: is_session.then(|| Box::new(View::guess())),
@@ -303,7 +314,9 @@ mod tests {
             assert_eq!(answers.owe(owed), Ok(false));
         }
         assert_eq!(answers.answered(), Some((Owed::Start, 2)));
+        assert!(answers.awaits());
         assert_eq!(answers.answered(), Some((Owed::Other, 1)));
+        assert!(!answers.awaits());
         assert_eq!(answers.answered(), None);
     }
 

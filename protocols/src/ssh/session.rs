@@ -128,7 +128,7 @@ impl<T: Tap> Session<T> {
         reader.finish().map_err(cut)?;
         let number = number(payload).map_err(cut)?;
         let (mut done, mut followed, mut blamed) = (Vec::new(), Ok(()), from);
-        let (id, terminal) = {
+        let (id, terminal, shown) = {
             let mut state = locked(&self.state);
             let State { table, bytes: total, .. } = &mut *state;
             let Some(channel) = table.open(number, from) else { return Ok(Next::Nothing) };
@@ -151,12 +151,12 @@ impl<T: Tap> Session<T> {
                     channel.files = None;
                 }
             }
-            (channel.id(from.other()), channel.terminal)
+            (channel.id(from.other()), channel.terminal, channel.shown)
         };
-        match (terminal, from) {
-            (true, From::Upstream) => self.report(number, SshAction::Output { bytes }).await?,
-            (true, From::Client) => self.report(number, SshAction::Input { length: bytes.len() }).await?,
-            (false, _) => {}
+        match from {
+            From::Upstream if shown => self.report(number, SshAction::Output { bytes }).await?,
+            From::Client if terminal => self.report(number, SshAction::Input { length: bytes.len() }).await?,
+            _ => {}
         }
         for file in &done {
             self.report(number, SshAction::Sftp(file.event())).await?;
@@ -276,7 +276,7 @@ impl<T: Tap> Session<T> {
         match action {
             // Whatever the host says to it, and whether it says anything: that is the other side of what is recorded.
             Some(SshAction::Pty { .. }) => {
-                channel.terminal = true;
+                (channel.terminal, channel.shown) = (true, true);
                 if let Some(view) = &mut channel.files {
                     view.through_terminal();
                 }
@@ -288,6 +288,7 @@ impl<T: Tap> Session<T> {
                 }
                 channel.files = Some(Box::new(View::default()));
             }
+            Some(SshAction::Shell) => channel.shown = true,
             Some(SshAction::Agent) => lent.agent = true,
             Some(SshAction::X11 { single: true }) => channel.display = true,
             Some(SshAction::X11 { single: false }) => lent.display = true,
@@ -335,7 +336,8 @@ impl<T: Tap> Session<T> {
             let answered = channel.answers.answered();
             let (owed, follow) = answered.ok_or(Stop::Malformed(from, "an answer to no request"))?;
             let is_yes = payload.first() == Some(&message::CHANNEL_SUCCESS);
-            if !is_yes && owed == Owed::Start {
+            // A no that may be to something else leaves it at that: it runs, and is followed.
+            if !is_yes && owed == Owed::Start && !channel.answers.awaits() {
                 // Something else may be tried: clients do, where there is no SFTP.
                 channel.started = false;
                 let begun = *channel.bytes.of(From::Client) > 0;

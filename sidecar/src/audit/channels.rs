@@ -1,9 +1,10 @@
 //! The channels of one SSH session: what is written down of each, and which terminals are recorded.
 //!
-//! A request is in the audit trail's queue before it is forwarded; a shell with a terminal starts only once its recording
-//! has begun. When a terminal cannot be recorded, the session ends (`record_session: strict`) or goes on, which is an event.
+//! A request is in the audit trail's queue before it is forwarded; a shell, and whatever has a terminal, starts only once its
+//! recording has begun. When a terminal cannot be recorded, the session ends (`record_session: strict`) or goes on, which is an event.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -140,9 +141,10 @@ impl Channels {
                 }
             }
             SshAction::Shell => {
-                return self
-                    .start(shared, channel, allowed, |around| SshBody::shell(channel, allowed, around))
-                    .await;
+                // Without a terminal too: a session would be recorded or not as its user likes.
+                let screen = self.channel(channel).around.screen.clone().unwrap_or_else(Screen::none);
+                let body = |around| SshBody::shell(channel, allowed, around);
+                return self.start(shared, channel, allowed, Some(screen), body).await;
             }
             SshAction::Exec { command, file_copy } => {
                 let command = Command::new(command);
@@ -153,7 +155,8 @@ impl Channels {
                     record(shared, body(around)).await?;
                     return Ok(Verdict::Refuse(Refusal::new(RefusalCode::Unsupported, LONG_COMMAND)));
                 }
-                return self.start(shared, channel, allowed, body).await;
+                let screen = self.channel(channel).around.screen.clone();
+                return self.start(shared, channel, allowed, screen, body).await;
             }
             SshAction::Subsystem { name, .. } if allowed && name.len() > MAX_NAME_BYTES => {
                 record(shared, SshBody::refused(channel, "subsystem", name)).await?;
@@ -161,7 +164,8 @@ impl Channels {
             }
             SshAction::Subsystem { name, file_copy } => {
                 let body = |around| SshBody::subsystem(channel, allowed, name, file_copy, around);
-                return self.start(shared, channel, allowed, body).await;
+                let screen = self.channel(channel).around.screen.clone();
+                return self.start(shared, channel, allowed, screen, body).await;
             }
             SshAction::Agent => record(shared, SshBody::agent(channel, allowed)).await?,
             SshAction::X11 { single } => record(shared, SshBody::x11(channel, allowed, single)).await?,
@@ -260,12 +264,13 @@ impl Channels {
         fits
     }
 
-    /// A shell, command or subsystem is about to start.
+    /// A shell, command or subsystem is about to start; with a screen, it is recorded.
     async fn start(
         &mut self,
         shared: &Shared,
         channel: Option<u32>,
         allowed: bool,
+        screen: Option<Screen>,
         body: impl FnOnce(Surroundings) -> SshBody,
     ) -> Result<Verdict, AuditError> {
         let around = self.channel(channel).around.clone();
@@ -273,16 +278,20 @@ impl Channels {
             record(shared, body(around)).await?;
             return Ok(Verdict::Forward);
         }
-        let Some(screen) = around.screen.clone() else {
+        let has_terminal = around.screen.is_some();
+        let Some(screen) = screen else {
             let ei = shared.record(&body(around)).await?;
             self.work(shared, channel);
             self.channel(channel).started_ei = Some(ei);
             return Ok(Verdict::Forward);
         };
-        shared.doings().lock().interactive = true;
+        shared.doings().lock().interactive |= has_terminal;
         let (id, begun) = self.begin_recording(&screen).await;
         let recording = begun.is_ok().then_some(id);
         let ei = shared.record(&body(Surroundings { recording, ..around })).await?;
+        if !has_terminal {
+            self.work(shared, channel);
+        }
         let known = self.channel(channel);
         known.started_ei = Some(ei);
         match begun {
@@ -312,8 +321,11 @@ impl Channels {
         channel: Option<u32>,
         bytes: &[u8],
     ) -> Result<Verdict, AuditError> {
-        let Some(recorder) = &mut self.channel(channel).recorder else { return Ok(Verdict::Forward) };
-        match recorder.output(bytes).await {
+        let Channel { recorder: Some(recorder), around, .. } = self.channel(channel) else {
+            return Ok(Verdict::Forward);
+        };
+        let shown = if around.screen.is_some() { Cow::Borrowed(bytes) } else { as_shown(bytes) };
+        match recorder.output(&shown).await {
             Ok(()) => Ok(Verdict::Forward),
             Err(failed) => self.broke_off(shared, channel, &failed).await,
         }
@@ -390,6 +402,21 @@ fn is_the_hosts(action: &SshAction<'_>) -> bool {
 
 async fn record(shared: &Shared, body: SshBody) -> Result<(), AuditError> {
     shared.record(&body).await.map(drop)
+}
+
+/// As a terminal would show it, which begins a line where a shell only ends one.
+fn as_shown(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if !bytes.contains(&b'\n') {
+        return Cow::Borrowed(bytes);
+    }
+    let mut shown = Vec::with_capacity(bytes.len() + bytes.len() / 16);
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) if !line.ends_with(b"\r") => shown.extend([line, b"\r\n"].concat()),
+            _ => shown.extend_from_slice(line),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// What a variable takes of an event.

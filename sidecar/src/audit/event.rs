@@ -160,6 +160,12 @@ impl Started {
         Self { replication, db_session_settings: options.db_session_settings.clone(), ..self }
     }
 
+    /// The encoding that the client asked for (PostgreSQL), the last one where it did so twice.
+    pub(crate) fn client_encoding(&self) -> Option<&str> {
+        let set = self.startup_parameters.iter().rev().filter_map(|set| set.split_once('='));
+        set.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("client_encoding")).map(|(_, value)| value)
+    }
+
     /// The same, saying what the client set. Protocols bound it: PostgreSQL's is of 10,000 bytes at most.
     #[must_use]
     pub(crate) fn with_parameters<T: AsRef<[u8]>>(self, parameters: &[(T, T)]) -> Self {

@@ -33,7 +33,20 @@ pub(super) struct Statements {
     /// Results that found the queue full.
     owed: VecDeque<Came>,
     overrun: bool,
+    encoding: Encoding,
 }
+
+/// In which encoding the upstream reads what the client says (PostgreSQL).
+#[derive(Debug)]
+struct Encoding {
+    /// As the trail has it.
+    on_record: Box<[u8]>,
+    /// As the upstream says, where that is another one.
+    reported: Option<Box<[u8]>>,
+}
+
+/// What is not said otherwise in the trail is in this.
+const ENCODING: &str = "UTF8";
 
 /// What is noted about a statement that waits for its answer.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +61,9 @@ struct Note {
 }
 
 impl Statements {
-    pub(super) fn new(now: Instant) -> Self {
+    /// `encoding`: what the client asked for, which is on record.
+    pub(super) fn new(now: Instant, encoding: Option<&str>) -> Self {
+        let on_record = encoding.unwrap_or(ENCODING).as_bytes().into();
         Self {
             ledger: Ledger::new(),
             open: None,
@@ -58,14 +73,16 @@ impl Statements {
             unknown: 1,
             owed: VecDeque::new(),
             overrun: false,
+            encoding: Encoding { on_record, reported: None },
         }
     }
 
-    /// The client said something, which may have to wait for room in the queue. True when results are owed, and go first.
+    /// The client said something, which may have to wait for room in the queue. True when results are owed, or the encoding is
+    /// another one: they go first.
     #[must_use]
     pub(super) fn shown(&mut self) -> bool {
         self.waits = true;
-        self.overrun || !self.owed.is_empty()
+        self.overrun || !self.owed.is_empty() || self.encoding.reported.is_some()
     }
 
     /// The client is in the middle of a message, or sends what is no statement.
@@ -85,6 +102,10 @@ impl Statements {
 
     /// The upstream answered. Returns how a statement came out that is at an end.
     pub(super) fn answered(&mut self, answer: &Answer<'_>, now: Instant) -> Option<Outcome> {
+        if let Answer::Encoding { name } = answer {
+            self.encoding.report(name);
+            return None;
+        }
         self.active = now;
         let note = self.ledger.answered(answer).copied();
         if let Answer::Stepped = answer {
@@ -161,10 +182,37 @@ impl Statements {
         std::mem::take(&mut self.owed)
     }
 
+    /// In which encoding the upstream reads what the client says now, where the trail does not say so. What it was between two
+    /// messages of the client matters to nobody.
+    pub(super) fn encoding(&self) -> Option<Box<str>> {
+        let reported = self.encoding.reported.as_deref()?;
+        Some(String::from_utf8_lossy(reported).into())
+    }
+
+    /// This one is on record now. The upstream may have said another meanwhile.
+    pub(super) fn encoding_recorded(&mut self, name: &str) {
+        self.encoding.on_record = name.as_bytes().into();
+        self.encoding.reported.take_if(|reported| is_same(reported, name.as_bytes()));
+    }
+
     /// Are results lost?
     pub(super) fn is_overrun(&self) -> bool {
         self.overrun
     }
+}
+
+impl Encoding {
+    fn report(&mut self, name: &[u8]) {
+        self.reported = (!is_same(name, &self.on_record)).then(|| name.into());
+    }
+}
+
+/// As PostgreSQL compares names of encodings: `utf-8` is `UTF8`.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let counts = |name: &[u8]| -> Vec<u8> {
+        name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect()
+    };
+    counts(one) == counts(other)
 }
 
 #[cfg(test)]

@@ -555,3 +555,30 @@ async fn many_sessions_share_their_syncs() {
     }
     assert_eq!(on_disk(data.path()).len(), 400);
 }
+
+#[tokio::test]
+async fn a_user_who_fills_the_spool_is_held_up_and_others_are_not() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, _spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap(None);
+    let text = [b'x'; 60_000];
+    let query = || Event::Query { text: &text, cut: 0 };
+    let share = audit.share(Some("jerry"));
+    // Authd is away: nothing is shipped.
+    while share.check().is_ok() {
+        tap.observe(query()).await.unwrap();
+        assert!(audit.spool_bytes() < BOUND);
+    }
+    assert!(matches!(begin(&audit).await, Err(AuditError::Share { .. })));
+    assert!(audit.is_writable());
+    let started = Started::new("access-prod".to_owned(), None);
+    let olga = Subject { user: Some("olga".to_owned()), ..subject() };
+    let other = Trail::begin(&audit, &Clock::system(), &olga, &started, Parameters::Recorded).await.unwrap();
+    assert_eq!(other.tap(None).observe(query()).await, Ok(Verdict::Forward));
+
+    let held = timeout(Duration::from_millis(100), tap.observe(query())).await;
+    assert!(held.is_err(), "it waits");
+    audit.state.bytes.fetch_sub(2 * 1024 * 1024, Ordering::AcqRel);
+    assert_eq!(tap.observe(query()).await, Ok(Verdict::Forward));
+}

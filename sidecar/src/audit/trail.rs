@@ -18,6 +18,7 @@ use super::{
     channels::{Channels, Doings},
     draft::{Came, Draft},
     event::{Body, Renderer, SshBody},
+    shares::Share,
     statements::Statements,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Trail {
 
 pub(super) struct Shared {
     audit: Audit,
+    /// Of all sessions of the same user.
+    share: Share,
     clock: Clock,
     renderer: Arc<Renderer>,
     /// The next event's index.
@@ -52,7 +55,8 @@ impl Shared {
     /// Queues an event of an SSH session; returns its index once there is room for it.
     pub(super) async fn record(&self, body: &SshBody) -> Result<u64, AuditError> {
         let ei = self.index();
-        self.audit.queued(Draft::Rendered(self.renderer.ssh(ei, self.clock.now(), body))).await?;
+        let event = Draft::Rendered(self.renderer.ssh(ei, self.clock.now(), body));
+        self.audit.queued(&self.share, event).await?;
         Ok(ei)
     }
 
@@ -70,15 +74,23 @@ impl Shared {
         self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues the results that found no room before; returns once they are.
+    /// Queues the results that found no room before, and in which encoding what follows is read, if that has changed; returns
+    /// once they are.
     ///
     /// # Cancel safety
     /// A result stays owed until it is queued.
     async fn pay(&self) -> Result<(), AuditError> {
         while let Some(result) = self.owed()? {
             let renderer = Arc::clone(&self.renderer);
-            self.audit.queued(Draft::Result { renderer, result }).await?;
+            self.audit.queued(&self.share, Draft::Result { renderer, result }).await?;
             self.statements().paid();
+        }
+        let encoding = self.statements().encoding();
+        if let Some(client_encoding) = encoding {
+            let (renderer, ei, at) = (Arc::clone(&self.renderer), self.index(), self.clock.now());
+            let body = Body::Encoding { client_encoding: client_encoding.clone() };
+            self.audit.queued(&self.share, Draft::Observed { renderer, ei, at, body }).await?;
+            self.statements().encoding_recorded(&client_encoding);
         }
         Ok(())
     }
@@ -104,22 +116,27 @@ impl Trail {
         // Before the event, so that no failure after it goes unseen.
         let failures = audit.failures();
         let renderer = Arc::new(Renderer::new(subject));
-        let started = renderer.started(0, clock.now(), started);
+        let encoding = started.client_encoding();
+        let started_event = renderer.started(0, clock.now(), started);
         let began = Instant::now();
         let shared = Shared {
             audit: audit.clone(),
+            share: audit.share(subject.user.as_deref()),
             clock: clock.clone(),
             renderer,
             next: AtomicU64::new(1),
             parameters,
-            statements: Mutex::new(Statements::new(began)),
+            statements: Mutex::new(Statements::new(began, encoding)),
             doings: Doings::new(began),
         };
         // Before the wait: who is cancelled in it may have begun, and so must end.
         let span = Span::current();
         let mut trail = Self { shared: Arc::new(shared), failures, began, ended: false, span };
-        let begun = audit.begin(started).await;
-        trail.ended = matches!(begun, Err(AuditError::Full { .. } | AuditError::TooLong(_)));
+        let begun = audit.begin(&trail.shared.share, started_event).await;
+        let unwritten = |error: &AuditError| {
+            matches!(error, AuditError::Full { .. } | AuditError::Share { .. } | AuditError::TooLong(_))
+        };
+        trail.ended = begun.as_ref().is_err_and(unwritten);
         begun.map(|()| trail)
     }
 
@@ -254,7 +271,7 @@ impl TrailTap {
                 self.text_ei = ei;
             }
             let (renderer, at) = (Arc::clone(&shared.renderer), shared.clock.now());
-            shared.audit.queued(Draft::Observed { renderer, ei, at, body }).await?;
+            shared.audit.queued(&shared.share, Draft::Observed { renderer, ei, at, body }).await?;
             recorded = Some(ei);
         }
         // Its time runs from here.
@@ -300,7 +317,7 @@ impl Answers for TrailAnswers {
         let outcome = shared.statements().answered(&answer, Instant::now());
         let Some(outcome) = outcome else { return };
         let result = Came { ei: shared.index(), at: shared.clock.now(), outcome };
-        match shared.audit.offer(&shared.renderer, result) {
+        match shared.audit.offer(&shared.share, &shared.renderer, result) {
             Offer::Taken => {}
             Offer::NoRoom(result) => {
                 if !shared.statements().owe(result) {

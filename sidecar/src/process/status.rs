@@ -65,6 +65,7 @@ impl Watched for Status {
         process.audit_ship_failures.set(gauge(self.shipped.failures.load(Ordering::Relaxed)));
         process.audit_damaged_bytes.set(gauge(self.shipped.damaged.load(Ordering::Relaxed)));
         process.audit_rejected.set(gauge(self.shipped.rejected.load(Ordering::Relaxed)));
+        process.log_lost.set(gauge(auth::log::lost()));
         let certificates = self.certificates.get().into_iter().flatten();
         process.upstream_certificates.set(gauge(certificates.map(|cache| cache.len()).sum()));
     }

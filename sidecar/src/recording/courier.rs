@@ -7,10 +7,7 @@ use std::{
     error::Error,
     future::pending,
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
-use super::store::{Live, Of, Progress, Root};
+use super::{
+    room::Room,
+    store::{Live, Of, Progress, Root},
+};
 use crate::{backoff::Backoff, chain::Chain};
 
 /// What is written is on disk this much later, at most.
@@ -75,7 +75,7 @@ pub(crate) struct Couriers {
     root: Root,
     left: Vec<Live>,
     to_come: mpsc::UnboundedReceiver<Arc<Live>>,
-    bytes: Arc<AtomicU64>,
+    room: Arc<Room>,
 }
 
 impl Couriers {
@@ -83,9 +83,9 @@ impl Couriers {
         root: Root,
         left: Vec<Live>,
         to_come: mpsc::UnboundedReceiver<Arc<Live>>,
-        bytes: Arc<AtomicU64>,
+        room: Arc<Room>,
     ) -> Self {
-        Self { root, left, to_come, bytes }
+        Self { root, left, to_come, room }
     }
 
     /// Runs until told to stop. Then what is finished is still sent, as long as authd takes it at the first attempt.
@@ -93,7 +93,7 @@ impl Couriers {
         let desk = Arc::new(Desk {
             root: self.root,
             uplink,
-            bytes: self.bytes,
+            room: self.room,
             turns: Semaphore::new(AT_ONCE),
             failure: Mutex::default(),
             stop: stop.clone(),
@@ -120,7 +120,7 @@ impl Couriers {
 struct Desk<U> {
     root: Root,
     uplink: U,
-    bytes: Arc<AtomicU64>,
+    room: Arc<Room>,
     turns: Semaphore,
     /// Why recordings wait: the same for all of them, most likely, however many there are.
     failure: Mutex<Repeated>,
@@ -287,10 +287,7 @@ impl<U: RecordingUplink> Desk<U> {
     }
 
     fn freed(&self, live: &Live) {
-        let bytes = live.written();
-        let _ = self
-            .bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |all| Some(all.saturating_sub(bytes)));
+        self.room.give_back(&live.of().user, live.written());
     }
 }
 

@@ -249,6 +249,7 @@ fn failures_behind_the_sidecar_carry_no_inner_text() {
     for stop in [
         Stop::Audit(AuditError::NotWritten),
         Stop::Audit(AuditError::Full { bytes: 4711, bound: 42 }),
+        Stop::Audit(AuditError::Share { bytes: 4711, left: 42 }),
         Stop::Audit(AuditError::WriterStopped),
         Stop::Credential(CredentialError::Password { path: path(), source: inner() }),
         Stop::Credential(CredentialError::KeyFile { path: path(), source: inner() }),

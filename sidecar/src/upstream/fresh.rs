@@ -115,6 +115,10 @@ impl<M: Make> Fresh<M> {
                     Ok(fresh) => self.ready.insert((*whose).clone(), fresh).await,
                     Err(error) => {
                         warn!(target = %self.target, error = %Chain(&error), "upstream certificate not renewed");
+                        // Of a user who is gone, perhaps: it shall not keep others from being renewed for ever.
+                        if !ready.is_usable(now) {
+                            self.ready.invalidate(&*whose).await;
+                        }
                         // authd is away: the others will not fare better, and the next look is soon.
                         return;
                     }

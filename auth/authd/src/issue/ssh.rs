@@ -80,7 +80,7 @@ impl Cluster {
         }
         let user = UserName::new(request.user.as_str()).map_err(|e| Refused::field("user", e))?;
         let key = SshPublicKey::from_wire(&request.ssh_public_key)?;
-        self.refuse_impossible(&user, request).await?;
+        let standing = self.standing_at_host(&user, request).await?;
         let now = self.clock.now();
         let permission = |name: &str| (name.to_owned(), String::new());
         Ok(self.authorities.signer(AuthorityKind::Openssh).sign_ssh(
@@ -89,7 +89,7 @@ impl Cluster {
                 key_id: user.to_string(),
                 principals: vec![request.login.clone()],
                 not_before: host::backdated(now),
-                not_after: now + UPSTREAM,
+                not_after: standing.at_most(now + UPSTREAM),
                 critical_options: vec![],
                 extensions: ALL_PERMISSIONS.map(permission).to_vec(),
             },
@@ -98,11 +98,11 @@ impl Cluster {
 
     /// A sidecar asks for people who may be there, as far as their roles say now. Every host that trusts the authority takes what
     /// is signed; one that was broken into shall not get accounts that nobody has at its own node.
-    async fn refuse_impossible(
+    async fn standing_at_host(
         &self,
         user: &UserName,
         request: &proto::IssueUpstreamSshCertificateRequest,
-    ) -> Result<(), Refused> {
+    ) -> Result<Standing, Refused> {
         let hidden = || Refused::NotFound { kind: "node", name: request.target_name.clone() };
         let name = TargetName::new(request.target_name.as_str()).map_err(|_| hidden())?;
         let standing = self.standing(user, None).await?;
@@ -117,7 +117,7 @@ impl Cluster {
         let login = Login::Node { login: request.login.clone() };
         match standing.decide(&target, &login, MfaStatus::Verified) {
             Decision::Deny { .. } => Err(Refused::NoAccess),
-            Decision::Allow { .. } | Decision::MfaRequired { .. } => Ok(()),
+            Decision::Allow { .. } | Decision::MfaRequired { .. } => Ok(standing),
         }
     }
 }

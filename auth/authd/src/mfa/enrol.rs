@@ -14,7 +14,7 @@ use super::{
     DeviceSecret, DeviceType, NewDevice, attestation,
     authenticator_data::{self, Registered},
     stored_key,
-    webauthn::{Question, replace},
+    webauthn::{Question, judging, replace},
 };
 use crate::{cluster::Cluster, error::Refused, keys};
 
@@ -107,9 +107,8 @@ impl Cluster {
         let state: SecurityKeyRegistration =
             serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
         let preference = self.preference().await?;
-        let key = self
-            .webauthn(&preference)?
-            .finish_securitykey_registration(&credential, &state)
+        let webauthn = self.webauthn(&preference)?;
+        let key = judging(|| webauthn.finish_securitykey_registration(&credential, &state))?
             .map_err(|_| Refused::Credentials)?;
         // Nobody signs this, so a yes proves nothing; but a no is worth telling before the first login fails.
         let resident = credential.extensions.cred_props.as_ref().and_then(|props| props.rk);

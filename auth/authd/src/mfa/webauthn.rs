@@ -4,6 +4,8 @@
 //! The challenge is not random but the hash of what the touch is for. The library makes a random one; it is replaced in both
 //! places where it stands, what the key is asked and the state that the answer is compared with.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use auth::{receipt::RelyingParty, resource::AuthPreference};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,13 @@ impl Question {
             serde_json::to_string(&options).map_err(|_| Refused::Internal("WebAuthn options"))?;
         Ok(Self { options_json, state })
     }
+}
+
+/// What the library makes of an answer. One that makes it panic is a wrong one like others: it is counted, and its challenge is
+/// spent.
+pub(super) fn judging<T>(judge: impl FnOnce() -> WebauthnResult<T>) -> Result<WebauthnResult<T>, Refused> {
+    // It only looks at what it was given, and nothing of that is looked at again.
+    panic::catch_unwind(AssertUnwindSafe(judge)).map_err(|_| Refused::Credentials)
 }
 
 /// Puts something else in a place of the library's state that must be there.
@@ -174,7 +183,8 @@ impl Cluster {
         self.check_occasion(preference, state, credential)?;
         let library: SecurityKeyAuthentication =
             serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
-        let result = self.webauthn(preference)?.finish_securitykey_authentication(credential, &library);
+        let webauthn = self.webauthn(preference)?;
+        let result = judging(|| webauthn.finish_securitykey_authentication(credential, &library))?;
         // The device must still be the user's now, not only when it was asked.
         let keys = self.security_keys(devices).await?;
         let (device, _) = keys
@@ -199,8 +209,8 @@ impl Cluster {
             serde_json::from_value(state.clone()).map_err(|_| Refused::Internal("WebAuthn state"))?;
         let keys = self.security_keys(&[device]).await?;
         let (_, key) = keys.first().ok_or(Refused::Credentials)?;
-        let result =
-            self.webauthn(preference)?.finish_discoverable_authentication_v2(credential, library, key);
+        let webauthn = self.webauthn(preference)?;
+        let result = judging(|| webauthn.finish_discoverable_authentication_v2(credential, library, key))?;
         let result = self.judged(device, result, credential).await?;
         // The state says so too; this login has no other second factor.
         if !result.user_verified() {
@@ -302,4 +312,16 @@ impl Assertion {
 
 fn went_back(device: &Device, stored: u32, presented: u32) -> Refused {
     Refused::CounterWentBack(Box::new(CounterWentBack { device: device.clone(), stored, presented }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_makes_the_library_panic_is_a_wrong_one() {
+        let verdict = judging(|| -> WebauthnResult<()> { panic!("a slice of an answer that is not there") });
+        assert!(matches!(verdict, Err(Refused::Credentials)));
+        assert!(matches!(judging(|| Ok(1)), Ok(Ok(1))));
+    }
 }

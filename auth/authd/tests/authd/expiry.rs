@@ -82,3 +82,25 @@ async fn a_session_of_a_browser_ends_with_the_user_also_when_the_user_is_given_m
     world.clock.advance(Duration::from_secs(301));
     assert_eq!(browser.call("devices/list", json!({})).await.refused().0, 401);
 }
+
+#[tokio::test]
+async fn what_a_sidecar_shows_to_a_host_ends_with_the_user() {
+    let world = World::new().await;
+    let (sidecar, _) = world.guard_nodes(&[("host", "dev")]).await;
+    world.person_with_key("olga", &["access"]).await;
+    let mut client = world.sidecars(&sidecar).await;
+    let ask = || proto::IssueUpstreamSshCertificateRequest {
+        target_name: "host".to_owned(),
+        login: "root".to_owned(),
+        user: "olga".to_owned(),
+        ssh_public_key: ssh_public_key(),
+    };
+    let until = world.time.now() + HALF_AN_HOUR;
+    put_olga(&world, Some(until)).await;
+    let issued = client.issue_upstream_ssh_certificate(ask()).await.unwrap().into_inner();
+    let ssh = Certificate::from_openssh(&issued.ssh_certificate).unwrap();
+    assert!(SystemTime::UNIX_EPOCH + Duration::from_secs(ssh.valid_before()) <= until);
+    assert!(from_unix_millis(issued.not_after).unwrap() <= until);
+    world.clock.advance(HALF_AN_HOUR);
+    client.issue_upstream_ssh_certificate(ask()).await.unwrap_err();
+}

@@ -368,3 +368,16 @@ fn an_upstream_that_breaks_the_protocol_is_never_at_a_boundary_again() {
     assert_eq!(boundaries.follow(&[0; 100_000]), None);
     assert!(!boundaries.at_boundary());
 }
+
+#[test]
+fn of_what_is_set_the_encoding_is_told() {
+    let told = |content: &'static [u8]| Messages::answer(b"S\0\0\0\0", content);
+    assert_eq!(told(b"client_encoding\0SJIS\0"), Some(Answer::Encoding { name: b"SJIS" }));
+    for other in [&b"client_encodings\0SJIS\0"[..], b"server_encoding\0UTF8\0", b"client_encoding", b""] {
+        assert_eq!(told(other), None);
+    }
+    let greeting = b"S\0\0\0\x08a\x001\0N\0\0\0\x05\0S\0\0\0\x18client_encoding\0GBK\0S\0\0\0\x08b\x001\0";
+    assert_eq!(encodings(greeting).collect::<Vec<_>>(), [Answer::Encoding { name: b"GBK" }]);
+    assert_eq!(encodings(&greeting[..greeting.len() - 1]).count(), 1);
+    assert_eq!(encodings(&greeting[..20]).count(), 0);
+}

@@ -598,6 +598,59 @@ async fn one_thing_is_started_in_a_channel_unless_the_host_has_refused_it() {
     assert!(wire.seen.has("allowed: false, action: Exec"));
 }
 
+/// A host that runs SFTP, or a command, and does not say so: its no to what was asked behind that is none to that.
+#[tokio::test]
+async fn a_host_that_leaves_an_answer_out_hides_nothing_by_its_next() {
+    let mut sftp = Vec::new();
+    sftp.put_string(b"sftp");
+    let starts = request(0, b"subsystem", true, &sftp);
+    for (start, to_host) in
+        [(starts, request(90, b"subsystem", true, &sftp)), (exec(0, b"a"), exec(90, b"a"))]
+    {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        let is_sftp = to_host != exec(90, b"a");
+        wire.client.send(&start).await.unwrap();
+        wire.host_hears(&to_host).await;
+        let mut variable = Vec::new();
+        variable.put_string(b"LANG");
+        variable.put_string(b"C");
+        wire.client.send(&request(0, b"env", true, &variable)).await.unwrap();
+        wire.host_hears(&request(90, b"env", true, &variable)).await;
+        wire.host.send(&message::about(CHANNEL_FAILURE, 0)).await.unwrap();
+        wire.client_hears(&message::about(CHANNEL_FAILURE, 70)).await;
+        if is_sftp {
+            wire.client.send(&data(0, &[INIT, &remove()].concat())).await.unwrap();
+            wire.host_hears(&data(90, &[INIT, &remove()].concat())).await;
+            let yes = [VERSION, &[0, 0, 0, 9, 101, 0, 0, 0, 1, 0, 0, 0, 0]].concat();
+            wire.host.send(&data(0, &yes)).await.unwrap();
+            wire.client_hears(&data(70, &yes)).await;
+            assert!(wire.seen.has("operation: Remove"));
+        }
+        // One thing runs in a channel: what it comes to would be said to be another's.
+        wire.client.send(&request(0, b"shell", false, &[])).await.unwrap();
+        wire.client.send(&data(0, b"")).await.unwrap();
+        wire.host_hears(&data(90, b"")).await;
+        assert!(wire.seen.has("allowed: false, action: Shell"));
+    }
+}
+
+#[tokio::test]
+async fn what_a_shell_shows_is_seen_without_a_terminal_too_and_what_a_command_shows_is_not() {
+    for (start, to_host, is_seen) in [
+        (request(0, b"shell", false, &[]), request(90, b"shell", false, &[]), true),
+        (exec(0, b"a"), exec(90, b"a"), false),
+    ] {
+        let mut wire = Wire::new().await;
+        wire.channel().await;
+        wire.client.send(&start).await.unwrap();
+        wire.host_hears(&to_host).await;
+        wire.host.send(&data(0, b"shown")).await.unwrap();
+        wire.client_hears(&data(70, b"shown")).await;
+        assert_eq!(wire.seen.has("action: Output"), is_seen);
+    }
+}
+
 #[tokio::test]
 async fn what_a_terminal_shows_is_seen_whatever_the_host_says_to_its_request() {
     let rest = terminal();

@@ -285,6 +285,36 @@ async fn every_terminal_has_its_own_recording_and_what_has_none_has_no_recording
     assert!(exec.get("recording").is_none() && exec.get("terminal").is_none());
 }
 
+#[tokio::test]
+async fn a_shell_without_a_terminal_is_recorded_as_a_terminal_would_show_it_and_is_work() {
+    let mut stage = Stage::new(RecordingMode::Strict).await;
+    let sid = stage.sid;
+    stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+    stage.forwards(0, SshAction::Shell).await;
+    stage.forwards(0, SshAction::Output { bytes: b"one\ntwo\r\n\nthree" }).await;
+    let shown = cast(stage.data.path(), sid).unwrap();
+    assert!(shown.contains(r#""o","one\r\ntwo\r\n\r\nthree""#), "{shown}");
+    let idle = stage.trail.idle(Duration::from_millis(50));
+    assert!(timeout(Duration::from_millis(300), idle).await.is_err(), "it runs");
+    stage.forwards(0, SshAction::Close { exit: None, from_client: 0, from_upstream: 0 }).await;
+    timeout(Duration::from_secs(10), stage.trail.idle(Duration::from_millis(50))).await.unwrap();
+    let (events, _data) = stage.ends().await;
+    let end = events.last().unwrap();
+    assert_eq!(
+        (&events[1]["recording"], &end["recordings"]),
+        (&sid.to_string().into(), &serde_json::json!([sid]))
+    );
+    assert_eq!((events[1].get("terminal"), &end["interactive"]), (None, &false.into()));
+}
+
+#[tokio::test]
+async fn a_shell_without_a_terminal_that_must_be_recorded_and_cannot_be_does_not_start() {
+    let mut stage = Stage::new(RecordingMode::Strict).await;
+    spoil(&stage);
+    stage.forwards(0, SshAction::Open(ChannelKind::Session)).await;
+    assert!(matches!(stage.sees(0, true, SshAction::Shell).await, Ok(Verdict::End(_))));
+}
+
 /// A place where no recording can be made.
 fn spoil(stage: &Stage) {
     let folder = stage.data.path().join("recordings");

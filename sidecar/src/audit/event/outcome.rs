@@ -117,7 +117,12 @@ impl Outcome {
                 (self.sql_state, self.error_code) = (sql_state, number);
                 self.tags.count += 1;
             }
-            Answer::CopyIn | Answer::CopyOut | Answer::CopyBoth | Answer::Stepped | Answer::Ready { .. } => {}
+            Answer::CopyIn
+            | Answer::CopyOut
+            | Answer::CopyBoth
+            | Answer::Stepped
+            | Answer::Encoding { .. }
+            | Answer::Ready { .. } => {}
         }
     }
 }

@@ -76,6 +76,10 @@ pub(crate) enum Body {
         parameters_bytes: u64,
         parameters_sha256: String,
     },
+    /// In which alphabet the upstream reads the texts and values that follow.
+    Encoding {
+        client_encoding: Box<str>,
+    },
     Mysql(Command),
     Malformed {
         error: String,
@@ -173,6 +177,7 @@ impl Body {
             }
             Self::Function { .. } => ("db.session.postgres.function", "TPG04I"),
             Self::Digest { .. } | Self::ValuesDigest { .. } => ("db.session.query.digest", "TTS01I"),
+            Self::Encoding { .. } => ("db.session.postgres.encoding", "TTS02I"),
             Self::Mysql(command) => command.name_and_code(),
             Self::Malformed { .. } => ("db.session.malformed_packet", "TDB06I"),
         }
@@ -191,6 +196,7 @@ impl Body {
             | Self::ClosePortal(_)
             | Self::Digest { .. }
             | Self::ValuesDigest { .. }
+            | Self::Encoding { .. }
             | Self::Malformed { .. } => 0,
         }
     }

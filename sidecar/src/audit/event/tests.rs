@@ -273,6 +273,7 @@ fn what_the_client_set_is_in_the_start_event_in_order() {
         serde_json::json!(["client_encoding=SJIS", "options=-c role=admin", "client_encoding=GBK"])
     );
     assert!(event.get("startup_parameters_base64").is_none());
+    assert_eq!(started.client_encoding(), Some("GBK"));
     let started = Started::new("access-prod".to_owned(), None).with_parameters(&[(b"a", b"\xe9")]);
     let event = parse(&renderer().started(0, SystemTime::UNIX_EPOCH, &started));
     assert_eq!(event["startup_parameters_base64"], "YQDpAA==");

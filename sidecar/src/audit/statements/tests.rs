@@ -29,7 +29,7 @@ struct Session {
 impl Session {
     fn new() -> Self {
         let now = Instant::now();
-        Self { statements: Statements::new(now), now, ei: 0 }
+        Self { statements: Statements::new(now, None), now, ei: 0 }
     }
 
     fn tick(&mut self) -> Instant {
@@ -218,4 +218,41 @@ fn an_upstream_that_says_without_end_what_nobody_asked_fills_no_disk() {
     // Its own, and one more than was asked.
     assert_eq!(results(&mut session, failed()), 3);
     assert!((0..1_000).all(|_| session.answers(completed(b"SELECT 1")).or(session.answers(READY)).is_none()));
+}
+
+#[test]
+fn an_encoding_is_said_where_the_trail_says_another_and_once() {
+    let says = |statements: &mut Statements, name: &'static [u8]| {
+        assert!(statements.answered(&Answer::Encoding { name }, Instant::now()).is_none());
+        let said = statements.encoding();
+        assert_eq!(statements.shown(), said.is_some());
+        said.inspect(|said| statements.encoding_recorded(said)).map(String::from)
+    };
+    let mut statements = Statements::new(Instant::now(), None);
+    assert_eq!(says(&mut statements, b"UTF8"), None, "what it is where nothing is said");
+    assert_eq!(says(&mut statements, b"SJIS").as_deref(), Some("SJIS"));
+    assert_eq!(says(&mut statements, b"SJIS"), None);
+    assert_eq!(says(&mut statements, b"UTF8").as_deref(), Some("UTF8"));
+    let mut statements = Statements::new(Instant::now(), Some("euc-jp"));
+    assert_eq!(says(&mut statements, b"EUC_JP"), None, "as it was asked for");
+    assert_eq!(says(&mut statements, b"UTF8").as_deref(), Some("UTF8"), "a role has another");
+}
+
+#[test]
+fn an_encoding_that_changes_while_it_is_recorded_is_not_lost() {
+    let mut statements = Statements::new(Instant::now(), None);
+    statements.answered(&Answer::Encoding { name: b"SJIS" }, Instant::now());
+    let first = statements.encoding().unwrap();
+    statements.answered(&Answer::Encoding { name: b"GBK" }, Instant::now());
+    statements.encoding_recorded(&first);
+    assert_eq!(statements.encoding().as_deref(), Some("GBK"));
+}
+
+#[test]
+fn an_encoding_that_is_said_is_no_answer_to_a_statement() {
+    let mut session = Session::new();
+    let query = session.asks(QUERY);
+    assert!(session.answers(Answer::Encoding { name: b"SJIS" }).is_none());
+    assert!(session.answers(completed(b"SELECT 1")).is_none());
+    assert_eq!(session.answers(READY).unwrap().statement_ei, Some(query));
 }

@@ -7,7 +7,7 @@ SELECTION := --workspace --features cli/danger-software-key,cli/usb
 DOC_LINTS := --deny warnings --allow rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build release docker test suites lint arrows fuzz bench loadtest
+.PHONY: help demo build release profile docker test suites lint arrows fuzz bench loadtest
 
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,11 @@ SHIPPED := --release -p authd -p sidecar -p cli --features cli/usb
 
 release: ## Build authd, sidecar, tsh and tctl for use, into target/release; takes a quarter of an hour
 	@scripts/install.sh cc
-	cargo build $(SHIPPED) --bins
+	RUSTFLAGS="$$RUSTFLAGS $$(scripts/profile.sh flags)" cargo build --locked $(SHIPPED) --bins
+
+profile: ## Take anew the profile by which releases are built (after a change of the hot path, or of the compiler); half an hour
+	@scripts/install.sh cc postgresql mariadb
+	@SHIPPED='$(SHIPPED)' scripts/profile.sh record
 
 # The version of every crate.
 VERSION := $(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)

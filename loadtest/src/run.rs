@@ -77,6 +77,9 @@ pub(crate) fn run(plan: &Plan, command: String) -> Result<Report> {
     report.machine.load = [load_before, machine::load()];
     report.targets = target::verdicts(&report);
     progress.finish_and_clear();
+    if let Err(error) = stage.close() {
+        eprintln!("WARNING: {error:#}");
+    }
     Ok(report)
 }
 

@@ -275,6 +275,14 @@ impl Stage {
         self.session_door(way.door.protocol, &target, way.door.address, &session)
     }
 
+    /// Ends the programs as an administrator would, and not by a kill: one that was built to take a profile writes it then.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        for sidecar in &mut self.sidecars {
+            sidecar.daemon().stop()?;
+        }
+        self.daemon.stop()
+    }
+
     /// A way by its name.
     pub(crate) fn way(&self, protocol: Protocol, name: &str) -> Option<&Way> {
         self.ways.iter().find(|way| way.door.protocol == protocol && way.name == name)

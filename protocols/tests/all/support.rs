@@ -161,8 +161,8 @@ impl Memory {
         let found = note.is_some();
         let stray = match answer {
             Answer::Ready { .. } => ledger.is_busy(),
-            // Of a message that only prepares.
-            Answer::Failed { .. } | Answer::Stepped => false,
+            // Of a message that only prepares; of none.
+            Answer::Failed { .. } | Answer::Stepped | Answer::Encoding { .. } => false,
             _ => !found,
         };
         self.stray.fetch_add(usize::from(stray), Ordering::Relaxed);

@@ -12,8 +12,15 @@ use tonic::{Code, Request, Status, transport::Channel};
 use crate::world::*;
 
 /// What reads only. A method of the service that does not stand here must ask for a touch.
-const READ_ONLY: [&str; 6] =
-    ["Status", "GetResources", "ListAuthorities", "ListAllTargets", "ExplainAccess", "ListAudit"];
+const READ_ONLY: [&str; 7] = [
+    "Status",
+    "GetResources",
+    "ListAuthorities",
+    "ListAllTargets",
+    "ListAllRecordings",
+    "ExplainAccess",
+    "ListAudit",
+];
 
 /// May everything.
 const EVERYTHING: &str = "

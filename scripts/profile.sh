@@ -33,13 +33,13 @@ record)
     cd "$here"
     rm -rf "$target/raw"
     # shellcheck disable=SC2086
-    RUSTFLAGS="-Cprofile-generate=$target/raw" cargo build --locked $SHIPPED --target-dir "$target" --bins
+    RUSTFLAGS="-Cprofile-generate=$target/raw" cargo build --locked $SHIPPED --target-dir "$target" --bin authd --bin sidecar --bin tctl
     # Build scripts and macros were instrumented too: what they have left is of no interest.
     rm -rf "$target/raw"
     # With our own features, and not those of the programs that are measured; it looks for those beside itself.
     cargo build --locked --release -p loadtest --bins
     cp target/release/loadtest "$target/release/"
-    load() { "$target/release/loadtest" run --no-peers --ways sidecar,sidecar-unix --seconds 2 --rounds 3 "$@"; }
+    load() { "$target/release/loadtest" run --no-peers --ways sidecar,sidecar-unix --seconds 1 --rounds 2 "$@"; }
     load --one-core --scenarios simple,prepared --protocols postgres,mysql --clients 1,8
     load --one-core --scenarios extended,mixed --protocols postgres --clients 8
     load --scenarios connect,download --protocols postgres --clients 8

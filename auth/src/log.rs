@@ -7,10 +7,12 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
+    fmt,
     fs::File,
     io::{self, ErrorKind, Write},
     os::fd::AsFd as _,
     panic::{self, PanicHookInfo},
+    process::ExitCode,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -74,7 +76,7 @@ impl Log {
     }
 
     /// The last line: why the program ends. Then as [`Self::flush`].
-    pub fn last_words(&self, error: &str) {
+    fn last_words(&self, error: &str) {
         self.0.push(format!("ERROR: {error}\n").as_bytes());
         self.flush();
     }
@@ -93,6 +95,20 @@ impl Log {
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// The end of a program: what was logged is written, and the error that it ends with is the last line. Whoever does not read
+/// the log does not keep the program from ending either.
+///
+/// Without a log, the error goes to standard error.
+pub fn end<E: fmt::Display>(outcome: &Result<(), E>, log: Option<&Log>) -> ExitCode {
+    match (outcome, log) {
+        (Ok(()), None) => {}
+        (Ok(()), Some(log)) => log.flush(),
+        (Err(error), None) => eprintln!("ERROR: {error:#}"),
+        (Err(error), Some(log)) => log.last_words(&format!("{error:#}")),
+    }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Write for Log {

@@ -22,7 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 use uuid::Uuid;
 
 mod cast;
@@ -141,7 +146,8 @@ impl Recordings {
         // Without couriers the process is about to end, and the next one finds the file.
         let _ = self.begun.send(Arc::clone(&live));
         let cast = Cast::new(Instant::now());
-        Ok(Recorder { live, cast, room: Arc::clone(&self.room), bound: self.bound, settled: true })
+        let room = Arc::clone(&self.room);
+        Ok(Recorder { live, cast, room, bound: self.bound, writing: None, settled: true })
     }
 
     /// Bytes that authd does not have in full.
@@ -157,6 +163,8 @@ pub(crate) struct Recorder {
     room: Arc<Room>,
     /// Beyond which none begins.
     bound: u64,
+    /// A line on its way to the disk: who waited for it may be gone, and what follows comes behind it.
+    writing: Option<JoinHandle<io::Result<()>>>,
     /// Nothing is being written, and nothing has failed to be: the disk does not stall.
     settled: bool,
 }
@@ -192,6 +200,7 @@ impl Recorder {
         if line.is_empty() {
             return Ok(());
         }
+        self.written().await?;
         let store::Progress { written: recorded, refused, .. } = self.live.progress();
         if refused {
             return Err(RecordError::Refused);
@@ -203,9 +212,18 @@ impl Recorder {
         self.room.check(&self.live.of().user, self.bound, self.bound.saturating_add(self.bound / 4))?;
         let (live, room) = (Arc::clone(&self.live), Arc::clone(&self.room));
         self.settled = false;
-        blocking(move || append(&live, &room, &line)).await?;
+        self.writing = Some(spawn_blocking(move || append(&live, &room, &line)));
+        self.written().await?;
         self.settled = true;
         Ok(())
+    }
+
+    /// Waits for the line that is being written, if there is one.
+    async fn written(&mut self) -> Result<(), RecordError> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let done = timeout(DISK_DEADLINE, writing).await.map_err(|_| RecordError::Deadline)?;
+        self.writing = None;
+        done.map_err(io::Error::other).flatten().map_err(RecordError::Write)
     }
 }
 
@@ -231,9 +249,16 @@ impl Drop for Recorder {
             }
             live.finish();
         };
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(finish)),
-            Err(_) => finish(),
+        match (Handle::try_current(), self.writing.take()) {
+            (Ok(runtime), Some(writing)) => {
+                // Threads of the pool take the lock in any order.
+                drop(runtime.spawn(async move {
+                    let _ = writing.await;
+                    let _ = spawn_blocking(finish).await;
+                }));
+            }
+            (Ok(runtime), None) => drop(runtime.spawn_blocking(finish)),
+            (Err(_), _) => finish(),
         }
     }
 }

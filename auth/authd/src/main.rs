@@ -87,14 +87,7 @@ fn main() -> ExitCode {
             Err(error) => (Err(error).context("cannot log to standard error"), None),
         },
     };
-    match (&outcome, log) {
-        (Ok(()), None) => {}
-        (Ok(()), Some(log)) => log.flush(),
-        (Err(error), None) => eprintln!("ERROR: {error:#}"),
-        // Whoever does not read the log does not keep the program from ending either.
-        (Err(error), Some(log)) => log.last_words(&format!("{error:#}")),
-    }
-    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    log::end(&outcome, log.as_ref())
 }
 
 /// Parses the command line as `tsh` and `tctl` do: help and version go to standard output; a mistake is an `ERROR: …` and status

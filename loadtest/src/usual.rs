@@ -16,8 +16,6 @@ use crate::{
 mod pgbench;
 mod sysbench;
 
-/// Threads of one of them, at most.
-const THREADS: usize = 2;
 /// Beyond the time it was given: connecting, and the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 

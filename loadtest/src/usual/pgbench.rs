@@ -5,9 +5,11 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 
-use super::{Round, Said, THREADS, bare};
+use super::{Round, Said, bare};
 use crate::{door::Door, load, scenario::Scenario, session::ROWS};
 
+/// Threads for small queries, at most.
+const THREADS: usize = 2;
 /// Of so many transactions, the time is written down.
 const SAMPLING: &str = "0.1";
 
@@ -38,9 +40,12 @@ pub(super) fn command(round: &Round<'_>) -> Result<Command> {
     fs::write(&file, script(round.scenario))?;
     let mut command = bare(e2e::mortal(e2e::postgres_program("pgbench")?, "KILL"), round);
     command.args(["--no-vacuum".to_owned(), format!("--time={}", round.time.as_secs())]);
-    command.arg(format!("--client={}", round.clients)).arg(format!("--jobs={}", round.clients.min(THREADS)));
+    // A thread connects for one client at a time: each has its own where that is what is measured.
+    let connects = round.scenario == Scenario::Connect;
+    let threads = if connects { round.clients } else { round.clients.min(THREADS) };
+    command.arg(format!("--client={}", round.clients)).arg(format!("--jobs={threads}"));
     command.args(arguments(round.scenario).unwrap_or_default()).arg("--file").arg(&file);
-    if round.scenario != Scenario::Connect {
+    if !connects {
         command.arg("--log").arg("--log-prefix").arg(directory.join("log"));
         command.arg(format!("--sampling-rate={SAMPLING}"));
     }

@@ -188,10 +188,7 @@ impl Audit {
     /// # Cancel safety
     /// The event is queued or it is not; nothing is half done.
     async fn queued(&self, share: &Share, event: Draft) -> Result<(), AuditError> {
-        self.counted(match share.check() {
-            Ok(()) => Ok(()),
-            Err(_) => share.room(DISK_DEADLINE).await,
-        })?;
+        self.counted(share.room(DISK_DEADLINE).await)?;
         self.queued_within(self.bound.saturating_add(self.bound / 4), Some(share), event).await
     }
 

@@ -142,9 +142,8 @@ impl Channels {
             }
             SshAction::Shell => {
                 // Without a terminal too: a session would be recorded or not as its user likes.
-                let screen = self.channel(channel).around.screen.clone().unwrap_or_else(Screen::none);
                 let body = |around| SshBody::shell(channel, allowed, around);
-                return self.start(shared, channel, allowed, Some(screen), body).await;
+                return self.start(shared, channel, allowed, Some(Screen::none()), body).await;
             }
             SshAction::Exec { command, file_copy } => {
                 let command = Command::new(command);
@@ -155,8 +154,7 @@ impl Channels {
                     record(shared, body(around)).await?;
                     return Ok(Verdict::Refuse(Refusal::new(RefusalCode::Unsupported, LONG_COMMAND)));
                 }
-                let screen = self.channel(channel).around.screen.clone();
-                return self.start(shared, channel, allowed, screen, body).await;
+                return self.start(shared, channel, allowed, None, body).await;
             }
             SshAction::Subsystem { name, .. } if allowed && name.len() > MAX_NAME_BYTES => {
                 record(shared, SshBody::refused(channel, "subsystem", name)).await?;
@@ -164,8 +162,7 @@ impl Channels {
             }
             SshAction::Subsystem { name, file_copy } => {
                 let body = |around| SshBody::subsystem(channel, allowed, name, file_copy, around);
-                let screen = self.channel(channel).around.screen.clone();
-                return self.start(shared, channel, allowed, screen, body).await;
+                return self.start(shared, channel, allowed, None, body).await;
             }
             SshAction::Agent => record(shared, SshBody::agent(channel, allowed)).await?,
             SshAction::X11 { single } => record(shared, SshBody::x11(channel, allowed, single)).await?,
@@ -264,13 +261,14 @@ impl Channels {
         fits
     }
 
-    /// A shell, command or subsystem is about to start; with a screen, it is recorded.
+    /// A shell, command or subsystem is about to start. It is recorded where it has a terminal, or something is said to stand
+    /// for one.
     async fn start(
         &mut self,
         shared: &Shared,
         channel: Option<u32>,
         allowed: bool,
-        screen: Option<Screen>,
+        in_its_place: Option<Screen>,
         body: impl FnOnce(Surroundings) -> SshBody,
     ) -> Result<Verdict, AuditError> {
         let around = self.channel(channel).around.clone();
@@ -279,7 +277,7 @@ impl Channels {
             return Ok(Verdict::Forward);
         }
         let has_terminal = around.screen.is_some();
-        let Some(screen) = screen else {
+        let Some(screen) = around.screen.clone().or(in_its_place) else {
             let ei = shared.record(&body(around)).await?;
             self.work(shared, channel);
             self.channel(channel).started_ei = Some(ei);
@@ -412,7 +410,10 @@ fn as_shown(bytes: &[u8]) -> Cow<'_, [u8]> {
     let mut shown = Vec::with_capacity(bytes.len() + bytes.len() / 16);
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         match line.strip_suffix(b"\n") {
-            Some(line) if !line.ends_with(b"\r") => shown.extend([line, b"\r\n"].concat()),
+            Some(line) if !line.ends_with(b"\r") => {
+                shown.extend_from_slice(line);
+                shown.extend_from_slice(b"\r\n");
+            }
             _ => shown.extend_from_slice(line),
         }
     }

@@ -134,17 +134,18 @@ impl Share {
         Err(AuditError::Share { bytes: self.taken.load(Ordering::Relaxed), left: self.left(waiting) })
     }
 
-    /// Waits until there is room, no longer than `patience`.
+    /// Waits until there is room, no longer than `patience`. HOT where there is: nobody looks at a clock.
     ///
     /// # Errors
     /// As of [`Self::check`], when there is still none.
     pub(super) async fn room(&self, patience: Duration) -> Result<(), AuditError> {
-        let until = Instant::now() + patience;
+        let mut until = None;
         loop {
-            match self.check() {
-                Err(_) if Instant::now() < until => sleep(LOOK).await,
-                checked => return checked,
+            let checked = self.check();
+            if checked.is_ok() || *until.get_or_insert_with(|| Instant::now() + patience) <= Instant::now() {
+                return checked;
             }
+            sleep(LOOK).await;
         }
     }
 

@@ -42,7 +42,7 @@ async function main () {
 async function kills (db) {
   const other = await mariadb.createConnection(settings())
   const slow = refused(db.query('SELECT SLEEP(30)'))
-  const running = "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE info = 'SELECT SLEEP(30)'"
+  const running = "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE state = 'User sleep'"
   while (!Number((await other.query(running))[0].n));
   await other.query(`KILL QUERY ${db.threadId}`)
   await slow

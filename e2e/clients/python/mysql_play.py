@@ -138,7 +138,10 @@ def files(db, cursor):
 
 
 def kills(db, cursor, connect):
-    """By the number that the greeting said."""
+    """By the number that the greeting said.
+
+    Once the server is in SLEEP itself: MariaDB answers a row, and no error, where the KILL came just before it.
+    """
     import threading
 
     number = db.thread_id() if hasattr(db, "thread_id") else db.connection_id
@@ -146,7 +149,7 @@ def kills(db, cursor, connect):
 
     def kill():
         killer = other.cursor()
-        running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(30)%'"
+        running = "SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'User sleep'"
         while True:
             killer.execute(running)
             if killer.fetchone()[0]:

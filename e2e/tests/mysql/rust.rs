@@ -106,7 +106,7 @@ async fn killed(stage: &Stage, way: Way, db: &mut Conn) -> Result<String> {
     let mut other = connect(stage, way, false).await?;
     let number = db.id();
     let kill = async {
-        let running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(30)'";
+        let running = "SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'User sleep'";
         while other.query_first::<u64, _>(running).await? != Some(1) {}
         other.query_drop(format!("KILL QUERY {number}")).await?;
         other.disconnect().await?;

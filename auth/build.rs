@@ -10,7 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // parts of what was received, not copies.
     tonic_prost_build::configure()
         .btree_map(".")
-        .bytes(".touchstone.auth.v1.AuditRecord.json")
+        .bytes(".touchstone.auth.v1.AuditRecord")
+        .bytes(".touchstone.auth.v1.EmitAuditRequest")
         .compile_fds(descriptors)?;
     Ok(())
 }

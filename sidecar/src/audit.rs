@@ -37,6 +37,7 @@ mod denials;
 mod draft;
 mod event;
 mod fresh;
+mod gathered;
 mod queue;
 mod rejected;
 mod shares;
@@ -323,8 +324,10 @@ pub(crate) fn on_disk(data_dir: &Path) -> Vec<String> {
     for id in root.list().unwrap() {
         let spool = root.spool(id);
         for first in spool::segments(&spool).unwrap() {
-            let batch = spool::read_batch(&spool::segment_path(&spool, first), 0, None).unwrap();
-            let json = batch.records.iter().map(|record| String::from_utf8(record.json.to_vec()).unwrap());
+            let segment = spool::segment_path(&spool, first);
+            let batch = spool::read_batch(&segment, 0, None, &mut spool::Sessions::default()).unwrap();
+            let text = |record: Record| String::from_utf8(record.whole().json.to_vec()).unwrap();
+            let json = batch.records.into_iter().map(text);
             events.extend(json);
         }
     }

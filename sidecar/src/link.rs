@@ -1,6 +1,7 @@
 //! The one connection to authd, under the certificate of the day.
 
 use std::{
+    collections::HashMap,
     error::Error,
     future::Future,
     pin::Pin,
@@ -21,6 +22,7 @@ use auth::{
         RecordingOf, RecordingPart, VerifyOtpRequest, sidecars_client::SidecarsClient,
     },
 };
+use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 use tokio::{
     sync::{Mutex, watch},
@@ -131,9 +133,7 @@ impl Issue for Arc<Link> {
 
 impl Uplink for Arc<Link> {
     async fn emit(&self, spool: Uuid, records: Vec<Record>) -> Result<u64, EmitError> {
-        let records =
-            records.into_iter().map(|Record { sequence, json }| AuditRecord { sequence, json }).collect();
-        let request = EmitAuditRequest { spool_id: spool.to_string(), records };
+        let request = emit_request(spool, records);
         let mut sidecars = self.sidecars().await.map_err(|error| EmitError::Failed(error.into()))?;
         match sidecars.emit_audit(request).await {
             Ok(answer) => Ok(answer.into_inner().acknowledged),
@@ -141,6 +141,27 @@ impl Uplink for Arc<Link> {
             Err(status) => Err(EmitError::Failed(status.into())),
         }
     }
+}
+
+/// What events of a session have in common is in it once for all that share one piece of memory.
+fn emit_request(spool: Uuid, records: Vec<Record>) -> EmitAuditRequest {
+    let (mut sessions, mut indexes) = (Vec::new(), HashMap::new());
+    let mut index_of = |session: Bytes| {
+        // It stays where it is as long as it is in `sessions`.
+        *indexes.entry((session.as_ptr(), session.len())).or_insert_with(|| {
+            sessions.push(session);
+            // No request holds as many.
+            u32::try_from(sessions.len() - 1).unwrap_or(u32::MAX)
+        })
+    };
+    let records = records.into_iter().map(|Record { sequence, json, session }| match session {
+        None => AuditRecord { sequence, json, ..AuditRecord::default() },
+        Some(session) => {
+            AuditRecord { sequence, own: json, session: index_of(session), ..AuditRecord::default() }
+        }
+    });
+    let records = records.collect();
+    EmitAuditRequest { spool_id: spool.to_string(), records, sessions }
 }
 
 impl IssueSsh for Arc<Link> {
@@ -242,5 +263,24 @@ mod tests {
         for never_passes in [Code::InvalidArgument, Code::NotFound, Code::OutOfRange] {
             assert!(given_up(never_passes), "{never_passes:?}");
         }
+    }
+
+    #[test]
+    fn what_events_have_in_common_is_sent_once() {
+        let (alice, bob) = (Bytes::from_static(b"{\"user\":\"a\"}"), Bytes::from_static(b"{\"user\":\"b\"}"));
+        let record = |sequence, session: Option<&Bytes>| {
+            let json = Bytes::from(format!("{{\"n\":{sequence}}}"));
+            Record { sequence, json, session: session.cloned() }
+        };
+        let records = [None, Some(&alice), Some(&bob), Some(&alice)];
+        let records = (1..).zip(records).map(|(sequence, session)| record(sequence, session)).collect();
+        let request = emit_request(Uuid::nil(), records);
+        assert_eq!(request.sessions, [alice, bob]);
+        let sent = |record: &AuditRecord| (record.json.to_vec(), record.own.to_vec(), record.session);
+        let expected = [(1, 0), (2, 0), (3, 1), (4, 0)].map(|(sequence, session)| {
+            let json = format!("{{\"n\":{sequence}}}").into_bytes();
+            if sequence == 1 { (json, Vec::new(), session) } else { (Vec::new(), json, session) }
+        });
+        assert_eq!(request.records.iter().map(sent).collect::<Vec<_>>(), expected);
     }
 }

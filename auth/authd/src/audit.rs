@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::store::{Op, Store, StoreError};
 
 pub(crate) use file::Query;
-pub(crate) use lines::{Lines, SpoolId};
+pub(crate) use lines::{Common, Lines, SpoolId};
 use owed::Owed;
 
 /// Batches that may wait for the writer; more make their senders wait.

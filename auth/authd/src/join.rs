@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    audit::{Lines, SpoolId},
+    audit::{Common, Lines, SpoolId},
     ca::{AuthorityKind, SshPublicKey},
     cluster::Cluster,
     error::Refused,
@@ -223,9 +223,17 @@ impl Cluster {
         let spool =
             Uuid::try_parse(&request.spool_id).map_err(|_| Refused::field("spool_id", "is not a UUID"))?;
         let mut lines = Lines::of(SpoolId { sidecar, spool });
+        let sessions: Result<Vec<_>, _> = request.sessions.iter().map(|json| Common::read(json)).collect();
+        let sessions = sessions.map_err(|error| Refused::field("sessions", error))?;
+        let none = || Refused::field("records", "an event is of no session that is there");
         for record in &request.records {
-            let pushed = lines.push(record.sequence, &record.json, self.name.as_str());
-            pushed.map_err(|error| Refused::field("records", error.to_string()))?;
+            let (json, common) = if record.json.is_empty() {
+                (&record.own, Some(sessions.get(record.session as usize).ok_or_else(none)?))
+            } else {
+                (&record.json, None)
+            };
+            let pushed = lines.push(record.sequence, json, common, self.name.as_str());
+            pushed.map_err(|error| Refused::field("records", error))?;
         }
         let last = lines.last();
         if last > 0 {

@@ -9,9 +9,12 @@ use std::{sync::Arc, time::SystemTime};
 use super::{
     AuditError,
     event::{Body, Outcome, Renderer},
-    spool::MAX_RECORD_BYTES,
+    spool::{MAX_RECORD_BYTES, append_members},
 };
 
+/// What events have in common is written once for all of them if it is not longer: authd puts it into each again, and bounds what that
+/// makes of a request.
+const MAX_COMMON_BYTES: usize = 4 * 1024;
 /// What an event takes of the queue beside its texts and values: its struct, names, and the text that it becomes.
 const SMALL_BYTES: u32 = 1024;
 
@@ -48,8 +51,28 @@ impl Draft {
         fits.ok_or(AuditError::TooLong(bytes))
     }
 
+    /// Whose it is, where what all events of that session say can be left to one of them.
+    pub(super) fn session(&self) -> Option<&Renderer> {
+        self.renderer().filter(|renderer| renderer.common().len() <= MAX_COMMON_BYTES)
+    }
+
+    fn renderer(&self) -> Option<&Renderer> {
+        match self {
+            Self::Rendered(_) => None,
+            Self::Observed { renderer, .. } | Self::Result { renderer, .. } => Some(renderer),
+        }
+    }
+
     /// Appends it as JSON.
     pub(super) fn render(&self, line: &mut Vec<u8>) {
+        self.render_own(line);
+        if let Some(renderer) = self.renderer() {
+            append_members(line, renderer.common().as_bytes());
+        }
+    }
+
+    /// The same, without what all events of its [`session`](Self::session) say.
+    pub(super) fn render_own(&self, line: &mut Vec<u8>) {
         match self {
             Self::Rendered(json) => line.extend_from_slice(json.as_bytes()),
             Self::Observed { renderer, ei, at, body } => renderer.observed(line, *ei, *at, body),

@@ -39,6 +39,8 @@ use protocols::Replication;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::spool::append_members;
+
 mod mysql;
 mod outcome;
 mod ssh;
@@ -61,6 +63,7 @@ const EVENT_BYTES: usize = 1024;
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Subject {
     /// The session.
+    #[serde(skip)]
     pub(crate) sid: Uuid,
     /// The cluster; empty while the replica has not said.
     pub(crate) cluster_name: String,
@@ -268,20 +271,29 @@ struct Disconnected {
     reason: &'static str,
 }
 
-/// Serialises a session's events. The subject's part is rendered once, not for each event.
+/// Serialises a session's events. What all of them say is rendered once, not for each event.
 #[derive(Debug)]
 pub(crate) struct Renderer {
-    /// `,"sid":…` without the closing brace: goes into the middle of each event.
-    subject: String,
+    sid: Uuid,
+    /// What all of them say but `sid`: one JSON object.
+    common: String,
     is_node: bool,
 }
 
 impl Renderer {
     pub(crate) fn new(subject: &Subject) -> Self {
-        let mut fields = Vec::new();
-        append_fields(&mut fields, subject);
-        let subject_fields = String::from_utf8(fields).unwrap_or_default();
-        Self { subject: subject_fields, is_node: matches!(subject.target, SubjectTarget::Node { .. }) }
+        let common = serde_json::to_string(subject).unwrap_or_default();
+        Self { sid: subject.sid, common, is_node: matches!(subject.target, SubjectTarget::Node { .. }) }
+    }
+
+    /// The session.
+    pub(crate) fn sid(&self) -> Uuid {
+        self.sid
+    }
+
+    /// What all its events say, but for `sid`, as one JSON object with one member at least.
+    pub(crate) fn common(&self) -> &str {
+        &self.common
     }
 
     pub(crate) fn started(&self, ei: u64, now: SystemTime, started: &Started) -> String {
@@ -333,13 +345,13 @@ impl Renderer {
         self.event("session.rejected", "T1006W", ei, now, rejected)
     }
 
-    /// Appends what a client did.
+    /// Appends what a client did, without [`common`](Self::common).
     pub(crate) fn observed(&self, line: &mut Vec<u8>, ei: u64, at: SystemTime, body: &Body) {
         let (event, code) = body.name_and_code();
         self.append(line, (event, code), ei, at, body);
     }
 
-    /// Appends how it came out.
+    /// Appends how it came out, without [`common`](Self::common).
     pub(crate) fn result(&self, line: &mut Vec<u8>, ei: u64, at: SystemTime, outcome: &Outcome) {
         self.append(line, ("db.session.query.result", outcome.code()), ei, at, outcome);
     }
@@ -347,10 +359,12 @@ impl Renderer {
     fn event(&self, event: &str, code: &str, ei: u64, now: SystemTime, body: &impl Serialize) -> String {
         let mut line = Vec::with_capacity(EVENT_BYTES);
         self.append(&mut line, (event, code), ei, now, body);
+        append_members(&mut line, self.common.as_bytes());
         String::from_utf8(line).unwrap_or_default()
     }
 
-    /// HOT: twice for each query, and so into one buffer from head to tail.
+    /// HOT: twice for each query, and so into one buffer from head to tail. With `sid`: an event whose session's line is lost is
+    /// still known to be of it.
     fn append(
         &self,
         line: &mut Vec<u8>,
@@ -366,8 +380,8 @@ impl Renderer {
         // not fail.
         let _ = write!(
             line,
-            r#"{{"event":"{event}","code":"{code}","uid":"{uid}","time":"{time}","ei":{ei}{}"#,
-            self.subject
+            r#"{{"event":"{event}","code":"{code}","uid":"{uid}","time":"{time}","ei":{ei},"sid":"{}""#,
+            self.sid
         );
         append_fields(line, body);
         line.push(b'}');

@@ -5,13 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
-
-use super::spool::{Batch, Record};
+use super::{gathered::Written, spool::Batch};
 
 /// Bytes that are kept, at most.
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
@@ -26,25 +23,16 @@ pub(super) struct Group {
     segment: u64,
     /// Where in the segment it begins.
     start: u64,
-    lines: Bytes,
-    /// Sequences, and where in `lines` their events are.
-    places: Vec<(u64, Range<usize>)>,
+    written: Written,
 }
 
 impl Group {
-    pub(super) fn new(segment: u64, start: u64, lines: Vec<u8>, places: Vec<(u64, Range<usize>)>) -> Self {
-        // Without the room that was there for more: what is kept is counted by what it holds.
-        Self { segment, start, lines: Bytes::from(lines.into_boxed_slice()), places }
+    pub(super) fn new(segment: u64, start: u64, written: Written) -> Self {
+        Self { segment, start, written }
     }
 
     fn end(&self) -> u64 {
-        self.start + self.lines.len() as u64
-    }
-
-    fn records(&self) -> impl Iterator<Item = Record> {
-        self.places
-            .iter()
-            .map(|(sequence, place)| Record { sequence: *sequence, json: self.lines.slice(place.clone()) })
+        self.start + self.written.len() as u64
     }
 }
 
@@ -63,7 +51,7 @@ impl Kept {
     fn pop_if(&mut self, wanted: impl FnOnce(&Group) -> bool) -> Option<Group> {
         self.groups.front().filter(|group| wanted(group))?;
         let group = self.groups.pop_front()?;
-        self.bytes -= group.lines.len();
+        self.bytes -= group.written.len();
         Some(group)
     }
 }
@@ -73,7 +61,7 @@ impl Fresh {
     pub(super) fn add(&self, groups: impl Iterator<Item = Group>) {
         let mut kept = self.kept();
         for group in groups {
-            kept.bytes += group.lines.len();
+            kept.bytes += group.written.len();
             kept.groups.push_back(group);
         }
         if kept.bytes > KEPT_BYTES {
@@ -91,7 +79,7 @@ impl Fresh {
             let follows = (group.segment, group.start) == (segment, batch.next);
             follows && (batch.records.is_empty() || group.end() - offset <= BATCH_BYTES)
         }) {
-            batch.records.extend(group.records());
+            batch.records.extend(group.written.records());
             batch.next = group.end();
         }
         (!batch.records.is_empty()).then_some(batch)
@@ -104,18 +92,23 @@ impl Fresh {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::spool::append_line, *};
+    use std::ops::Range;
+
+    use super::{
+        super::{draft::Draft, gathered::Gathered},
+        *,
+    };
 
     /// Writes so many events of this length, as the writer does. Returns where the next group begins.
     fn add(fresh: &Fresh, segment: u64, start: u64, sequences: Range<u64>, length: usize) -> u64 {
-        let (mut lines, mut places) = (Vec::new(), Vec::new());
+        let mut gathered = Gathered::new(0, 1);
         for sequence in sequences {
             let json = format!(r#"{{"n":{sequence},"pad":"{}"}}"#, "x".repeat(length));
-            let place = append_line(&mut lines, sequence, |line| line.extend_from_slice(json.as_bytes()));
-            places.push((sequence, place));
+            gathered.push(sequence, &Draft::Rendered(json));
         }
-        let end = start + lines.len() as u64;
-        fresh.add(std::iter::once(Group::new(segment, start, lines, places)));
+        let group = Group::new(segment, start, gathered.finish());
+        let end = group.end();
+        fresh.add(std::iter::once(group));
         end
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA_DIR/spool/rejected
-//! <spool id> <sequence> <check> <json>\n        as in the spool, behind the spool's id
+//! <spool id> <sequence> <check> <json>\n        as in the spool, behind the spool's id; always in one piece
 //! ```
 //!
 //! Such an event is a defect, of this sidecar or of authd, and somebody must look at it. The file is bounded: when it is

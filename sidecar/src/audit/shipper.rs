@@ -5,6 +5,9 @@
 //! authd answers once events are on its disk and drops what it already has, so sending again is always safe. There is no
 //! cursor to keep: what was acknowledged is forgotten with its segment.
 //!
+//! What the events of a session have in common is sent once with a batch, to an authd that takes it so: one of an earlier version
+//! refuses such a batch, and is sent each event in one piece from then on, until the next error.
+//!
 //! A batch that authd refuses for good is sent in halves until the one event is found that it refuses; that one is set
 //! aside (`rejected`), and the rest goes on in order.
 
@@ -31,7 +34,7 @@ use uuid::Uuid;
 use super::{
     AuditSpool,
     rejected::{self, SetAsideError},
-    spool::{Batch, Record, SpoolRoot, read_batch, segment_path, segments},
+    spool::{Batch, Record, Sessions, SpoolRoot, read_batch, segment_path, segments},
     writer::{Durable, State},
 };
 use crate::{backoff::Backoff, chain::Chain};
@@ -81,6 +84,8 @@ pub(crate) struct Shipper<U> {
     shipped: Arc<Shipped>,
     /// authd took something since the last failure.
     progress: bool,
+    /// authd may be of a version that takes events in one piece only.
+    whole: bool,
 }
 
 impl<U: Uplink> Shipper<U> {
@@ -94,6 +99,7 @@ impl<U: Uplink> Shipper<U> {
             uplink,
             shipped,
             progress: false,
+            whole: false,
         }
     }
 
@@ -105,6 +111,7 @@ impl<U: Uplink> Shipper<U> {
                 Ok(()) => return,
                 Err(error) => {
                     self.shipped.failures.fetch_add(1, Ordering::Relaxed);
+                    self.whole = false;
                     if std::mem::take(&mut self.progress) {
                         backoff = BACKOFF;
                     }
@@ -138,9 +145,9 @@ impl<U: Uplink> Shipper<U> {
     async fn ship_left_over(&mut self, id: Uuid) -> Result<(), ShipError> {
         let spool = self.root.spool(id);
         for first in list_segments(&spool).await? {
-            let (path, mut offset) = (segment_path(&spool, first), 0);
+            let (path, mut offset, mut sessions) = (segment_path(&spool, first), 0, Sessions::default());
             loop {
-                let batch = self.read(&path, offset, None).await?;
+                let batch = self.read(&path, offset, None, &mut sessions).await?;
                 offset = batch.next;
                 let end = batch.end;
                 self.emit(id, batch).await?;
@@ -158,7 +165,7 @@ impl<U: Uplink> Shipper<U> {
     async fn ship_current(&mut self, stop: &CancellationToken) -> Result<(), ShipError> {
         let spool = self.root.spool(self.current);
         let Some(mut first) = self.first_segment(&spool, stop).await? else { return Ok(()) };
-        let mut offset = 0;
+        let (mut offset, mut sessions) = (0, Sessions::default());
         // Those behind it, as they were when it was last looked: newer ones come after them.
         let mut behind = VecDeque::new();
         loop {
@@ -171,7 +178,7 @@ impl<U: Uplink> Shipper<U> {
             let batch = match self.state.fresh.take(first, offset) {
                 // Of a segment that grows no more, the file says where it ends.
                 Some(fresh) => Batch { end: growing && fresh.next >= limit, ..fresh },
-                None => self.read(&path, offset, growing.then_some(limit)).await?,
+                None => self.read(&path, offset, growing.then_some(limit), &mut sessions).await?,
             };
             offset = batch.next;
             let end = batch.end;
@@ -196,6 +203,7 @@ impl<U: Uplink> Shipper<U> {
                     behind = list_segments(&spool).await?.into_iter().filter(|&next| next > first).collect();
                 }
                 (first, offset) = (behind.pop_front().unwrap_or(durable.segment), 0);
+                sessions = Sessions::default();
             }
         }
     }
@@ -220,9 +228,19 @@ impl<U: Uplink> Shipper<U> {
         }
     }
 
-    async fn read(&self, path: &Path, offset: u64, limit: Option<u64>) -> Result<Batch, ShipError> {
+    async fn read(
+        &self,
+        path: &Path,
+        offset: u64,
+        limit: Option<u64>,
+        sessions: &mut Sessions,
+    ) -> Result<Batch, ShipError> {
         let path = path.to_owned();
-        let batch = blocking(move || read_batch(&path, offset, limit)).await?;
+        // After an error the segment is read from its start again.
+        let mut known = std::mem::take(sessions);
+        let read = move || read_batch(&path, offset, limit, &mut known).map(|batch| (batch, known));
+        let (batch, known) = blocking(read).await?;
+        *sessions = known;
         if batch.damaged > 0 {
             self.shipped.damaged.fetch_add(batch.damaged, Ordering::Relaxed);
             warn!(bytes = batch.damaged, "lines of the audit spool were torn by a crash and are skipped");
@@ -238,9 +256,17 @@ impl<U: Uplink> Shipper<U> {
         let mut size = records.len();
         while let Some(last) = records.last().map(|record| record.sequence) {
             size = size.min(records.len());
-            let sent = records.get(..size).unwrap_or(&records).to_vec();
+            let mut sent = records.get(..size).unwrap_or(&records).to_vec();
+            let in_parts = !self.whole && sent.iter().any(|record| record.session.is_some());
+            if self.whole {
+                sent = sent.into_iter().map(Record::whole).collect();
+            }
             let acknowledged = match self.uplink.emit(spool, sent).await {
                 Ok(acknowledged) => acknowledged,
+                Err(EmitError::Refused(_)) if in_parts => {
+                    self.whole = true;
+                    continue;
+                }
                 Err(EmitError::Refused(error)) if size <= 1 => self.set_aside(spool, &records, error).await?,
                 Err(EmitError::Refused(_)) => {
                     size /= 2;
@@ -269,7 +295,7 @@ impl<U: Uplink> Shipper<U> {
         records: &[Record],
         error: Box<dyn std::error::Error + Send + Sync>,
     ) -> Result<u64, ShipError> {
-        let Some(record) = records.first().cloned() else { return Ok(0) };
+        let Some(record) = records.first().cloned().map(Record::whole) else { return Ok(0) };
         let (sequence, root) = (record.sequence, self.root.path().to_owned());
         let set_aside = spawn_blocking(move || rejected::set_aside(&root, spool, &record)).await;
         match set_aside.map_err(io::Error::other).map_err(SetAsideError::Write).flatten() {

@@ -1,6 +1,9 @@
 use std::{
     fs,
-    sync::{Mutex, atomic::AtomicBool},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Instant,
 };
 
@@ -15,7 +18,7 @@ const BOUND: u64 = 16 * 1024 * 1024;
 
 fn subject() -> Subject {
     Subject {
-        sid: Uuid::nil(),
+        sid: Uuid::new_v4(),
         cluster_name: "example".to_owned(),
         server_id: "sidecar".to_owned(),
         user: Some("jerry".to_owned()),
@@ -330,6 +333,10 @@ struct Remembering {
     away: Arc<AtomicBool>,
     /// Refuses for good whatever holds one of these texts.
     poison: Arc<Mutex<Vec<&'static str>>>,
+    /// Takes events in one piece only.
+    old: Arc<AtomicBool>,
+    /// How many came in two parts.
+    in_parts: Arc<AtomicU64>,
 }
 
 impl Remembering {
@@ -352,7 +359,7 @@ impl Remembering {
 }
 
 fn json(record: &Record) -> String {
-    String::from_utf8(record.json.to_vec()).unwrap()
+    String::from_utf8(record.clone().whole().json.to_vec()).unwrap()
 }
 
 impl Uplink for Remembering {
@@ -361,6 +368,11 @@ impl Uplink for Remembering {
         if self.away.load(Ordering::Acquire) {
             return Err(EmitError::Failed("away".into()));
         }
+        let in_parts = records.iter().filter(|record| record.session.is_some()).count() as u64;
+        if in_parts > 0 && self.old.load(Ordering::Acquire) {
+            return Err(EmitError::Refused("an event is not an object, or too long".into()));
+        }
+        self.in_parts.fetch_add(in_parts, Ordering::AcqRel);
         let poison = self.poison.lock().unwrap().clone();
         if records.iter().any(|record| poison.iter().any(|text| json(record).contains(text))) {
             return Err(EmitError::Refused("not an event".into()));
@@ -491,6 +503,62 @@ async fn events_that_authd_refuses_for_good_are_set_aside_and_the_rest_goes_on_i
     shipper.await.unwrap();
 }
 
+/// Forty queries of two sessions, to an authd of either kind.
+async fn two_sessions_to(uplink: &Remembering) {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
+    let olga = Subject { user: Some("olga".to_owned()), ..subject() };
+    let started = Started::new("access-prod".to_owned(), None);
+    let trails = [
+        begin(&audit).await.unwrap(),
+        Trail::begin(&audit, &Clock::system(), &olga, &started, Parameters::Recorded).await.unwrap(),
+    ];
+    let mut taps = [trails[0].tap(None), trails[1].tap(None)];
+    for number in 0..20 {
+        for (tap, user) in taps.iter_mut().zip(["jerry", "olga"]) {
+            let text = format!("{user} {number}");
+            tap.observe(Event::Query { text: text.as_bytes(), cut: 0 }).await.unwrap();
+        }
+    }
+    drop(taps);
+    let (stop, shipper) = ship(spool, uplink);
+    for trail in trails {
+        trail.end(&ending("client_closed")).await;
+    }
+    uplink.has(44).await;
+    stop.cancel();
+    shipper.await.unwrap();
+    let mut seen = 0;
+    for (_, _, json) in &*uplink.taken.lock().unwrap() {
+        let event: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            (event["db_service"].as_str(), event["sid"].is_string()),
+            (Some("prod-pg"), true),
+            "{event}"
+        );
+        if let Some(text) = event["db_query"].as_str() {
+            assert_eq!(text.split(' ').next(), event["user"].as_str());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 40);
+}
+
+#[tokio::test]
+async fn each_event_is_its_own_session_s_with_what_they_have_in_common_sent_apart() {
+    let uplink = Remembering::default();
+    two_sessions_to(&uplink).await;
+    assert_eq!(uplink.in_parts.load(Ordering::Acquire), 40);
+}
+
+#[tokio::test]
+async fn an_authd_that_takes_events_in_one_piece_only_is_sent_them_so() {
+    let uplink = Remembering::default();
+    uplink.old.store(true, Ordering::Release);
+    two_sessions_to(&uplink).await;
+    assert_eq!(uplink.in_parts.load(Ordering::Acquire), 0);
+}
+
 #[tokio::test]
 async fn when_no_more_can_be_set_aside_nothing_is_skipped() {
     let data = tempfile::tempdir().unwrap();
@@ -564,10 +632,9 @@ async fn a_user_who_fills_the_spool_is_held_up_and_others_are_not() {
     let mut tap = trail.tap(None);
     let text = [b'x'; 60_000];
     let query = || Event::Query { text: &text, cut: 0 };
-    let share = audit.share(Some("jerry"));
-    // Authd is away: nothing is shipped.
-    while share.check().is_ok() {
-        tap.observe(query()).await.unwrap();
+    // Authd is away: nothing is shipped. What is on its way to the disk counts for more than it will take there, and for a
+    // moment twice: that is over in less than a second.
+    while timeout(Duration::from_secs(1), tap.observe(query())).await.is_ok() {
         assert!(audit.spool_bytes() < BOUND);
     }
     assert!(matches!(begin(&audit).await, Err(AuditError::Share { .. })));

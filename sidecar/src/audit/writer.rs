@@ -9,7 +9,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    ops::Range,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
@@ -27,8 +26,9 @@ use tracing::{error, info};
 use super::{
     draft::Draft,
     fresh::{Fresh, Group},
+    gathered::Gathered,
     queue::{Receiver, Urgent},
-    spool::{append_line, segment_path},
+    spool::segment_path,
 };
 
 /// A segment is closed once it is this long; the group that fills it may make it [`GROUP_BYTES`] longer, and a record.
@@ -119,6 +119,8 @@ pub(super) struct Writer {
     directory: PathBuf,
     segment: Option<Segment>,
     next_sequence: u64,
+    /// Numbers of sessions in the spool: none is used twice, and one session has many.
+    next_session: u64,
     /// Since when something is written but not synced.
     dirty_since: Option<Instant>,
     /// Who is answered after the next sync.
@@ -153,6 +155,7 @@ impl Writer {
             directory,
             segment: None,
             next_sequence: 1,
+            next_session: 1,
             dirty_since: None,
             waiting: Vec::new(),
             next_probe: Instant::now(),
@@ -197,13 +200,12 @@ impl Writer {
     /// Writes `first` and what else is waiting; returns a request to close that was found among it.
     fn write_group(&mut self, first: Item, queue: &mut Receiver<Command>) -> Option<oneshot::Sender<()>> {
         let (mut hurry, mut space, mut closing) = (false, 0, None);
-        let (mut lines, mut places) = (Vec::with_capacity(self.last_group + self.last_group / 8), Vec::new());
+        let mut gathered = Gathered::new(self.last_group + self.last_group / 8, self.next_session);
         let mut next = Some(Command::Record(first));
         while let Some(command) = next {
             match command {
                 Command::Record(item) => {
-                    let place = append_line(&mut lines, self.next_sequence, |line| item.event.render(line));
-                    places.push((self.next_sequence, place));
+                    gathered.push(self.next_sequence, &item.event);
                     self.next_sequence += 1;
                     hurry |= item.hurry;
                     self.waiting.extend(item.done);
@@ -214,15 +216,16 @@ impl Writer {
                     break;
                 }
             }
-            next = if lines.len() < GROUP_BYTES { queue.next_gathered() } else { None };
+            next = if gathered.lines().len() < GROUP_BYTES { queue.next_gathered() } else { None };
         }
-        self.last_group = lines.len();
+        self.last_group = gathered.lines().len();
+        self.next_session = gathered.next_session();
         if self.is_broken() {
             self.answer(Err(WriteFailed));
             self.space.add_permits(space);
             return closing;
         }
-        let outcome = self.append(lines, places).and_then(|()| {
+        let outcome = self.append(gathered).and_then(|()| {
             let due = self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
             // Only a sync closes a segment, so a full one must not wait for the clock: writes can be far ahead of it.
             let full = self.segment.as_ref().is_some_and(|segment| segment.bytes >= SEGMENT_BYTES);
@@ -235,18 +238,18 @@ impl Writer {
         closing
     }
 
-    /// `places`: sequences, and where in `lines` their events are.
-    fn append(&mut self, lines: Vec<u8>, places: Vec<(u64, Range<usize>)>) -> io::Result<()> {
-        let Some(&(first_sequence, _)) = places.first() else { return Ok(()) };
+    fn append(&mut self, gathered: Gathered) -> io::Result<()> {
+        let Some(first_sequence) = gathered.first() else { return Ok(()) };
         let segment = match &mut self.segment {
             Some(segment) => segment,
             empty @ None => empty.insert(create(&self.directory, first_sequence)?),
         };
-        segment.file.write_all(&lines)?;
+        segment.file.write_all(gathered.lines())?;
+        let written = gathered.finish();
         let start = segment.bytes;
-        segment.bytes += lines.len() as u64;
-        self.state.bytes.fetch_add(lines.len() as u64, Ordering::AcqRel);
-        self.unsynced.push(Group::new(segment.first, start, lines, places));
+        segment.bytes += written.len() as u64;
+        self.state.bytes.fetch_add(written.len() as u64, Ordering::AcqRel);
+        self.unsynced.push(Group::new(segment.first, start, written));
         self.dirty_since.get_or_insert_with(Instant::now);
         Ok(())
     }

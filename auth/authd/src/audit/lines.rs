@@ -22,12 +22,42 @@ pub(super) const SIDECAR_FIELD: &str = "server_id";
 /// The field that says which cluster it is of.
 pub(super) const CLUSTER_FIELD: &str = "cluster_name";
 const AUTHDS: [&str; 3] = [CLUSTER_FIELD, SIDECAR_FIELD, SPOOL_FIELD];
+/// What the events of a session have in common, at most.
+const MAX_COMMON: usize = 4 * 1024;
+/// What a request's events come to, at most: with what they have in common in each, far more than was sent.
+const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 /// A sidecar's spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SpoolId {
     pub(crate) sidecar: Uuid,
     pub(crate) spool: Uuid,
+}
+
+/// What the events of a session have in common, as it stands in each of their lines.
+#[derive(Debug)]
+pub(crate) struct Common {
+    names: Vec<String>,
+    /// Members, each with a comma behind it.
+    text: Vec<u8>,
+}
+
+impl Common {
+    /// # Errors
+    /// It is not an object of at most [`MAX_COMMON`] bytes.
+    pub(crate) fn read(json: &[u8]) -> Result<Self, NoEvent> {
+        if json.len() > MAX_COMMON {
+            return Err(NoEvent::Unreadable);
+        }
+        let Fields(fields) = serde_json::from_slice(json).map_err(|_| NoEvent::Unreadable)?;
+        let mut text = Vec::with_capacity(json.len());
+        append_fields(&mut text, &fields).map_err(|_| NoEvent::Unreadable)?;
+        Ok(Self { names: fields.into_iter().map(|(name, _)| name.into_owned()).collect(), text })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
 }
 
 /// Lines that are written together, or, those that are there already, not again.
@@ -53,6 +83,10 @@ pub(crate) enum NoEvent {
     NoName,
     #[error("an event is not a sidecar's to tell")]
     NotItsOwn,
+    #[error("an event says anew what its session says")]
+    Twice,
+    #[error("too many events at once")]
+    TooMany,
 }
 
 impl Lines {
@@ -89,11 +123,18 @@ impl Lines {
         self.text.get(start..).unwrap_or_default()
     }
 
-    /// Adds what a sidecar says. What authd knows better (the cluster, who sends, from where) is authd's word.
+    /// Adds what a sidecar says, and what it says in `common` with others. What authd knows better (the cluster, who sends, from
+    /// where) is authd's word.
     ///
     /// # Errors
     /// It is not an event that a sidecar may tell. Nothing was added.
-    pub(crate) fn push(&mut self, sequence: u64, json: &[u8], cluster: &str) -> Result<(), NoEvent> {
+    pub(crate) fn push(
+        &mut self,
+        sequence: u64,
+        json: &[u8],
+        common: Option<&Common>,
+        cluster: &str,
+    ) -> Result<(), NoEvent> {
         if sequence <= self.last() {
             return Err(NoEvent::Sequence);
         }
@@ -102,8 +143,16 @@ impl Lines {
         }
         let Fields(fields) = serde_json::from_slice(json).map_err(|_| NoEvent::Unreadable)?;
         check(&fields)?;
+        // Which of two would count is nothing to leave to a reader.
+        if common.is_some_and(|common| fields.iter().any(|(name, _)| common.has(name))) {
+            return Err(NoEvent::Twice);
+        }
+        let common = common.map_or(&[][..], |common| &common.text);
         let start = self.text.len();
-        if self.render(&fields, sequence, cluster).is_err() {
+        if start + json.len() + common.len() > MAX_TEXT {
+            return Err(NoEvent::TooMany);
+        }
+        if self.render(&fields, common, sequence, cluster).is_err() {
             self.text.truncate(start);
             return Err(NoEvent::Unreadable);
         }
@@ -111,23 +160,18 @@ impl Lines {
         Ok(())
     }
 
-    fn render(&mut self, fields: &[Field<'_>], sequence: u64, cluster: &str) -> serde_json::Result<()> {
+    fn render(
+        &mut self,
+        fields: &[Field<'_>],
+        common: &[u8],
+        sequence: u64,
+        cluster: &str,
+    ) -> serde_json::Result<()> {
         let SpoolId { sidecar, spool } =
             self.spool.unwrap_or(SpoolId { sidecar: Uuid::nil(), spool: Uuid::nil() });
         self.text.push(b'{');
-        for (name, value) in fields.iter().filter(|(name, _)| !AUTHDS.contains(&&**name)) {
-            serde_json::to_writer(&mut self.text, name)?;
-            self.text.push(b':');
-            if is_plain(value) {
-                self.text.extend_from_slice(value.get().as_bytes());
-            } else {
-                // Whatever a reader would stumble over, an escape that is half a character or a number out of range, is found
-                // here; a line break between two values does not come out again.
-                let value: Value = serde_json::from_str(value.get())?;
-                serde_json::to_writer(&mut self.text, &value)?;
-            }
-            self.text.push(b',');
-        }
+        append_fields(&mut self.text, fields)?;
+        self.text.extend_from_slice(common);
         for (name, value) in [(CLUSTER_FIELD, cluster), (SIDECAR_FIELD, &sidecar.to_string())] {
             serde_json::to_writer(&mut self.text, name)?;
             self.text.push(b':');
@@ -138,6 +182,24 @@ impl Lines {
         self.text.extend_from_slice(format!("\"{SPOOL_FIELD}\":\"{spool}/{sequence}\"}}\n").as_bytes());
         Ok(())
     }
+}
+
+/// Appends what is the sidecar's to say, with a comma behind each.
+fn append_fields(text: &mut Vec<u8>, fields: &[Field<'_>]) -> serde_json::Result<()> {
+    for (name, value) in fields.iter().filter(|(name, _)| !AUTHDS.contains(&&**name)) {
+        serde_json::to_writer(&mut *text, name)?;
+        text.push(b':');
+        if is_plain(value) {
+            text.extend_from_slice(value.get().as_bytes());
+        } else {
+            // Whatever a reader would stumble over, an escape that is half a character or a number out of range, is found
+            // here; a line break between two values does not come out again.
+            let value: Value = serde_json::from_str(value.get())?;
+            serde_json::to_writer(&mut *text, &value)?;
+        }
+        text.push(b',');
+    }
+    Ok(())
 }
 
 fn check(fields: &[Field<'_>]) -> Result<(), NoEvent> {
@@ -214,7 +276,7 @@ mod tests {
     /// What becomes of it, read as any tool would.
     fn pushed(json: &[u8]) -> Result<Value, NoEvent> {
         let mut lines = Lines::of(SPOOL);
-        lines.push(7, json, "main")?;
+        lines.push(7, json, None, "main")?;
         let text = std::str::from_utf8(lines.after(0)).unwrap();
         let line = text.strip_suffix('\n').unwrap();
         assert!(!line.contains('\n'), "one line: {line}");
@@ -243,7 +305,7 @@ mod tests {
             r#"{{{HEAD},"server\u005fid":"forged","server_id":"forged","user":"a","us\u0065r":"b"}}"#
         );
         let mut lines = Lines::of(SPOOL);
-        lines.push(1, json.as_bytes(), "main").unwrap();
+        lines.push(1, json.as_bytes(), None, "main").unwrap();
         let text = std::str::from_utf8(lines.after(0)).unwrap();
         assert_eq!((text.matches("server").count(), text.matches("forged").count()), (1, 0), "{text}");
         assert_eq!((text.matches("user").count(), text.contains(r#""user":"b""#)), (1, true), "{text}");
@@ -289,19 +351,62 @@ mod tests {
         assert_eq!(pushed(twice.as_bytes()), Err(NoEvent::NotItsOwn));
     }
 
+    /// What becomes of an event in two parts, read as any tool would.
+    fn pushed_in_parts(own: &str, common: &str) -> Result<Value, NoEvent> {
+        let mut lines = Lines::of(SPOOL);
+        lines.push(7, own.as_bytes(), Some(&Common::read(common.as_bytes())?), "main")?;
+        Ok(serde_json::from_slice(lines.after(0)).unwrap())
+    }
+
+    #[test]
+    fn an_event_in_two_parts_is_as_in_one() {
+        let own = format!(r#"{{{HEAD},"sid":"s","n":1}}"#);
+        let common = r#"{"user":"alice","with_mfa":{"name":"ke\u0079"},"server_id":"forged","cluster_name":"x","spool":"x/9"}"#;
+        let whole = format!(r#"{{{HEAD},"sid":"s","n":1,"user":"alice","with_mfa":{{"name":"key"}}}}"#);
+        assert_eq!(pushed_in_parts(&own, common), pushed(whole.as_bytes()));
+        assert_eq!(pushed_in_parts(&own, "{}"), pushed(own.as_bytes()));
+    }
+
+    #[test]
+    fn the_two_parts_of_an_event_do_not_contradict_each_other() {
+        let own = format!(r#"{{{HEAD},"user":"alice"}}"#);
+        for common in [r#"{"user":"bob"}"#, r#"{"us\u0065r":"bob"}"#, r#"{"time":"2031-01-01T00:00:00Z"}"#] {
+            assert_eq!(pushed_in_parts(&own, common), Err(NoEvent::Twice), "{common}");
+        }
+        // What an event must say it says itself: so it cannot get a name of authd's from elsewhere.
+        let nameless = r#"{"time":"2030-01-01T00:00:00Z"}"#;
+        assert_eq!(pushed_in_parts(nameless, r#"{"event":"user.login"}"#), Err(NoEvent::NoName));
+        for unreadable in
+            ["[]", "", r#"{"v":1e999}"#, "{}x", &format!(r#"{{"v":"{}"}}"#, "x".repeat(MAX_COMMON))]
+        {
+            assert_eq!(pushed_in_parts(&own, unreadable), Err(NoEvent::Unreadable), "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn few_bytes_do_not_become_very_many() {
+        let common = Common::read(format!(r#"{{"v":"{}"}}"#, "x".repeat(4_000)).as_bytes()).unwrap();
+        let (mut lines, own) = (Lines::of(SPOOL), format!("{{{HEAD}}}"));
+        let refused =
+            (1..).find_map(|sequence| lines.push(sequence, own.as_bytes(), Some(&common), "main").err());
+        assert_eq!(refused, Some(NoEvent::TooMany));
+        let text = lines.after(0).len();
+        assert!((MAX_TEXT / 2..=MAX_TEXT + 256).contains(&text), "{text}");
+    }
+
     #[test]
     fn one_that_is_refused_adds_nothing_and_sequences_increase() {
         let mut lines = Lines::of(SPOOL);
         let good = format!("{{{HEAD}}}");
-        lines.push(3, good.as_bytes(), "main").unwrap();
+        lines.push(3, good.as_bytes(), None, "main").unwrap();
         let before = lines.after(0).to_vec();
         for (sequence, json) in
             [(3, good.as_str()), (2, &good), (4, "{}"), (4, &format!(r#"{{{HEAD},"v":1e999}}"#))]
         {
-            assert!(lines.push(sequence, json.as_bytes(), "main").is_err());
+            assert!(lines.push(sequence, json.as_bytes(), None, "main").is_err());
             assert_eq!((lines.after(0), lines.last()), (&before[..], 3));
         }
-        lines.push(9, good.as_bytes(), "main").unwrap();
+        lines.push(9, good.as_bytes(), None, "main").unwrap();
         assert!(lines.after(3).starts_with(b"{") && lines.after(3).ends_with(b"/9\"}\n"));
         assert_eq!(lines.after(8), lines.after(3));
         assert!(lines.after(9).is_empty());

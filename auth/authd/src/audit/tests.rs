@@ -29,7 +29,7 @@ impl Trail {
         let mut lines = Lines::of(SpoolId { sidecar: Uuid::nil(), spool });
         for sequence in sequences {
             let event = json!({"event": "db.session.query", "time": "2023-11-14T22:13:20Z", "n": sequence});
-            lines.push(sequence, event.to_string().as_bytes(), "main").unwrap();
+            lines.push(sequence, event.to_string().as_bytes(), None, "main").unwrap();
         }
         self.log.append(lines).await.unwrap();
     }

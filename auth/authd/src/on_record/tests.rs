@@ -165,7 +165,7 @@ impl Process {
     async fn send(&self, spool: Uuid, sequence: u64) {
         let mut lines = Lines::of(SpoolId { sidecar: Uuid::nil(), spool });
         let event = json!({"event": "db.session.query", "time": "2023-11-14T22:13:20Z"});
-        lines.push(sequence, event.to_string().as_bytes(), "main").unwrap();
+        lines.push(sequence, event.to_string().as_bytes(), None, "main").unwrap();
         self.cluster.audit.append(lines).await.unwrap();
     }
 }

@@ -82,8 +82,13 @@ async fn ship(mut sidecar: SidecarsClient<Channel>, spool: Uuid, mut acknowledge
                 r#"{{"event":"db.session.query","time":"2030-01-01T00:00:00Z","name":"{sequence}"}}"#
             )
             .into(),
+            ..proto::AuditRecord::default()
         });
-        let request = proto::EmitAuditRequest { spool_id: spool.to_string(), records: records.collect() };
+        let request = proto::EmitAuditRequest {
+            spool_id: spool.to_string(),
+            records: records.collect(),
+            sessions: Vec::new(),
+        };
         let answer: Result<_, Status> = sidecar.emit_audit(request).await;
         match answer {
             Ok(answer) => acknowledged = answer.into_inner().acknowledged,

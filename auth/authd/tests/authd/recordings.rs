@@ -277,16 +277,21 @@ async fn no_sidecar_can_say_who_looked_at_a_recording() {
     let record = |event: &str, sequence| proto::AuditRecord {
         sequence,
         json: format!(r#"{{"event":"{event}","time":"2026-01-01T00:00:00Z","user":"jerry"}}"#).into(),
+        ..proto::AuditRecord::default()
     };
     let mut client = scene.world.sidecars(&scene.sidecar).await;
     for event in ["session.recording.access", "session.upload"] {
-        let request =
-            proto::EmitAuditRequest { spool_id: Uuid::new_v4().to_string(), records: vec![record(event, 1)] };
+        let request = proto::EmitAuditRequest {
+            spool_id: Uuid::new_v4().to_string(),
+            records: vec![record(event, 1)],
+            sessions: Vec::new(),
+        };
         assert_eq!(refused(client.emit_audit(request).await).0, Code::InvalidArgument, "{event}");
     }
     let request = proto::EmitAuditRequest {
         spool_id: Uuid::new_v4().to_string(),
         records: vec![record("session.start", 1), record("session.data", 2)],
+        sessions: Vec::new(),
     };
     client.emit_audit(request).await.unwrap();
 }

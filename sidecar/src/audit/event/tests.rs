@@ -28,8 +28,9 @@ fn renderer() -> Renderer {
 }
 
 fn rendered(append: impl FnOnce(&Renderer, &mut Vec<u8>)) -> String {
-    let mut line = Vec::new();
-    append(&renderer(), &mut line);
+    let (renderer, mut line) = (renderer(), Vec::new());
+    append(&renderer, &mut line);
+    append_members(&mut line, renderer.common().as_bytes());
     String::from_utf8(line).unwrap()
 }
 
@@ -235,9 +236,9 @@ fn the_example_of_the_documentation_is_what_is_written() {
     outcome.hear(&protocols::Answer::Completed { tag: b"DELETE 1" }, 0);
     outcome.took(Duration::from_micros(1204));
     let json = rendered(|renderer, line| renderer.result(line, 4, SystemTime::UNIX_EPOCH, &outcome));
-    let own = r#""statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"]}"#;
-    assert!(json.ends_with(own), "{json}");
-    assert!(include_str!("outcome.rs").contains(own.trim_end_matches('}')));
+    let own = r#""statement_ei":3,"success":true,"duration_ms":1.204,"rows":1,"command_tags":["DELETE 1"],"#;
+    assert!(json.contains(own), "{json}");
+    assert!(include_str!("outcome.rs").contains(own));
 }
 
 #[test]

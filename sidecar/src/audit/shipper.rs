@@ -34,7 +34,7 @@ use uuid::Uuid;
 use super::{
     AuditSpool,
     rejected::{self, SetAsideError},
-    spool::{Batch, Record, Sessions, SpoolRoot, read_batch, segment_path, segments},
+    spool::{Batch, READ_BYTES, Record, Sessions, SpoolRoot, read_batch, segment_path, segments},
     writer::{Durable, State},
 };
 use crate::{backoff::Backoff, chain::Chain};
@@ -259,7 +259,8 @@ impl<U: Uplink> Shipper<U> {
             let mut sent = records.get(..size).unwrap_or(&records).to_vec();
             let in_parts = !self.whole && sent.iter().any(|record| record.session.is_some());
             if self.whole {
-                sent = sent.into_iter().map(Record::whole).collect();
+                sent = whole(sent);
+                size = sent.len();
             }
             let acknowledged = match self.uplink.emit(spool, sent).await {
                 Ok(acknowledged) => acknowledged,
@@ -329,6 +330,17 @@ impl<U: Uplink> Shipper<U> {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |bytes| Some(bytes.saturating_sub(freed)));
         Ok(())
     }
+}
+
+/// The same, each in one piece; of them as many as are together no longer than a batch in parts may be, and one at least.
+fn whole(records: Vec<Record>) -> Vec<Record> {
+    let mut bytes = 0;
+    let fits = |record: &Record| {
+        let is_first = bytes == 0;
+        bytes += record.json.len();
+        is_first || bytes <= READ_BYTES
+    };
+    records.into_iter().map(Record::whole).take_while(fits).collect()
 }
 
 /// Why events stay in the spool for now.

@@ -41,7 +41,7 @@ const CHECK_DIGITS: usize = 16;
 /// Sequence and session (20 digits each, and a letter), check, two blanks and the line's end.
 const LINE_OVERHEAD: usize = 41 + CHECK_DIGITS + 3;
 /// How much of a segment is read at once: more than the longest line, less than the API's 1 MiB a request.
-const READ_BYTES: usize = 768 * 1024;
+pub(super) const READ_BYTES: usize = 768 * 1024;
 const _: () = assert!(READ_BYTES > MAX_RECORD_BYTES + LINE_OVERHEAD);
 
 /// One event and its place in the spool.

@@ -373,6 +373,10 @@ impl Uplink for Remembering {
             return Err(EmitError::Refused("an event is not an object, or too long".into()));
         }
         self.in_parts.fetch_add(in_parts, Ordering::AcqRel);
+        // What the API takes at once.
+        if records.iter().map(|record| record.json.len()).sum::<usize>() > 1024 * 1024 {
+            return Err(EmitError::Failed("message length too large".into()));
+        }
         let poison = self.poison.lock().unwrap().clone();
         if records.iter().any(|record| poison.iter().any(|text| json(record).contains(text))) {
             return Err(EmitError::Refused("not an event".into()));
@@ -380,7 +384,8 @@ impl Uplink for Remembering {
         let mut taken = self.taken.lock().unwrap();
         // As the real one: what it has, it drops.
         for record in &records {
-            let known = taken.iter().any(|(id, sequence, _)| (*id, *sequence) == (spool, record.sequence));
+            let known =
+                taken.iter().rev().any(|(id, sequence, _)| (*id, *sequence) == (spool, record.sequence));
             if !known {
                 taken.push((spool, record.sequence, json(record)));
             }
@@ -557,6 +562,27 @@ async fn an_authd_that_takes_events_in_one_piece_only_is_sent_them_so() {
     uplink.old.store(true, Ordering::Release);
     two_sessions_to(&uplink).await;
     assert_eq!(uplink.in_parts.load(Ordering::Acquire), 0);
+}
+
+#[tokio::test]
+async fn in_one_piece_a_batch_is_no_longer_than_a_request_may_be() {
+    let data = tempfile::tempdir().unwrap();
+    let (audit, spool) = open(&data, BOUND).unwrap();
+    let trail = begin(&audit).await.unwrap();
+    let mut tap = trail.tap(None);
+    for _ in 0..4_000 {
+        tap.observe(Event::Query { text: b"select 1", cut: 0 }).await.unwrap();
+    }
+    drop(tap);
+    trail.end(&ending("client_closed")).await;
+    let uplink = Remembering::default();
+    uplink.old.store(true, Ordering::Release);
+    let (stop, shipper) = ship(spool, &uplink);
+    uplink.has(4_002).await;
+    let taken = uplink.taken.lock().unwrap().iter().map(|(_, _, json)| json.len()).sum::<usize>();
+    assert!(taken > 1024 * 1024, "{taken}: no batch was too long");
+    stop.cancel();
+    shipper.await.unwrap();
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ const AUTHDS: [&str; 3] = [CLUSTER_FIELD, SIDECAR_FIELD, SPOOL_FIELD];
 /// What the events of a session have in common, at most.
 const MAX_COMMON: usize = 4 * 1024;
 /// What a request's events come to, at most: with what they have in common in each, far more than was sent.
-const MAX_TEXT: usize = 16 * 1024 * 1024;
+const MAX_TEXT: usize = 4 * 1024 * 1024;
 
 /// A sidecar's spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

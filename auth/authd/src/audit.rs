@@ -1,7 +1,7 @@
 //! The audit trail: one JSON object a line, a file a day, on disk before anybody is told.
 //!
-//! One thread writes. It takes what has queued up, appends it, calls `fsync` once, remembers how far each sidecar's spool
-//! has come, then answers; a moment later it puts that into the store. A crash before that loses nothing and doubles
+//! One thread writes. It takes what has queued up, and what is on its way ([`UnderWay`]), appends it, calls `fsync` once, remembers
+//! how far each sidecar's spool has come, then answers; a moment later it puts that into the store. A crash before that loses nothing and doubles
 //! nothing: on the next start the lines after the last checkpoint are read again, and each line of a sidecar says where in
 //! its spool it was.
 //!
@@ -25,7 +25,10 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::store::{Op, Store, StoreError};
+use crate::{
+    store::{Op, Store, StoreError},
+    under_way::UnderWay,
+};
 
 pub(crate) use file::Query;
 pub(crate) use lines::{Common, Lines, SpoolId};
@@ -86,6 +89,7 @@ pub(crate) struct AuditLog {
     directory: Arc<PathBuf>,
     clock: Clock,
     cluster: Arc<str>,
+    under_way: UnderWay,
 }
 
 impl AuditLog {
@@ -95,21 +99,39 @@ impl AuditLog {
         store: Arc<dyn Store>,
         clock: Clock,
         cluster: &str,
+        under_way: UnderWay,
     ) -> Result<Self, AuditError> {
         let writer = file::Writer::open(directory, store, clock.clone()).await?;
         let (queue, commands) = mpsc::channel(QUEUE);
         let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new()
             .name("audit-writer".to_owned())
-            .spawn(move || writer.run(commands, &runtime))
+            .spawn({
+                let under_way = under_way.clone();
+                move || writer.run(commands, &runtime, &under_way)
+            })
             .map_err(AuditError::File)?;
-        Ok(Self { queue, directory: Arc::new(directory.to_owned()), clock, cluster: cluster.into() })
+        Ok(Self {
+            queue,
+            directory: Arc::new(directory.to_owned()),
+            clock,
+            cluster: cluster.into(),
+            under_way,
+        })
     }
 
     /// Writes one event of authd's own. `fields` hold `event`, `code` and whatever belongs to it.
     pub(crate) async fn emit(&self, fields: Value) -> Result<(), AuditError> {
+        self.emit_all(vec![fields]).await
+    }
+
+    /// Writes several of them, in this order, by one append; none, without asking the writer.
+    pub(crate) async fn emit_all(&self, events: Vec<Value>) -> Result<(), AuditError> {
+        if events.is_empty() {
+            return Ok(());
+        }
         let mut own = Lines::own();
-        own.push_own(self.stamp(fields));
+        events.into_iter().for_each(|fields| own.push_own(self.stamp(fields)));
         self.append(own).await
     }
 
@@ -153,7 +175,10 @@ impl AuditLog {
     /// Writes events of a sidecar, in their order; those that are there already are dropped. Answers once they are on disk.
     pub(crate) async fn append(&self, lines: Lines) -> Result<(), AuditError> {
         let (done, answer) = oneshot::channel();
+        // Until it is awake: what a call gets from here is the end of its way.
+        let _waiting = self.under_way.waits();
         self.queue.send(Append { lines, done }).await.map_err(|_| AuditError::Closed)?;
+        self.under_way.queued();
         answer.await.map_err(|_| AuditError::Closed)?
     }
 

@@ -24,6 +24,7 @@ use crate::{
     passwordless::Lobby,
     recordings::Recordings,
     store::{self, Condition, Op, Store, StoreError},
+    under_way::UnderWay,
     users::MadeUp,
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) lobby: Lobby,
     pub(crate) pages: Pages,
     pub(crate) audit: AuditLog,
+    /// Where calls are announced whose writes may share a sync.
+    pub(crate) under_way: UnderWay,
     pub(crate) memos: Memos,
     pub(crate) recordings: Recordings,
 }
@@ -53,12 +56,14 @@ pub(crate) struct Foundation {
     pub(crate) clock: Clock,
     pub(crate) authorities: Authorities,
     pub(crate) audit: AuditLog,
+    pub(crate) under_way: UnderWay,
     pub(crate) recordings: Recordings,
 }
 
 impl Cluster {
     pub(crate) fn new(foundation: Foundation) -> Self {
-        let Foundation { name, public_addr, store, clock, authorities, audit, recordings } = foundation;
+        let Foundation { name, public_addr, store, clock, authorities, audit, under_way, recordings } =
+            foundation;
         Self {
             name,
             public_addr,
@@ -70,6 +75,7 @@ impl Cluster {
             lobby: Lobby::default(),
             pages: Pages::default(),
             audit,
+            under_way,
             memos: Memos::default(),
             recordings,
         }
@@ -333,12 +339,15 @@ impl Cluster {
         directory: &std::path::Path,
         clock: Clock,
     ) -> Self {
+        let under_way = UnderWay::default();
         let name = || "main".to_owned().try_into().unwrap();
         let (name, authorities) = found(&*store, &clock, None, name).await.unwrap();
         let audit =
-            AuditLog::open(&directory.join("log"), store.clone(), clock.clone(), "main").await.unwrap();
+            AuditLog::open(&directory.join("log"), store.clone(), clock.clone(), "main", under_way.clone())
+                .await
+                .unwrap();
         let public_addr = "localhost:1".to_owned();
         let recordings = Recordings::new(directory.join("recordings"));
-        Self::new(Foundation { name, public_addr, store, clock, authorities, audit, recordings })
+        Self::new(Foundation { name, public_addr, store, clock, authorities, audit, under_way, recordings })
     }
 }

@@ -56,6 +56,7 @@ pub mod server;
 pub mod store;
 mod targets;
 mod tls;
+mod under_way;
 mod users;
 mod watch;
 mod web;

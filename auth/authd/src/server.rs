@@ -25,6 +25,7 @@ use crate::{
     rotation,
     store::{SWEEP_INTERVAL, Sqlite, StoreError},
     tls::{self, OwnKey},
+    under_way::UnderWay,
 };
 
 /// Requests under way when we are told to stop may take this long.
@@ -92,10 +93,13 @@ impl Server {
     /// [`StartError`].
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir)?;
-        let sqlite = Arc::new(Sqlite::open(&data.store()?, clock.clone())?);
+        let under_way = UnderWay::default();
+        let sqlite = Arc::new(Sqlite::open_for(under_way.clone(), &data.store()?, clock.clone())?);
         let (name, authorities) =
             cluster::found(&*sqlite, &clock, config.cluster_name.clone(), host_name).await?;
-        let audit = AuditLog::open(&data.log(), sqlite.clone(), clock.clone(), name.as_str()).await?;
+        let audit =
+            AuditLog::open(&data.log(), sqlite.clone(), clock.clone(), name.as_str(), under_way.clone())
+                .await?;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(|source| failed(config.listen, source))?;
         let public_addr = match &config.public_addr {
@@ -109,6 +113,7 @@ impl Server {
             clock,
             authorities,
             audit,
+            under_way,
             recordings: Recordings::new(data.recordings()),
         }));
         let signed_by = host_signer(&cluster);

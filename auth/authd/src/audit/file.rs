@@ -24,10 +24,9 @@ use super::{
 use crate::{
     keys,
     store::{self, Change, Condition, Op, Store},
+    under_way::UnderWay,
 };
 
-/// Batches that share one `fsync` at most.
-const BATCH: usize = 64;
 /// What there must be room for before a change is made that is recorded after it: a few events of authd's own.
 const ROOM: usize = 16 * 1024;
 /// Answers of one listing at most, in bytes: well below the 4 MiB that gRPC clients take.
@@ -113,10 +112,13 @@ impl Writer {
         Ok(writer)
     }
 
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>, runtime: &Handle) {
-        let mut batch = Vec::new();
-        while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
-            self.append(std::mem::take(&mut batch), runtime);
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>, runtime: &Handle, under_way: &UnderWay) {
+        loop {
+            let batch = under_way.take(&mut queue);
+            if batch.is_empty() {
+                return;
+            }
+            self.append(batch, runtime);
         }
     }
 

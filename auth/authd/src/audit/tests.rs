@@ -14,9 +14,13 @@ struct Trail {
 }
 
 async fn open_in(directory: TempDir) -> Trail {
+    open_for(UnderWay::default(), directory).await
+}
+
+async fn open_for(under_way: UnderWay, directory: TempDir) -> Trail {
     let (clock, _handle) = Clock::fixed(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(DAY));
     let store = Arc::new(Sqlite::open(&directory.path().join("store"), clock.clone()).unwrap());
-    let log = AuditLog::open(&directory.path().join("log"), store, clock, "main").await.unwrap();
+    let log = AuditLog::open(&directory.path().join("log"), store, clock, "main", under_way).await.unwrap();
     Trail { log, directory }
 }
 
@@ -144,4 +148,28 @@ async fn a_listing_is_the_newest_oldest_first() {
     let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(DAY + 1);
     let query = Query { since: Some(later), limit: 2, event: None };
     assert!(trail.log.list(query).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn events_of_calls_under_way_together_wait_for_each_other() {
+    // Whatever ends the wait, it is not the time.
+    let under_way = UnderWay::waiting_at_most(Duration::from_secs(24 * 60 * 60));
+    let trail = open_for(under_way.clone(), tempfile::tempdir().unwrap()).await;
+    let event = |name: &str| json!({"event": "user.login", "code": "T1000I", "user": name});
+    let written = || std::fs::read_to_string(trail.file()).unwrap_or_default().lines().count();
+    let call = under_way.begin().await;
+    trail.log.emit(event("alone")).await.unwrap();
+    assert_eq!(written(), 1);
+    let other = under_way.begin().await;
+    let mut first = Box::pin(trail.log.emit_all(vec![event("a"), event("b")]));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert_eq!(written(), 1, "another is on its way");
+    trail.log.emit(event("c")).await.unwrap();
+    first.await.unwrap();
+    let query = Query { since: None, limit: 10, event: None };
+    let lines = trail.log.list(query).await.unwrap();
+    let users: Vec<_> =
+        lines.iter().map(|l| serde_json::from_str::<Value>(l).unwrap()["user"].clone()).collect();
+    assert_eq!(users, ["alone", "a", "b", "c"]);
+    drop((call, other));
 }

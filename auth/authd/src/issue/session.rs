@@ -13,7 +13,6 @@ use auth::{
     proto,
     proto::SessionRequester,
 };
-use futures_util::future::try_join_all;
 use prost::Message;
 use serde_json::Value;
 
@@ -187,6 +186,8 @@ impl Cluster {
         caller: &SessionCaller,
         request: proto::IssueSessionCertificateRequest,
     ) -> Result<proto::SessionCertificate, Refused> {
+        // From here to its answer it waits for nothing but one commit and the audit trail.
+        let _call = self.under_way.begin().await;
         let open = match request.challenge_id.as_str() {
             "" => None,
             id => Some(self.open_challenge(&caller.user, id).await?),
@@ -210,14 +211,12 @@ impl Cluster {
             (Some(_), None) => return Err(Refused::Internal("a challenge without its answer")),
         };
         let made = self.make_session(caller, asked.wanted, &asked.key, asked.requester, touch).await;
-        // Nothing leaves before it is on record, the touch before what was given for it: events of one moment share a sync,
-        // and keep their order.
+        // Nothing leaves before it is on record, the touch before what was given for it, by one append.
         let (made, created) = match made {
             Ok((certificate, created)) => (Ok(certificate), Some(created)),
             Err(refused) => (Err(refused), None),
         };
-        let events = judged.into_iter().chain(created);
-        try_join_all(events.map(|event| self.audit.emit(event))).await?;
+        self.audit.emit_all(judged.into_iter().chain(created).collect()).await?;
         made
     }
 

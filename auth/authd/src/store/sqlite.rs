@@ -1,8 +1,8 @@
 //! The embedded store: one SQLite file in WAL mode.
 //!
-//! One thread owns the writing connection. It takes what has queued up, commits it in one transaction (`synchronous =
-//! FULL`: the answer means that it is on disk), then tells watchers, so their order is the order of commits. Reads see a
-//! consistent moment. What every call asks for is read from [`Memory`]; other ranges, which may be long, by a thread of their
+//! One thread owns the writing connection. It takes what has queued up, and what is on its way ([`UnderWay`]), commits it in one
+//! transaction (`synchronous = FULL`: the answer means that it is on disk), then tells watchers, so their order is the order of
+//! commits. Reads see a consistent moment. What every call asks for is read from [`Memory`]; other ranges, which may be long, by a thread of their
 //! own, and other single items at once, where they are asked for. [`Fleeting`] items never come here: they are in memory alone, and
 //! the writing thread sees to commits that hold both.
 
@@ -26,7 +26,7 @@ use super::{
     memory::{AskDatabase, Memory},
     outbox::Outbox,
 };
-use crate::keys;
+use crate::{keys, under_way::UnderWay};
 
 /// Commits that may wait for the writer; more make their callers wait.
 const QUEUE: usize = 256;
@@ -57,6 +57,7 @@ pub struct Sqlite {
     outbox: Arc<Outbox>,
     changes: broadcast::Sender<Change>,
     clock: Clock,
+    under_way: UnderWay,
 }
 
 impl Sqlite {
@@ -65,6 +66,11 @@ impl Sqlite {
     /// # Errors
     /// [`StoreError::NoRoom`], [`StoreError::Database`].
     pub fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_for(UnderWay::default(), path, clock)
+    }
+
+    /// The same; its writer waits for these calls.
+    pub(crate) fn open_for(under_way: UnderWay, path: &Path, clock: Clock) -> Result<Self, StoreError> {
         let made = || {
             let writer = connect(path)?;
             writer.execute_batch(SCHEMA)?;
@@ -80,7 +86,10 @@ impl Sqlite {
         let thread = Writer::new(writer, changes.clone(), clock.clone(), copies)?;
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || thread.run(queue))
+            .spawn({
+                let under_way = under_way.clone();
+                move || thread.run(queue, &under_way)
+            })
             .map_err(|_| StoreError::Closed)?;
         Ok(Self {
             commands,
@@ -91,6 +100,7 @@ impl Sqlite {
             outbox,
             changes,
             clock,
+            under_way,
         })
     }
 
@@ -102,8 +112,10 @@ impl Sqlite {
             };
         }
         let (done, answer) = oneshot::channel();
-        let command = Command::Commit { ops, done };
+        let waiting = self.under_way.waits();
+        let command = Command::Commit { ops, done, waiting };
         self.commands.send(command).await.map_err(|_| StoreError::Closed)?;
+        self.under_way.queued();
         answer.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -4,6 +4,7 @@ use auth::clock::{Clock, ClockHandle};
 use tempfile::TempDir;
 
 use super::*;
+use crate::under_way::UnderWay;
 
 fn open() -> (Arc<Sqlite>, ClockHandle, TempDir) {
     let directory = tempfile::tempdir().unwrap();
@@ -251,4 +252,36 @@ async fn what_was_told_goes_with_the_next_commit_or_the_next_sweep() {
     assert_eq!(there(&*store, &keys).await, [false, true, false]);
     assert_eq!(watcher.try_recv().unwrap().key, "x");
     assert!(watcher.try_recv().is_err());
+}
+
+/// Transactions in the log beside the file: the last frame of each tells the size of the file, no other does
+/// (sqlite.org/fileformat2.html, "WAL File Format").
+fn transactions(directory: &TempDir) -> usize {
+    let log = std::fs::read(directory.path().join("store-wal")).unwrap();
+    let page = u32::from_be_bytes(log[8..12].try_into().unwrap()) as usize;
+    log[32..].chunks_exact(24 + page).filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn commits_of_calls_under_way_together_are_one_transaction_and_answered_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    // Whatever ends the wait, it is not the time.
+    let under_way = UnderWay::waiting_at_most(Duration::from_secs(24 * 60 * 60));
+    let path = directory.path().join("store");
+    let store = Sqlite::open_for(under_way.clone(), &path, Clock::system()).unwrap();
+    let first = under_way.begin().await;
+    let before = transactions(&directory);
+    store.commit(vec![put("alone", Condition::Absent, "1")]).await.unwrap();
+    assert_eq!(transactions(&directory), before + 1);
+    let others = (under_way.begin().await, under_way.begin().await);
+    let mut commits = ["a", "b", "c"].map(|key| Some(store.commit(vec![put(key, Condition::Absent, "1")])));
+    for commit in &mut commits[..2] {
+        assert!(futures_util::poll!(commit.as_mut().unwrap()).is_pending());
+    }
+    assert_eq!(transactions(&directory), before + 1, "one is on its way");
+    for commit in commits.iter_mut().rev() {
+        commit.take().unwrap().await.unwrap();
+    }
+    assert_eq!(transactions(&directory), before + 2);
+    drop((first, others));
 }

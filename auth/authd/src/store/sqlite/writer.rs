@@ -1,4 +1,4 @@
-//! The thread that writes: one transaction for whatever has queued up.
+//! The thread that writes: one transaction for whatever has queued up or is on its way.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -7,18 +7,18 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{current_revision, from_millis, millis, read_range};
-use crate::store::{
-    Action, Change, Condition, Op, StoreError,
-    fleeting::{Fleeting, Replaced},
-    memory::Memory,
-    outbox::Outbox,
+use crate::{
+    store::{
+        Action, Change, Condition, Op, StoreError,
+        fleeting::{Fleeting, Replaced},
+        memory::Memory,
+        outbox::Outbox,
+    },
+    under_way::{UnderWay, Waiting},
 };
 
-/// Commits that share one transaction (and one fsync) at most.
-const BATCH: usize = 64;
-
 pub(super) enum Command {
-    Commit { ops: Vec<Op>, done: oneshot::Sender<Result<u64, StoreError>> },
+    Commit { ops: Vec<Op>, done: oneshot::Sender<Result<u64, StoreError>>, waiting: Waiting },
     Sweep,
 }
 
@@ -46,10 +46,13 @@ impl Writer {
         Ok(writer)
     }
 
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        let mut batch = Vec::new();
-        while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
-            self.write(std::mem::take(&mut batch));
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>, under_way: &UnderWay) {
+        loop {
+            let batch = under_way.take(&mut queue);
+            if batch.is_empty() {
+                return;
+            }
+            self.write(batch);
         }
     }
 
@@ -215,7 +218,9 @@ impl Writer {
 impl Command {
     /// Whoever asked may be gone.
     fn answer(self, result: Result<u64, StoreError>) {
-        if let Self::Commit { done, .. } = self {
+        if let Self::Commit { done, waiting, .. } = self {
+            // First: it may go on to the audit trail, whose writer is to count on it.
+            drop(waiting);
             let _ = done.send(result);
         }
     }
@@ -287,11 +292,11 @@ mod tests {
         writer: &mut Writer,
         commits: [Vec<Op>; N],
     ) -> [Result<u64, Option<String>>; N] {
-        let mut answers = Vec::new();
+        let (mut answers, under_way) = (Vec::new(), UnderWay::default());
         let commands = commits.map(|ops| {
             let (done, answer) = oneshot::channel();
             answers.push(answer);
-            Command::Commit { ops, done }
+            Command::Commit { ops, done, waiting: under_way.waits() }
         });
         writer.write(commands.into());
         let mut answers = answers.into_iter();

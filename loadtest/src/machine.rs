@@ -17,9 +17,23 @@ pub(crate) fn describe(versions: Vec<String>, load: f64) -> Machine {
     Machine {
         processor: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned()),
         cores: thread::available_parallelism().map_or(1, usize::from),
-        kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+        kernel: format!(
+            "Linux {}{}",
+            read("/proc/sys/kernel/osrelease").trim(),
+            groups(&read("/proc/sys/kernel/sched_autogroup_enabled"))
+        ),
         versions: versions.iter().map(|version| version.trim().to_owned()).collect(),
         load: [load, load],
+    }
+}
+
+/// How the kernel divides a processor, which decides how many messages a process finds when its turn comes: each backend of
+/// PostgreSQL is a session (`setsid`), and so a group of its own where there are groups (sched(7), "The autogroup feature").
+fn groups(enabled: &str) -> &'static str {
+    match enabled.trim() {
+        "0" => ", sessions scheduled in one group",
+        "1" => ", each session a scheduling group of its own (kernel.sched_autogroup_enabled=1)",
+        _ => "",
     }
 }
 
@@ -47,4 +61,18 @@ pub(crate) fn rfc3339(time: SystemTime) -> Result<String> {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let moment = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds)?)?;
     Ok(moment.format(&Rfc3339)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_how_the_kernel_divides_a_processor() {
+        let kernel = describe(Vec::new(), 0.0).kernel;
+        let here = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").unwrap_or_default();
+        assert!(kernel.starts_with("Linux ") && kernel.ends_with(groups(&here)), "{kernel}");
+        assert!(groups("1\n").contains("=1") && groups("0\n").contains("one group"));
+        assert_eq!(groups(""), "");
+    }
 }

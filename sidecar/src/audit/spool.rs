@@ -11,7 +11,7 @@
 //! | `s3` | what all events of a session say |
 //! | `17s3` | the event with this sequence: what it says itself, the rest being the line `s3` before it |
 //!
-//! What all events of a session say is two thirds of most events, so it is written once for all that are written together. Its number is
+//! What all events of a session say is half of most events, so it is written once for all that are written together. Its number is
 //! never used again in this spool: an event whose session's line is damaged is one without those fields (it still has its `sid`),
 //! and never one with those of another session.
 //!

@@ -175,10 +175,12 @@ impl AuditLog {
     /// Writes events of a sidecar, in their order; those that are there already are dropped. Answers once they are on disk.
     pub(crate) async fn append(&self, lines: Lines) -> Result<(), AuditError> {
         let (done, answer) = oneshot::channel();
+        let place = self.queue.reserve().await.map_err(|_| AuditError::Closed)?;
         // Until it is awake: what a call gets from here is the end of its way.
-        let _waiting = self.under_way.waits();
-        self.queue.send(Append { lines, done }).await.map_err(|_| AuditError::Closed)?;
-        self.under_way.queued();
+        let _waiting = self.under_way.waits(|waiting| {
+            place.send(Append { lines, done });
+            waiting
+        });
         answer.await.map_err(|_| AuditError::Closed)?
     }
 

@@ -89,16 +89,21 @@ impl UnderWay {
         call
     }
 
-    /// To be said before something goes into a writer's queue. Whoever goes on to another writer afterwards has it dropped by the
-    /// first before it hears the answer: it is on its way again by then. Others keep it until they are awake.
-    pub(crate) fn waits(&self) -> Waiting {
-        self.lock().waiting += 1;
-        Waiting(self.clone())
+    /// Somebody comes to a writer: `enqueue` puts something into its queue and must keep what it is given, there or with its caller.
+    /// Counted and queued is one step, so a writer that finds all waiting finds them in its queue, or another in its own.
+    ///
+    /// Whoever goes on to another writer afterwards has it dropped by the first before it hears the answer: it is on its way again
+    /// by then. Others keep it until they are awake.
+    pub(crate) fn waits<T>(&self, enqueue: impl FnOnce(Waiting) -> T) -> T {
+        let mut state = self.lock();
+        state.waiting += 1;
+        let queued = enqueue(Waiting(self.clone()));
+        self.ring(state);
+        queued
     }
 
-    /// To be said once it lies in the queue: the writer may have waited for this one alone.
-    pub(crate) fn queued(&self) {
-        let state = self.lock();
+    /// Wakes the writers, where there is nobody left to wait for.
+    fn ring(&self, state: MutexGuard<'_, State>) {
         let rings = state.sleeping > 0 && !state.is_anybody_coming();
         drop(state);
         if rings {
@@ -148,8 +153,9 @@ impl State {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.0.lock().calls -= 1;
-        self.0.queued();
+        let mut state = self.0.lock();
+        state.calls -= 1;
+        self.0.ring(state);
     }
 }
 

@@ -112,10 +112,8 @@ impl Sqlite {
             };
         }
         let (done, answer) = oneshot::channel();
-        let waiting = self.under_way.waits();
-        let command = Command::Commit { ops, done, waiting };
-        self.commands.send(command).await.map_err(|_| StoreError::Closed)?;
-        self.under_way.queued();
+        let place = self.commands.reserve().await.map_err(|_| StoreError::Closed)?;
+        self.under_way.waits(|waiting| place.send(Command::Commit { ops, done, waiting }));
         answer.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -19,9 +19,8 @@ impl Scene {
     }
 
     fn send(&self, number: u32) {
-        let waiting = self.under_way.waits();
-        self.queue.try_send((number, waiting)).unwrap();
-        self.under_way.queued();
+        let place = self.queue.try_reserve().unwrap();
+        self.under_way.waits(|waiting| place.send((number, waiting)));
     }
 
     /// Takes once, by a thread of its own, and answers whom it took.
@@ -72,6 +71,19 @@ async fn those_under_way_together_are_taken_together_as_soon_as_all_have_come() 
 }
 
 #[tokio::test]
+async fn a_writer_that_comes_while_the_last_one_enters_takes_it_too() {
+    for _ in 0..200 {
+        let mut scene = Scene::new(NEVER);
+        let _calls = (scene.under_way.begin().await, scene.under_way.begin().await);
+        scene.send(1);
+        // At any moment of what follows.
+        let writer = scene.writer();
+        scene.send(2);
+        assert_eq!(writer.join().unwrap(), [1, 2]);
+    }
+}
+
+#[tokio::test]
 async fn a_wait_ends_when_the_others_have_left() {
     let mut scene = Scene::new(NEVER);
     let (_call, other) = (scene.under_way.begin().await, scene.under_way.begin().await);
@@ -89,8 +101,7 @@ async fn a_wait_ends_when_the_others_wait_for_another_writer() {
     let writer = scene.writer();
     scene.send(1);
     scene.asleep();
-    let _elsewhere = scene.under_way.waits();
-    scene.under_way.queued();
+    let _elsewhere = scene.under_way.waits(|waiting| waiting);
     assert_eq!(writer.join().unwrap(), [1]);
 }
 

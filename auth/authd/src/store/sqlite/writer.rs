@@ -296,7 +296,7 @@ mod tests {
         let commands = commits.map(|ops| {
             let (done, answer) = oneshot::channel();
             answers.push(answer);
-            Command::Commit { ops, done, waiting: under_way.waits() }
+            Command::Commit { ops, done, waiting: under_way.waits(|waiting| waiting) }
         });
         writer.write(commands.into());
         let mut answers = answers.into_iter();

@@ -215,5 +215,15 @@ pub(super) fn unpack_all(
     (out, None)
 }
 
+/// Do these bytes end in the middle of a packet's content?
+#[cfg(any(test, fuzzing))]
+pub(super) fn ends_inside(mut bytes: &[u8]) -> bool {
+    while let Some((&[a, b, c, ..], content)) = bytes.split_first_chunk::<HEADER>() {
+        let Some(next) = content.get(u32::from_le_bytes([a, b, c, 0]) as usize..) else { return true };
+        bytes = next;
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests;

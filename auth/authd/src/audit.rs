@@ -1,9 +1,9 @@
 //! The audit trail: one JSON object a line, a file a day, on disk before anybody is told.
 //!
-//! One thread writes. It takes what has queued up, and what is on its way ([`UnderWay`]), appends it, calls `fsync` once, remembers
-//! how far each sidecar's spool has come, then answers; a moment later it puts that into the store. A crash before that loses nothing and doubles
-//! nothing: on the next start the lines after the last checkpoint are read again, and each line of a sidecar says where in
-//! its spool it was.
+//! One thread writes. It takes what has queued up, and what is on its way ([`UnderWay`]), appends it, calls `fsync` once,
+//! remembers how far each sidecar's spool has come, then answers; a moment later it puts that into the store. A crash before
+//! that loses nothing and doubles nothing: on the next start the lines after the last checkpoint are read again, and each line
+//! of a sidecar says where in its spool it was.
 //!
 //! Events of changes that authd makes come out of the store, where they are committed with the change ([`AuditLog::owe`]). The
 //! thread writes them before whatever else there is to write, and only then has the store let go of them; what a crash left

@@ -1,6 +1,6 @@
 //! HOT: events that are written at once, as lines of the spool.
 
-use std::{collections::HashMap, mem, ops::Range};
+use std::{collections::HashMap, ops::Range};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -85,8 +85,8 @@ impl Gathered {
     }
 
     /// Gives back the room that was there for more: what is kept is counted by what it holds.
-    pub(super) fn finish(mut self) -> Written {
-        let lines = Bytes::from(mem::take(&mut self.lines).into_boxed_slice());
+    pub(super) fn finish(self) -> Written {
+        let lines = Bytes::from(self.lines.into_boxed_slice());
         Written { lines, events: self.events, sessions: self.sessions }
     }
 }

@@ -384,8 +384,7 @@ impl Uplink for Remembering {
         let mut taken = self.taken.lock().unwrap();
         // As the real one: what it has, it drops.
         for record in &records {
-            let known =
-                taken.iter().rev().any(|(id, sequence, _)| (*id, *sequence) == (spool, record.sequence));
+            let known = taken.iter().any(|(id, sequence, _)| (*id, *sequence) == (spool, record.sequence));
             if !known {
                 taken.push((spool, record.sequence, json(record)));
             }
